@@ -1,0 +1,156 @@
+"""``Data`` messages of inputs and annotations to what is stored of them, and back. Pure.
+
+Concepts, metadata, the geo point and the region's box have columns; the rest of the message is kept as proto JSON.
+On an annotation of a region its concepts are those inside the region.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from clarifai_grpc.grpc.api import resources_pb2
+from google.protobuf import json_format, struct_pb2
+
+from sightrank.errors import AnnotationInvalid, ConceptsInvalid, InputInvalid
+from sightrank.ingest.rows import Content, NamedConcept, RegionBox
+
+_Medium = Literal["image", "video", "text", "audio"]
+_MEDIA: tuple[_Medium, ...] = ("image", "video", "text", "audio")
+_ELSEWHERE: tuple[_Medium | Literal["concepts", "metadata", "geo"], ...] = (*_MEDIA, "concepts", "metadata", "geo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """The region of an annotation: its id if the client gave one, and its extent if it has one."""
+
+    id: str
+    box: RegionBox | None
+
+
+def content_of(data: resources_pb2.Data, where: str) -> Content:
+    """Everything but the medium. Raises InputInvalid or ConceptsInvalid naming the field."""
+    rest = resources_pb2.Data()
+    rest.CopyFrom(data)
+    concepts = [*data.concepts]
+    for field in _ELSEWHERE:
+        rest.ClearField(field)
+    if data.text.raw and not any(data.HasField(medium) for medium in ("image", "video", "audio")):
+        rest.text.CopyFrom(data.text)
+    for region in rest.regions:
+        concepts += region.data.concepts
+        region.data.ClearField("concepts")
+    latitude, longitude = _geo(data, where)
+    return Content(
+        concepts=named_concepts(concepts, f"{where}.concepts"),
+        metadata=struct_to_json(data.metadata) if data.HasField("metadata") else None,
+        latitude=latitude,
+        longitude=longitude,
+        data=json_format.MessageToDict(rest, preserving_proto_field_name=True) if rest.ByteSize() else None,
+    )
+
+
+def named_concepts(concepts: Sequence[resources_pb2.Concept], where: str) -> tuple[NamedConcept, ...]:
+    """Concepts as posted; the last of several with one id stands. Raises ConceptsInvalid for an empty one."""
+    named: dict[tuple[str, str], NamedConcept] = {}
+    for i, concept in enumerate(concepts):
+        if not concept.id and not concept.name:
+            raise ConceptsInvalid(f"{where}[{i}] has neither id nor name; give the concept one of them.")
+        if not 0.0 <= concept.value <= 1.0:
+            raise ConceptsInvalid(f"{where}[{i}].value is {concept.value:g}; it lies between 0 and 1.")
+        key = (concept.id, "" if concept.id else concept.name)
+        named[key] = NamedConcept(id=concept.id, name=concept.name, value=concept.value)
+    return tuple(named.values())
+
+
+def region_of(data: resources_pb2.Data, where: str) -> Region | None:
+    """The one region of an annotation, or None. Raises AnnotationInvalid for two regions or a box out of order."""
+    if len(data.regions) > 1:
+        raise AnnotationInvalid(
+            f"{where}.regions has {len(data.regions)} regions; post one annotation for each region."
+        )
+    if not data.regions:
+        return None
+    region = data.regions[0]
+    info = region.region_info
+    if info.HasField("bounding_box"):
+        return Region(id=region.id, box=_box(info.bounding_box, f"{where}.regions[0].region_info.bounding_box"))
+    if info.HasField("polygon") and info.polygon.points:
+        rows = [point.row for point in info.polygon.points]
+        columns = [point.col for point in info.polygon.points]
+        extent = resources_pb2.BoundingBox(
+            top_row=min(rows), left_col=min(columns), bottom_row=max(rows), right_col=max(columns)
+        )
+        return Region(id=region.id, box=_box(extent, f"{where}.regions[0].region_info.polygon"))
+    if not region.id and not region.HasField("region_info"):
+        raise AnnotationInvalid(f"{where}.regions[0] has neither region_info nor the id of a region of this input.")
+    return Region(id=region.id, box=None)
+
+
+def fill_data(
+    data: resources_pb2.Data,
+    *,
+    rest: Mapping[str, Any] | None,
+    concepts: Sequence[resources_pb2.Concept],
+    metadata: Mapping[str, Any] | None,
+    latitude: float | None,
+    longitude: float | None,
+) -> None:
+    """Writes stored content into a message."""
+    if rest:
+        json_format.ParseDict(dict(rest), data, ignore_unknown_fields=True)
+    target = data.regions[0].data.concepts if data.regions else data.concepts
+    target.extend(concepts)
+    if metadata is not None:
+        data.metadata.SetInParent()
+        data.metadata.update(metadata)
+    if latitude is not None and longitude is not None:
+        data.geo.geo_point.latitude = latitude
+        data.geo.geo_point.longitude = longitude
+        data.geo.geo_point.SetInParent()
+
+
+def struct_to_json(struct: struct_pb2.Struct) -> dict[str, Any]:
+    """A Struct as plain JSON; whole numbers stay whole."""
+    return {key: _value_to_json(value) for key, value in struct.fields.items()}
+
+
+def _value_to_json(value: struct_pb2.Value) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return struct_to_json(value.struct_value)
+    if kind == "list_value":
+        return [_value_to_json(item) for item in value.list_value.values]
+    if kind == "number_value":
+        number = value.number_value
+        if not math.isfinite(number):
+            raise InputInvalid("metadata holds a number that is not finite; JSON has no such number.")
+        return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    if kind == "string_value" and "\x00" in value.string_value:
+        raise InputInvalid("metadata holds a zero character, which the database cannot store.")
+    return getattr(value, kind) if kind and kind != "null_value" else None
+
+
+def _geo(data: resources_pb2.Data, where: str) -> tuple[float | None, float | None]:
+    if not data.HasField("geo") or not data.geo.HasField("geo_point"):
+        return None, None
+    point = data.geo.geo_point
+    if not (-90.0 <= point.latitude <= 90.0 and -180.0 <= point.longitude <= 180.0):
+        raise InputInvalid(
+            f"{where}.geo.geo_point is longitude {point.longitude:g}, latitude {point.latitude:g};"
+            " longitude lies in -180..180 and latitude in -90..90."
+        )
+    return point.latitude, point.longitude
+
+
+def _box(box: resources_pb2.BoundingBox, where: str) -> RegionBox:
+    inside = 0.0 <= box.top_row <= box.bottom_row <= 1.0 and 0.0 <= box.left_col <= box.right_col <= 1.0
+    if not inside or box.top_row == box.bottom_row or box.left_col == box.right_col:
+        raise AnnotationInvalid(
+            f"{where} is top {box.top_row:g}, left {box.left_col:g}, bottom {box.bottom_row:g},"
+            f" right {box.right_col:g};"
+            " rows and columns are shares of the picture in 0..1, top above bottom, left before right."
+        )
+    return RegionBox(top=box.top_row, left=box.left_col, bottom=box.bottom_row, right=box.right_col)

@@ -1,0 +1,212 @@
+"""Annotations: adding, reading, patching and deleting them (api-spec 3.3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from clarifai_grpc.grpc.api import resources_pb2, service_pb2
+from clarifai_grpc.grpc.api.status import status_pb2
+
+from sightrank.api.annotation_data import content_of, region_of, struct_to_json
+from sightrank.api.annotation_patch import Action, patched
+from sightrank.api.call import AppRef, Call, Handlers
+from sightrank.api.inputs import fill_batch_status
+from sightrank.api.pages import list_page
+from sightrank.api.records import AnnotationRecord, Records
+from sightrank.errors import (
+    AnnotationForbidden,
+    AnnotationInvalid,
+    AppError,
+    DoesNotExist,
+    InvalidRequest,
+)
+from sightrank.ingest.labelling import SUCCESS, Labelling, NewAnnotation
+from sightrank.store import queries
+from sightrank.store.database import Database
+
+MAX_ANNOTATIONS = 128
+_SQL = queries.load("annotations")
+_STATUSES = frozenset({24150, 24151, 24152, 24154, 24157, 24158, 24159})
+
+
+class Annotations:
+    """The annotation rpcs."""
+
+    def __init__(self, database: Database, labelling: Labelling, records: Records) -> None:
+        self._database = database
+        self._labelling = labelling
+        self._records = records
+
+    def handlers(self) -> Handlers:
+        return {
+            "PostAnnotations": self.post,
+            "GetAnnotation": self.get,
+            "ListAnnotations": self.list,
+            "PatchAnnotations": self.patch,
+            "DeleteAnnotation": self.delete,
+            "DeleteAnnotations": self.delete_many,
+        }
+
+    async def post(
+        self, call: Call, request: service_pb2.PostAnnotationsRequest
+    ) -> service_pb2.MultiAnnotationResponse:
+        """Each annotation has a status of its own; regions of indexed inputs are searchable when this answers."""
+        app = call.require_app()
+        _check_count(request.annotations, "annotations")
+        user_id = call.require_caller().user_id
+        checked = [_checked(item, user_id, app, f"annotations[{i}]") for i, item in enumerate(request.annotations)]
+        good = [item for item in checked if isinstance(item, NewAnnotation)]
+        added = iter(await self._labelling.add(app.bucket, app.workflow_id, good))
+        results = [next(added) if isinstance(item, NewAnnotation) else item for item in checked]
+        return await self._answer(app, request.annotations, results)
+
+    async def get(self, call: Call, request: service_pb2.GetAnnotationRequest) -> service_pb2.SingleAnnotationResponse:
+        app = call.require_app()
+        rows = await self._read(app, [(request.input_id, request.annotation_id)])
+        if not rows:
+            raise DoesNotExist(f"There is no annotation {request.annotation_id!r} on input {request.input_id!r}.")
+        (message,) = await self._records.annotations(app, rows)
+        return service_pb2.SingleAnnotationResponse(annotation=message)
+
+    async def list(
+        self, call: Call, request: service_pb2.ListAnnotationsRequest
+    ) -> service_pb2.MultiAnnotationResponse:
+        """Newest first. ``ids`` pair with ``input_ids``; user and model version ids are a union."""
+        app = call.require_app()
+        if request.ids and request.input_ids and len(request.ids) != len(request.input_ids):
+            raise InvalidRequest(
+                f"ids has {len(request.ids)} items and input_ids {len(request.input_ids)}; they pair one to one."
+            )
+        paired = request.ids and request.input_ids
+        parameters = {
+            "bucket": app.bucket,
+            "input_ids": [*request.input_ids] or None,
+            "pairs": json.dumps([*zip(request.input_ids, request.ids, strict=True)]) if paired else None,
+            "ids": [*request.ids] or None,
+            "statuses": [status.code for status in request.statuses if status.code] or None,
+            "task_id": request.task_id,
+            "all_workers": bool(request.list_all_annotations or request.ids),
+            "user_ids": [call.require_caller().user_id if user_id == "me" else user_id for user_id in request.user_ids],
+            "model_version_ids": [*request.model_version_ids, *request.workflow_version_ids],
+        }
+        rows = await self._database.rows(list_page(request).limit(_SQL["list"]), parameters)
+        messages = await self._records.annotations(app, [AnnotationRecord(*row) for row in rows])
+        return service_pb2.MultiAnnotationResponse(annotations=messages)
+
+    async def patch(
+        self, call: Call, request: service_pb2.PatchAnnotationsRequest
+    ) -> service_pb2.MultiAnnotationResponse:
+        """All of the annotations, or none when one cannot be patched."""
+        app = call.require_app()
+        action = Action.named(request.action)
+        _check_count(request.annotations, "annotations")
+        keys = [(item.input_id, item.id) for item in request.annotations]
+        if any(not input_id or not name for input_id, name in keys):
+            raise InvalidRequest("Every annotation to patch needs both its id and its input_id.")
+        stored = {(row.input_id, row.id): row for row in await self._read(app, keys)}
+        missing = [key for key in keys if key not in stored]
+        if missing:
+            raise DoesNotExist(f"There is no annotation {missing[0][1]!r} on input {missing[0][0]!r}.")
+        changes = [
+            patched(stored[key], item, action, f"annotations[{i}]")
+            for i, (key, item) in enumerate(zip(keys, request.annotations, strict=True))
+        ]
+        await self._labelling.change(app.bucket, app.workflow_id, changes)
+        if request.delete_if_empty_data:
+            emptied = [(change.input_id, change.id) for change in changes if change.content.concepts == ()]
+            await self._labelling.delete(app.bucket, [input_id for input_id, _ in emptied], emptied)
+        return await self._answer(app, request.annotations, keys)
+
+    async def delete(self, call: Call, request: service_pb2.DeleteAnnotationRequest) -> status_pb2.BaseResponse:
+        app = call.require_app()
+        pair = (request.input_id, request.annotation_id)
+        rows = await self._read(app, [pair])
+        if not rows:
+            raise DoesNotExist(f"There is no annotation {request.annotation_id!r} on input {request.input_id!r}.")
+        if rows[0].input_level:
+            raise AnnotationInvalid(
+                f"Annotation {request.annotation_id!r} is the input-level one and lives as long as its input;"
+                " patch it, or delete the input."
+            )
+        await self._labelling.delete(app.bucket, [request.input_id], [pair])
+        return status_pb2.BaseResponse()
+
+    async def delete_many(self, call: Call, request: service_pb2.DeleteAnnotationsRequest) -> status_pb2.BaseResponse:
+        """The annotations named by ids and input_ids, pairwise; without ids all of the inputs but the input-level ones."""
+        if not request.input_ids:
+            raise InvalidRequest("input_ids is empty; name the inputs whose annotations are to be deleted.")
+        if request.ids and len(request.ids) != len(request.input_ids):
+            raise InvalidRequest(
+                f"ids has {len(request.ids)} items and input_ids {len(request.input_ids)}; they pair one to one."
+            )
+        pairs = [*zip(request.input_ids, request.ids, strict=True)] if request.ids else None
+        await self._labelling.delete(call.require_app().bucket, [*request.input_ids], pairs)
+        return status_pb2.BaseResponse()
+
+    async def _read(self, app: AppRef, keys: Sequence[tuple[str, str]]) -> Sequence[AnnotationRecord]:
+        rows = await self._database.rows(
+            _SQL["read"],
+            {"bucket": app.bucket, "input_ids": [key[0] for key in keys], "ids": [key[1] for key in keys]},
+        )
+        wanted = set(keys)
+        records = [AnnotationRecord(*row) for row in rows]
+        return [record for record in records if (record.input_id, record.id) in wanted]
+
+    async def _answer(
+        self,
+        app: AppRef,
+        posted: Sequence[resources_pb2.Annotation],
+        results: Sequence[tuple[str, str] | AppError],
+    ) -> service_pb2.MultiAnnotationResponse:
+        rows = await self._read(app, [result for result in results if isinstance(result, tuple)])
+        messages = {(m.input_id, m.id): m for m in await self._records.annotations(app, rows)}
+        response = service_pb2.MultiAnnotationResponse()
+        for item, result in zip(posted, results, strict=True):
+            if isinstance(result, AppError):
+                echo = response.annotations.add(id=item.id, input_id=item.input_id)
+                echo.status.code, echo.status.description = result.code, result.description
+                echo.status.details = result.details
+            elif result in messages:
+                response.annotations.append(messages[result])
+        fill_batch_status(response.status, [result for result in results if isinstance(result, AppError)], len(results))
+        return response
+
+
+def _check_count(items: Sequence[object], where: str) -> None:
+    if not items:
+        raise InvalidRequest(f"{where} is empty; send at least one.")
+    if len(items) > MAX_ANNOTATIONS:
+        raise InvalidRequest(f"{where} has {len(items)} items; send at most {MAX_ANNOTATIONS} in one call.")
+
+
+def _checked(message: resources_pb2.Annotation, user_id: str, app: AppRef, where: str) -> NewAnnotation | AppError:
+    try:
+        return _new_annotation(message, user_id, app, where)
+    except AppError as error:
+        return error
+
+
+def _new_annotation(message: resources_pb2.Annotation, user_id: str, app: AppRef, where: str) -> NewAnnotation:
+    if not message.input_id:
+        raise AnnotationInvalid(f"{where}.input_id is missing; say which input the annotation is about.")
+    author = message.worker.user.id or message.user_id
+    author = user_id if author in ("", "me") else author
+    if author != user_id and user_id != app.user_id:
+        raise AnnotationForbidden(f"{where}: only the owner of the app may annotate in the name of {author!r}.")
+    status = message.status.code or SUCCESS
+    if status not in _STATUSES:
+        raise AnnotationInvalid(f"{where}.status.code is {status}; use one of {sorted(_STATUSES)}.")
+    region = region_of(message.data, f"{where}.data")
+    return NewAnnotation(
+        input_id=message.input_id,
+        id=message.id,
+        content=content_of(message.data, f"{where}.data"),
+        user_id=author,
+        status=status,
+        is_region=region is not None,
+        region_id=region.id if region else "",
+        box=region.box if region else None,
+        task_id=message.task_id,
+        annotation_info=struct_to_json(message.annotation_info) if message.HasField("annotation_info") else None,
+    )

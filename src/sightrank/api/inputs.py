@@ -1,0 +1,211 @@
+"""Inputs: adding, reading and deleting them (api-spec 3.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from clarifai_grpc.grpc.api import resources_pb2, service_pb2
+from clarifai_grpc.grpc.api.status import status_pb2
+
+from sightrank.api.annotation_data import content_of
+from sightrank.api.call import AppRef, Call, Handlers
+from sightrank.api.pages import list_page
+from sightrank.api.records import InputRow, Records, fill_status
+from sightrank.errors import (
+    AppError,
+    DoesNotExist,
+    InputInvalid,
+    InputInvalidRequest,
+    InputInvalidUrl,
+    InputOverLimit,
+    InvalidRequest,
+)
+from sightrank.ingest.intake import IdConflict, Intake, NewInput
+from sightrank.ingest.removal import Removal
+from sightrank.store import queries
+from sightrank.store.database import Database
+
+MAX_INPUTS = 128
+_SQL = queries.load("inputs")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
+_MEDIA: tuple[Literal["image", "video", "audio", "text"], ...] = ("image", "video", "audio", "text")
+_SUFFIX = resources_pb2.InputIDConflictResolution.Value("SUFFIX")
+
+
+class Inputs:
+    """The input rpcs. ``wake`` tells the workers of this process that there is work."""
+
+    def __init__(
+        self,
+        database: Database,
+        intake: Intake,
+        removal: Removal,
+        records: Records,
+        wake: asyncio.Event,
+        *,
+        max_image_bytes: int,
+    ) -> None:
+        self._database = database
+        self._intake = intake
+        self._removal = removal
+        self._records = records
+        self._wake = wake
+        self._max_image_bytes = max_image_bytes
+
+    def handlers(self) -> Handlers:
+        return {
+            "PostInputs": self.post,
+            "GetInput": self.get,
+            "ListInputs": self.list,
+            "GetInputCount": self.count,
+            "DeleteInput": self.delete,
+            "DeleteInputs": self.delete_many,
+        }
+
+    async def post(self, call: Call, request: service_pb2.PostInputsRequest) -> service_pb2.MultiInputResponse:
+        """Answers at once; each input has a status of its own and is indexed in the background."""
+        app = call.require_app()
+        if not request.inputs:
+            raise InvalidRequest("inputs is empty; send at least one input.")
+        if len(request.inputs) > MAX_INPUTS:
+            raise InputInvalidRequest(f"inputs has {len(request.inputs)} items; send at most {MAX_INPUTS} in one call.")
+        checked = [self._checked(item, f"inputs[{i}]") for i, item in enumerate(request.inputs)]
+        good = [item for item in checked if isinstance(item, NewInput)]
+        conflict = IdConflict.SUFFIX if request.input_id_conflict_resolution == _SUFFIX else IdConflict.SKIP
+        accepted = iter(await self._intake.accept(app.bucket, call.require_caller().user_id, good, conflict))
+        self._wake.set()
+        results = [next(accepted) if isinstance(item, NewInput) else item for item in checked]
+        return await self._posted(app, request.inputs, results)
+
+    async def get(self, call: Call, request: service_pb2.GetInputRequest) -> service_pb2.SingleInputResponse:
+        app = call.require_app()
+        rows = await self._database.rows(_SQL["read"], {"bucket": app.bucket, "ids": [request.input_id]})
+        if not rows:
+            raise DoesNotExist(f"There is no input {request.input_id!r} in app {app.app_id!r}.")
+        (message,) = await self._records.inputs(app, [InputRow(*rows[0])])
+        return service_pb2.SingleInputResponse(input=message)
+
+    async def list(self, call: Call, request: service_pb2.ListInputsRequest) -> service_pb2.MultiInputResponse:
+        """Newest first."""
+        app = call.require_app()
+        statement = list_page(request).limit(_SQL["list"])
+        parameters = {"bucket": app.bucket, "status": request.status.code, "ids": [*request.ids] or None}
+        rows = [InputRow(*row) for row in await self._database.rows(statement, parameters)]
+        return service_pb2.MultiInputResponse(inputs=await self._records.inputs(app, rows))
+
+    async def count(
+        self, call: Call, request: service_pb2.GetInputCountRequest
+    ) -> service_pb2.SingleInputCountResponse:
+        row = await self._database.row(_SQL["counts"], {"bucket": call.require_app().bucket})
+        assert row is not None
+        processed, to_process, processing, errors = row
+        return service_pb2.SingleInputCountResponse(
+            counts=resources_pb2.InputCount(
+                processed=processed, to_process=to_process, processing=processing, errors=errors
+            )
+        )
+
+    async def delete(self, call: Call, request: service_pb2.DeleteInputRequest) -> status_pb2.BaseResponse:
+        if not await self._removal.delete_inputs(call.require_app().bucket, [request.input_id]):
+            raise DoesNotExist(f"There is no input {request.input_id!r} to delete.")
+        return status_pb2.BaseResponse()
+
+    async def delete_many(self, call: Call, request: service_pb2.DeleteInputsRequest) -> status_pb2.BaseResponse:
+        """Unknown ids are ignored, and no ids delete nothing: the official SDK sends an empty list after each batch."""
+        if len(request.ids) > MAX_INPUTS:
+            raise InvalidRequest(f"ids has {len(request.ids)} items; delete at most {MAX_INPUTS} in one call.")
+        await self._removal.delete_inputs(call.require_app().bucket, [*request.ids])
+        return status_pb2.BaseResponse()
+
+    def _checked(self, message: resources_pb2.Input, where: str) -> NewInput | AppError:
+        try:
+            return self._new_input(message, where)
+        except AppError as error:
+            return error
+
+    def _new_input(self, message: resources_pb2.Input, where: str) -> NewInput:
+        if message.id and not _ID.fullmatch(message.id):
+            raise InputInvalid(
+                f"{where}.id is {message.id[:140]!r}; use up to 128 letters, digits, '-', '_', '.', ':' or '~'."
+            )
+        data = message.data
+        medium = next((name for name in _MEDIA if data.HasField(name)), None)
+        if medium is None:
+            raise InputInvalid(f"{where}.data has no image, video, audio or text.")
+        body = getattr(data, medium)
+        content_bytes = b"" if medium == "text" else body.base64
+        if len(content_bytes) > self._max_image_bytes:
+            raise InputOverLimit(
+                f"{where}.data.{medium} has {len(content_bytes)} bytes; at most {self._max_image_bytes} are accepted."
+            )
+        raw = body.raw if medium == "text" else ""
+        if not (body.url or content_bytes or raw):
+            raise InputInvalid(f"{where}.data.{medium} has neither a url nor content.")
+        _check_text(raw, f"{where}.data.text.raw")
+        return NewInput(
+            id=message.id,
+            media=medium,
+            content=content_of(data, f"{where}.data"),
+            url="" if content_bytes else _checked_url(body.url, f"{where}.data.{medium}.url"),
+            data=content_bytes,
+            text_raw=raw,
+            allow_duplicate_url=body.allow_duplicate_url,
+            dataset_ids=tuple(message.dataset_ids),
+        )
+
+    async def _posted(
+        self, app: AppRef, posted: Sequence[resources_pb2.Input], results: Sequence[str | AppError]
+    ) -> service_pb2.MultiInputResponse:
+        ids = [result for result in results if isinstance(result, str)]
+        rows = [InputRow(*row) for row in await self._database.rows(_SQL["read"], {"bucket": app.bucket, "ids": ids})]
+        messages = {message.id: message for message in await self._records.inputs(app, rows)}
+        response = service_pb2.MultiInputResponse()
+        for item, result in zip(posted, results, strict=True):
+            if isinstance(result, AppError):
+                response.inputs.append(_refused(item, result))
+            else:
+                response.inputs.append(messages[result])
+                # What the call did: by the time of the answer a worker may be further on.
+                fill_status(response.inputs[-1].status, 30001, "")
+        fill_batch_status(response.status, [result for result in results if isinstance(result, AppError)], len(results))
+        return response
+
+
+def _refused(item: resources_pb2.Input, error: AppError) -> resources_pb2.Input:
+    echo = resources_pb2.Input(id=item.id)
+    if item.data.image.url:
+        echo.data.image.url = item.data.image.url
+    echo.status.code, echo.status.description, echo.status.details = error.code, error.description, error.details
+    return echo
+
+
+def fill_batch_status(status: Any, errors: Sequence[AppError], count: int) -> None:
+    """The status of a batch: 10000 when all items succeeded, 10010 when some did, 10020 when none (api-spec 1.5)."""
+    if not errors:
+        return
+    some = len(errors) < count
+    status.code = 10010 if some else 10020
+    status.description = "Mixed Success" if some else "Failure"
+    status.details = f"{len(errors)} of {count} items failed; the first: {errors[0].details or errors[0].description}"
+
+
+def _checked_url(url: str, where: str) -> str:
+    if not url:
+        return ""
+    _check_text(url, where)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InputInvalidUrl(f"{where} is no URL: {error}.") from error
+    if parts.scheme.lower() not in ("http", "https") or not parts.netloc:
+        raise InputInvalidUrl(f"{where} is {url[:200]!r}; it must start with http:// or https:// and name a host.")
+    return url
+
+
+def _check_text(text: str, where: str) -> None:
+    if "\x00" in text:
+        raise InputInvalid(f"{where} holds a zero character, which the database cannot store.")

@@ -1,0 +1,225 @@
+"""Rows to messages: inputs, annotations and hits as clients see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from clarifai_grpc.grpc.api import resources_pb2
+from google.protobuf import json_format
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sightrank.api.annotation_data import fill_data
+from sightrank.api.call import AppRef
+from sightrank.ingest.media import SIZES, HostedImage, HostedUrls
+from sightrank.search.concepts import ConceptBook
+from sightrank.store.database import Database
+
+#: Published texts of the states of inputs and annotations; other codes are failures with their own text.
+STATUS_TEXTS: Mapping[int, str] = {
+    30000: "Download complete",
+    30001: "Download pending",
+    30002: "Download failed or we could not process it. Check URL or bytes you send in the request.",
+    30003: "Download in progress",
+    30106: "Input URL is invalid",
+    39996: "Connection attempts to the input URL failed",
+    24150: "OK",
+    24151: "Annotation pending",
+    24152: "Annotation failed",
+    24154: "Annotation status unknown",
+    24157: "Annotation awaiting review",
+    24158: "Annotation review denied",
+    24159: "Annotation awaiting consensus review",
+}
+
+
+class InputRow(NamedTuple):
+    """Columns of the statements ``read``, ``read_numbers`` and ``list`` in inputs.sql."""
+
+    number: int
+    id: str
+    created_at: datetime
+    modified_at: datetime
+    status: int
+    status_details: str
+    media: str
+    url: str
+    blob: str
+    text_raw: str
+    width: int
+    height: int
+    format: str
+    color_mode: str
+    concept_ids: list[str] | None
+    concept_values: list[float] | None
+    metadata: dict[str, Any] | None
+    latitude: float | None
+    longitude: float | None
+    data: dict[str, Any] | None
+
+
+class AnnotationRecord(NamedTuple):
+    """Columns of every statement of annotations.sql that reads annotations."""
+
+    input_number: int
+    input_id: str
+    id: str
+    area_id: int
+    region_id: str | None
+    created_at: datetime
+    modified_at: datetime
+    status: int
+    input_level: bool
+    trusted: bool
+    user_id: str
+    model_id: str
+    model_version_id: str
+    task_id: str
+    concept_ids: list[str]
+    concept_values: list[float]
+    metadata: dict[str, Any] | None
+    latitude: float | None
+    longitude: float | None
+    annotation_info: dict[str, Any] | None
+    data: dict[str, Any] | None
+    box_top: float | None
+    box_left: float | None
+    box_bottom: float | None
+    box_right: float | None
+
+
+class Records:
+    """Makes messages of rows; concept names come from the app and the public vocabulary."""
+
+    def __init__(self, database: Database, book: ConceptBook, urls: HostedUrls) -> None:
+        self._database = database
+        self._book = book
+        self._urls = urls
+
+    async def inputs(self, app: AppRef, rows: Sequence[InputRow]) -> list[resources_pb2.Input]:
+        """One message for each row."""
+        return (await self.both(app, rows, ()))[0]
+
+    async def annotations(self, app: AppRef, rows: Sequence[AnnotationRecord]) -> list[resources_pb2.Annotation]:
+        """One message for each row."""
+        return (await self.both(app, (), rows))[1]
+
+    async def both(
+        self, app: AppRef, inputs: Sequence[InputRow], annotations: Sequence[AnnotationRecord]
+    ) -> tuple[list[resources_pb2.Input], list[resources_pb2.Annotation]]:
+        """Inputs and annotations together, for hits: the names of their concepts cost one look-up."""
+        rows: tuple[InputRow | AnnotationRecord, ...] = (*inputs, *annotations)
+        wanted = {concept_id for row in rows for concept_id in row.concept_ids or ()}
+        names: Mapping[str, str] = {}
+        if wanted:
+            async with self._database.connection() as connection:
+                names = await self._book.names_of(connection, app.bucket, wanted)
+        return (
+            [self._input(app, row, names) for row in inputs],
+            [_annotation(app, row, names) for row in annotations],
+        )
+
+    def _input(self, app: AppRef, row: InputRow, names: Mapping[str, str]) -> resources_pb2.Input:
+        message = resources_pb2.Input(
+            id=row.id, created_at=timestamp(row.created_at), modified_at=timestamp(row.modified_at)
+        )
+        fill_status(message.status, row.status, row.status_details)
+        self._fill_media(app, row, message.data)
+        fill_data(
+            message.data,
+            rest=row.data,
+            concepts=_concepts(app, row.concept_ids or (), row.concept_values or (), names),
+            metadata=row.metadata,
+            latitude=row.latitude,
+            longitude=row.longitude,
+        )
+        return message
+
+    def _fill_media(self, app: AppRef, row: InputRow, data: resources_pb2.Data) -> None:
+        if row.media == "text":
+            data.text.raw = row.text_raw
+            if row.url:
+                data.text.url = row.url
+        if row.media not in ("image", "video", "audio"):
+            return
+        medium = getattr(data, row.media)
+        hosted = HostedImage(size="orig", user_id=app.user_id, app_id=app.app_id, input_id=row.id)
+        medium.url = row.url or self._urls.url(hosted)
+        if row.media != "image":
+            return
+        if row.blob:
+            medium.hosted.prefix = self._urls.prefix()
+            medium.hosted.suffix = self._urls.suffix(app.user_id, app.app_id, row.id)
+            medium.hosted.sizes.extend(SIZES)
+            medium.hosted.crossorigin = "use-credentials"
+        if row.width:
+            info = medium.image_info
+            info.width, info.height, info.format, info.color_mode = row.width, row.height, row.format, row.color_mode
+
+
+def _annotation(app: AppRef, row: AnnotationRecord, names: Mapping[str, str]) -> resources_pb2.Annotation:
+    message = resources_pb2.Annotation(
+        id=row.id,
+        input_id=row.input_id,
+        user_id=row.user_id,
+        model_version_id=row.model_version_id,
+        task_id=row.task_id,
+        trusted=row.trusted,
+        input_level=row.input_level,
+        created_at=timestamp(row.created_at),
+        modified_at=timestamp(row.modified_at),
+    )
+    fill_status(message.status, row.status, "")
+    if row.model_version_id:
+        message.worker.model.id = row.model_id
+        message.worker.model.model_version.id = row.model_version_id
+    elif row.user_id:
+        message.worker.user.id = row.user_id
+    if row.annotation_info is not None:
+        message.annotation_info.update(row.annotation_info)
+    if row.region_id is not None:
+        _fill_region(message.data.regions.add(), row)
+    fill_data(
+        message.data,
+        rest=None if row.region_id is not None else row.data,
+        concepts=_concepts(app, row.concept_ids, row.concept_values, names),
+        metadata=row.metadata,
+        latitude=row.latitude,
+        longitude=row.longitude,
+    )
+    return message
+
+
+def _fill_region(region: resources_pb2.Region, row: AnnotationRecord) -> None:
+    """The geometry the client posted, or, for annotations that refer to a region by id, the region's box."""
+    posted = (row.data or {}).get("regions")
+    if posted:
+        json_format.ParseDict(posted[0], region, ignore_unknown_fields=True)
+    elif row.box_top is not None and row.box_left is not None:
+        box = region.region_info.bounding_box
+        box.top_row, box.left_col = row.box_top, row.box_left
+        box.bottom_row, box.right_col = row.box_bottom or 0.0, row.box_right or 0.0
+    region.id = row.region_id or ""
+
+
+def _concepts(
+    app: AppRef, ids: Sequence[str], values: Sequence[float], names: Mapping[str, str]
+) -> list[resources_pb2.Concept]:
+    return [
+        resources_pb2.Concept(id=concept_id, name=names.get(concept_id, concept_id), value=value, app_id=app.app_id)
+        for concept_id, value in zip(ids, values, strict=True)
+    ]
+
+
+def fill_status(status: Any, code: int, details: str) -> None:
+    """Fills a Status message of an input or annotation."""
+    status.code = code
+    status.description = STATUS_TEXTS.get(code, "")
+    status.details = details
+
+
+def timestamp(instant: datetime) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(instant)
+    return message

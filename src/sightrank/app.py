@@ -1,0 +1,251 @@
+"""The composition root: the only file that wires things together, starts and stops them.
+
+Everything is opened in order on one exit stack and closed in the opposite order, also when a step in between fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from sightrank.api.annotations import Annotations
+from sightrank.api.apps import Apps
+from sightrank.api.bootstrap import Bootstrap, bootstrap
+from sightrank.api.call import Handler, Handlers
+from sightrank.api.catalogue import BundleInfo, Catalogue
+from sightrank.api.concept_languages import ConceptLanguages
+from sightrank.api.concept_search import ConceptSearch
+from sightrank.api.concepts import Concepts
+from sightrank.api.identity import Identity
+from sightrank.api.inputs import Inputs
+from sightrank.api.keys import Keys
+from sightrank.api.media import HostedMedia
+from sightrank.api.models import Models
+from sightrank.api.records import Records
+from sightrank.api.searches import Searches, SearchModels
+from sightrank.api.users import Users
+from sightrank.api.workflows import Workflows
+from sightrank.ingest.fetch import Fetcher
+from sightrank.ingest.intake import Intake
+from sightrank.ingest.jobs import Jobs, Workflow
+from sightrank.ingest.labelling import Labelling
+from sightrank.ingest.media import HostedUrls, ImageSource
+from sightrank.ingest.removal import Removal
+from sightrank.ingest.target import FetchLimits
+from sightrank.ingest.worker import LEASE_S, Worker
+from sightrank.search.concepts import ConceptBook
+from sightrank.search.engine import SearchEngine
+from sightrank.search.follow import Matrices
+from sightrank.settings import Settings, available_cores
+from sightrank.store import migrate, queries, vectors
+from sightrank.store.blobs import BlobStore
+from sightrank.store.clock import Clock
+from sightrank.store.database import Database
+from sightrank.store.embedded import DataDirectory, EmbeddedServer, machine_memory_bytes
+from sightrank.store.vectors import EmbedderTable
+from sightrank.vision.bundle import built_in_bundle, load_bundle
+from sightrank.vision.eye import Eye, ImageLimits
+from sightrank.vision.thumbnail import MediaSizes
+from sightrank.vision.vocabulary import Vocabulary
+from sightrank.wire.media_route import media_route
+from sightrank.wire.options import WireOptions
+from sightrank.wire.server import WireServer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """What serving and working share: the database, the models, and where images come from."""
+
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    eye: Eye
+    table: EmbedderTable
+    catalogue: Catalogue
+    book: ConceptBook
+    clock: Clock
+    images: ImageSource
+    urls: HostedUrls
+    workflows: Mapping[str, Workflow | None]
+    embedded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A server that answers."""
+
+    wire: WireServer
+    first_start: Bootstrap
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[str]:
+    """The connection string of a migrated database: the external one, or the embedded one for the length of the block."""
+    directory = DataDirectory(settings.data_dir)
+    if settings.database_url:
+        directory.path.mkdir(parents=True, exist_ok=True)
+        await migrate.upgrade(settings.database_url)
+        yield settings.database_url
+        return
+    directory.lock()
+    try:
+        server = EmbeddedServer(directory.path, memory_bytes=machine_memory_bytes())
+        url = await asyncio.to_thread(server.start)
+        try:
+            await migrate.upgrade(url)
+            yield url
+        finally:
+            await asyncio.to_thread(server.stop)
+    finally:
+        directory.release()
+
+
+@asynccontextmanager
+async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core]:
+    """Database pool, models and image sources. Loading the model overlaps with nothing: it is the slowest step."""
+    async with AsyncExitStack() as stack:
+        database = Database(database_url)
+        await database.open()
+        stack.push_async_callback(database.close)
+        bundle = await asyncio.to_thread(load_bundle, built_in_bundle())
+        limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+        eye = await asyncio.to_thread(Eye, bundle, threads=settings.infer_threads or available_cores(), limits=limits)
+        stack.callback(eye.close)
+        await asyncio.to_thread(eye.embedder.warm_up)
+        vocabulary = await asyncio.to_thread(Vocabulary.load, bundle.vocabulary)
+        info = BundleInfo(
+            id=bundle.id, version=bundle.version, dims=bundle.dims, has_tagger=True, vocabulary=vocabulary
+        )
+        catalogue = Catalogue.of([info])
+        blobs = BlobStore(settings.blobs_dir())
+        stack.callback(blobs.close)
+        fetcher = await stack.enter_async_context(
+            Fetcher(allow=settings.fetch_allow_list(), limits=FetchLimits(total_s=settings.fetch_timeout_s))
+        )
+        urls = HostedUrls(settings.public_url or f"http://{settings.host}:{settings.http_port}")
+        table = await vectors.register(database, bundle.id, bundle.version, bundle.dims)
+        yield Core(
+            settings=settings,
+            database=database,
+            blobs=blobs,
+            eye=eye,
+            table=table,
+            catalogue=catalogue,
+            book=ConceptBook(vocabulary),
+            clock=Clock(),
+            images=ImageSource(database, blobs, fetcher, urls, eye),
+            urls=urls,
+            workflows=_workflows(catalogue, table),
+            embedded=not settings.database_url,
+        )
+
+
+@asynccontextmanager
+async def serve(settings: Settings) -> AsyncIterator[Running]:
+    """A server with its ingest workers. On leaving it takes no new calls, ends the running ones, and gives jobs back."""
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(open_store(settings))
+        core = await stack.enter_async_context(open_core(settings, url))
+        first_start = await bootstrap(core.database, settings, core.catalogue)
+        wake = asyncio.Event()
+        if core.embedded:
+            await core.database.execute(queries.load("ingest")["release_all"])
+        await stack.enter_async_context(working(core, settings.workers, wake))
+        sizes = MediaSizes(core.blobs, max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
+        stack.callback(sizes.close)
+        identity = Identity(core.database)
+        wire = WireServer(
+            _handlers(core, identity, wake),
+            identity.authenticate,
+            lambda: _is_ready(core.database),
+            WireOptions(
+                host=settings.host,
+                grpc_port=settings.grpc_port,
+                http_port=settings.http_port,
+                tls_port=settings.tls_port,
+                tls_cert=settings.tls_cert,
+                tls_key=settings.tls_key,
+                timeout_s=settings.request_timeout_s,
+            ),
+            extra_routes=[media_route(HostedMedia(core.database, identity.authenticate, sizes))],
+        )
+        await wire.start()
+        stack.push_async_callback(wire.stop)
+        yield Running(wire=wire, first_start=first_start)
+
+
+@asynccontextmanager
+async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[None]:
+    """``count`` ingest workers for the length of the block."""
+    workers = [_worker(core, wake) for _ in range(count)]
+    tasks = [asyncio.create_task(worker.run(), name="ingest worker") for worker in workers]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _worker(core: Core, wake: asyncio.Event) -> Worker:
+    owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+    jobs = Jobs(core.database, core.clock, owner=owner, lease_s=LEASE_S)
+    return Worker(jobs, core.images, core.eye, core.workflows, wake)
+
+
+def _workflows(catalogue: Catalogue, table: EmbedderTable) -> dict[str, Workflow | None]:
+    """Workflow id to what it writes; None for one that embeds nothing."""
+    return {
+        card.id: Workflow(table=table, tagger_id=card.tagger.id, tagger_version_id=card.tagger.version_id)
+        if card.tagger
+        else None
+        for card in catalogue.workflows
+    }
+
+
+def _handlers(core: Core, identity: Identity, wake: asyncio.Event) -> Handlers:
+    """Every rpc that is built. Those missing here answer 10040."""
+    records = Records(core.database, core.book, core.urls)
+    removal = Removal(core.database, core.blobs)
+    labelling = Labelling(core.database, core.images, core.eye, core.book, core.clock, core.workflows)
+    matrices = Matrices(core.database, memory_bytes=core.settings.matrix_memory_bytes)
+    engine = SearchEngine(core.database, matrices, core.book, core.images.look)
+    models = SearchModels(
+        {
+            card.id: (core.table, core.eye.tagger, frozenset({card.version_id}))
+            for card in core.catalogue.workflows
+            if card.embedder
+        }
+    )
+    intake = Intake(core.database, core.blobs, core.book, core.clock)
+    resources = (
+        Users(core.database),
+        Apps(
+            core.database,
+            identity,
+            core.catalogue,
+            base_workflow=core.settings.base_workflow,
+            on_deleted=removal.delete_bucket,
+        ),
+        Keys(core.database, identity),
+        Models(core.catalogue),
+        Workflows(core.catalogue),
+        Concepts(core.database, core.book),
+        ConceptLanguages(core.database, core.book),
+        ConceptSearch(core.database, core.book, core.catalogue),
+        Inputs(core.database, intake, removal, records, wake, max_image_bytes=core.settings.max_image_bytes),
+        Annotations(core.database, labelling, records),
+        Searches(core.database, engine, models, records),
+    )
+    handlers: dict[str, Handler] = {}
+    for resource in resources:
+        handlers.update(resource.handlers())
+    return handlers
+
+
+async def _is_ready(database: Database) -> bool:
+    return await database.row("SELECT 1") is not None

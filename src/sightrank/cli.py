@@ -1,0 +1,217 @@
+"""The command line. Options override ``SIGHTRANK_*`` variables, these the defaults (docs/settings.md)."""
+
+from __future__ import annotations
+
+import os
+
+# Scans and matrix products here are short and many: one thread each beats a pool that spins on the cores that decoding
+# and inference need. The libraries read these once, when they are first imported.
+for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import structlog
+import typer
+from pydantic import ValidationError
+
+from sightrank.settings import Settings
+
+cli = typer.Typer(
+    name="sightrank",
+    help="A self-hosted visual search server that speaks the Clarifai v2 API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the database, images and credentials.")]
+
+
+@cli.command()
+def serve(
+    data_dir: DataDir = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 opens it to the network.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Plaintext gRPC.")] = None,
+    http_port: Annotated[int | None, typer.Option(help="REST, and gRPC without TLS.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Ingest workers in this process.")] = None,
+    tls_port: Annotated[int | None, typer.Option(help="REST and gRPC over TLS.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM) for the TLS port.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key (PEM) for the TLS port.")] = None,
+) -> None:
+    """Run the API and ingest until stopped by Ctrl-C or SIGTERM."""
+    settings = _settings(
+        data_dir=data_dir,
+        host=host,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        workers=workers,
+        tls_port=tls_port,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+    )
+    _run(_serve(settings), settings)
+
+
+@cli.command()
+def worker(
+    data_dir: DataDir = None,
+    workers: Annotated[int | None, typer.Option(help="Ingest workers in this process.")] = None,
+) -> None:
+    """Ingest only, on the database of SIGHTRANK_DATABASE_URL that servers elsewhere share."""
+    settings = _settings(data_dir=data_dir, workers=workers)
+    if not settings.database_url:
+        _stop("`sightrank worker` needs SIGHTRANK_DATABASE_URL; the embedded database serves one process alone.")
+    _run(_work(settings), settings)
+
+
+@cli.command()
+def env(data_dir: DataDir = None) -> None:
+    """Print the variables that Clarifai's clients read, for `eval "$(sightrank env)"`."""
+    from sightrank.api.bootstrap import CREDENTIALS_FILE, env_lines, read_credentials
+    from sightrank.client_env import client_addresses
+
+    settings = _settings(data_dir=data_dir)
+    credentials = read_credentials(settings.data_dir / CREDENTIALS_FILE)
+    if credentials is None:
+        _stop(f"There are no credentials in {settings.data_dir}. Start `sightrank serve` with this --data-dir first.")
+    api_base, grpc_base = client_addresses(settings)
+    for line in env_lines(credentials, api_base=api_base, grpc_base=grpc_base):
+        typer.echo(line)
+
+
+@cli.command()
+def certs(
+    directory: Annotated[Path, typer.Argument(help="Folder for ca.pem, server.pem and server.key.")],
+    host: Annotated[list[str] | None, typer.Option("--host", help="Name or address the server is reached by.")] = None,
+) -> None:
+    """Make a certificate authority and a server certificate for the TLS port."""
+    from sightrank.wire.certificates import make_certificates
+
+    made = make_certificates(directory, host or ["localhost", "127.0.0.1"])
+    for path in made:
+        typer.echo(str(path))
+
+
+@cli.command()
+def doctor(data_dir: DataDir = None) -> None:
+    """Check database, migrations, indexes, model and disk; exits with 1 when something is wrong."""
+    from sightrank.doctor import examine
+
+    settings = _settings(data_dir=data_dir)
+    findings = asyncio.run(examine(settings))
+    for finding in findings:
+        typer.echo(f"{'ok  ' if finding.well else 'BAD '} {finding.what}: {finding.detail}")
+    if not all(finding.well for finding in findings):
+        raise typer.Exit(1)
+
+
+db = typer.Typer(help="The database.", no_args_is_help=True)
+cli.add_typer(db, name="db")
+
+
+@db.command()
+def upgrade(data_dir: DataDir = None) -> None:
+    """Apply pending migrations; `serve` does this by itself."""
+    settings = _settings(data_dir=data_dir)
+
+    async def run() -> None:
+        from sightrank.app import open_store
+
+        async with open_store(settings):
+            typer.echo("The database is up to date.")
+
+    _run(run(), settings)
+
+
+async def _serve(settings: Settings) -> None:
+    from sightrank.app import serve as running
+    from sightrank.client_env import announce
+
+    async with running(settings) as server:
+        announce(settings, server.wire.ports, server.first_start)
+        await _stopped()
+
+
+async def _work(settings: Settings) -> None:
+    from sightrank.app import open_core, open_store, working
+
+    async with (
+        open_store(settings) as url,
+        open_core(settings, url) as core,
+        working(core, settings.workers, asyncio.Event()),
+    ):
+        typer.echo(f"ready: {settings.workers} ingest worker(s)")
+        await _stopped()
+
+
+async def _stopped() -> None:
+    """Waits for SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def _run(work: Awaitable[None], settings: Settings) -> None:
+    """Runs until done; what an operator can mend is told in one line, anything else with its traceback."""
+    from sightrank.api.bootstrap import BootstrapError
+    from sightrank.store.embedded import DataDirectoryError
+    from sightrank.store.migrate import MigrationError
+    from sightrank.vision.bundle import BundleError
+    from sightrank.wire.server import PortTakenError
+    from sightrank.wire.tls import CertificateError
+
+    _configure_logging(settings)
+    try:
+        asyncio.run(_awaited(work))
+    except (BootstrapError, DataDirectoryError, MigrationError, BundleError, PortTakenError, CertificateError) as error:
+        _stop(str(error))
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+def _settings(**options: Any) -> Settings:
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        problems = "; ".join(f"SIGHTRANK_{str(e['loc'][0]).upper()} {e['msg']}" for e in error.errors())
+        _stop(f"Wrong setting: {problems}")
+
+
+def _stop(text: str) -> NoReturn:
+    typer.echo(f"sightrank: {text}", err=True)
+    raise typer.Exit(2)
+
+
+def _configure_logging(settings: Settings) -> None:
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+    ]
+    if sys.stderr.isatty():
+        processors.append(structlog.dev.ConsoleRenderer())
+    else:
+        processors += [structlog.processors.format_exc_info, structlog.processors.LogfmtRenderer()]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def main() -> None:
+    """The entry point of the program ``sightrank``."""
+    cli()

@@ -1,0 +1,259 @@
+"""Accepting inputs: from checked messages to committed rows. The row is the job; a worker finds it there.
+
+Nothing is half-written: an input, its whole-image area, its input-level annotation and its labels appear together or
+not at all. Uploaded bytes reach the blob store before their row does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from sightrank.errors import AppError, InputDuplicateUrl, InputInvalid
+from sightrank.ingest.rows import (
+    AnnotationRow,
+    Content,
+    concept_ids,
+    insert_annotations,
+    new_id,
+    next_version,
+    to_json,
+)
+from sightrank.search.concepts import ConceptBook
+from sightrank.store import queries
+from sightrank.store.blobs import BlobStore
+from sightrank.store.clock import Clock
+from sightrank.store.database import Connection, Database
+
+_SQL = queries.load("inputs")
+PENDING = 30001
+ANNOTATION_SUCCESS = 24150
+DUPLICATE_ID = "Input has a duplicate ID."  # the official SDK compares this text
+
+
+class IdConflict(Enum):
+    """What happens when an id is taken (api-spec 3.1)."""
+
+    SKIP = "skip"
+    SUFFIX = "suffix"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewInput:
+    """A checked input. ``id`` may be '' (one is made up). ``url`` or ``data`` or ``text_raw`` holds the medium."""
+
+    id: str
+    media: str
+    content: Content
+    url: str = ""
+    data: bytes = b""
+    text_raw: str = ""
+    allow_duplicate_url: bool = False
+    dataset_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    id: str
+    created_at: datetime
+    status: int
+    media: str
+    url: str
+    unique_url: bool
+    blob: str
+    text_raw: str
+
+
+class Intake:
+    """Writes new inputs."""
+
+    def __init__(self, database: Database, blobs: BlobStore, book: ConceptBook, clock: Clock) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._book = book
+        self._clock = clock
+
+    async def accept(
+        self, bucket: int, user_id: str, inputs: Sequence[NewInput], conflict: IdConflict
+    ) -> list[str | AppError]:
+        """For each input its id, or why it was refused, in the order given."""
+        async with asyncio.TaskGroup() as group:
+            uploads = [group.create_task(self._upload(bucket, item)) for item in inputs]
+        async with self._database.transaction() as connection:
+            known_ids, known_urls, known_datasets = await _known(connection, bucket, inputs)
+            ids = _choose_ids(inputs, known_ids, conflict)
+            refusals = [
+                _refusal(item, name, known_urls, known_datasets) for item, name in zip(inputs, ids, strict=True)
+            ]
+            rows = [
+                _Row(
+                    id=name,
+                    created_at=created_at,
+                    status=PENDING,
+                    media=item.media,
+                    url=item.url,
+                    unique_url=bool(item.url) and not item.allow_duplicate_url,
+                    blob=upload.result(),
+                    text_raw=item.text_raw,
+                )
+                for item, name, created_at, upload in zip(
+                    inputs, ids, self._clock.take(len(inputs)), uploads, strict=True
+                )
+            ]
+            chosen = _first_of_each_url([i for i, refusal in enumerate(refusals) if refusal is None], inputs, refusals)
+            await self._write(connection, bucket, user_id, [(inputs[i], rows[i]) for i in chosen], refusals, chosen)
+        return [refusal or name for refusal, name in zip(refusals, ids, strict=True)]
+
+    async def _upload(self, bucket: int, item: NewInput) -> str:
+        return await self._blobs.put(bucket, item.data) if item.data else ""
+
+    async def _write(
+        self,
+        connection: Connection,
+        bucket: int,
+        user_id: str,
+        items: Sequence[tuple[NewInput, _Row]],
+        refusals: list[AppError | None],
+        places: Sequence[int],
+    ) -> None:
+        if not items:
+            return
+        cursor = await connection.execute(
+            _SQL["insert"], {"bucket": bucket, "rows": to_json([row for _, row in items])}
+        )
+        numbers: dict[str, int] = dict(await cursor.fetchall())
+        for place, (item, row) in zip(places, items, strict=True):
+            # Another call took the id or the URL between our look and our insert.
+            if row.id not in numbers:
+                refusals[place] = InputDuplicateUrl(_url_taken(item)) if row.unique_url else InputInvalid(DUPLICATE_ID)
+        written = [(item, row) for item, row in items if row.id in numbers]
+        cursor = await connection.execute(
+            _SQL["insert_whole_areas"], {"bucket": bucket, "numbers": list(numbers.values())}
+        )
+        areas: dict[int, int] = dict(await cursor.fetchall())
+        contents = [item.content for item, _ in written]
+        annotations = [
+            _input_level(numbers[row.id], areas[numbers[row.id]], row.created_at, user_id, item.content, ids)
+            for (item, row), ids in zip(
+                written, await concept_ids(connection, self._book, bucket, contents), strict=True
+            )
+        ]
+        await insert_annotations(connection, bucket, annotations)
+        await _join_datasets(connection, bucket, written, numbers)
+        if any(content.concepts for content in contents):
+            await next_version(connection, bucket, labels=True)
+
+
+def _input_level(
+    number: int, area_id: int, created_at: datetime, user_id: str, content: Content, ids: Sequence[str]
+) -> AnnotationRow:
+    return AnnotationRow(
+        input_number=number,
+        id=new_id(),
+        area_id=area_id,
+        created_at=created_at,
+        status=ANNOTATION_SUCCESS,
+        trusted=True,
+        input_level=True,
+        user_id=user_id,
+        concept_ids=ids,
+        concept_values=[concept.value for concept in content.concepts],
+        metadata=content.metadata,
+        latitude=content.latitude,
+        longitude=content.longitude,
+        data=content.data,
+    )
+
+
+async def _known(
+    connection: Connection, bucket: int, inputs: Sequence[NewInput]
+) -> tuple[set[str], set[str], set[str]]:
+    """Ids, URLs and datasets of these inputs that the app has already."""
+    urls = [item.url for item in inputs if item.url and not item.allow_duplicate_url]
+    ids = [item.id + suffix for item in inputs if item.id for suffix in ("", *_SUFFIXES)]
+    parameters: Mapping[str, Any] = {
+        "bucket": bucket,
+        "ids": ids,
+        "urls": urls,
+        "url_hashes": [hashlib.sha256(url.encode()).digest() for url in urls],
+    }
+    cursor = await connection.execute(_SQL["existing"], parameters)
+    rows = await cursor.fetchall()
+    wanted = sorted({dataset_id for item in inputs for dataset_id in item.dataset_ids})
+    datasets: set[str] = set()
+    if wanted:
+        cursor = await connection.execute(_SQL["existing_datasets"], {"bucket": bucket, "ids": wanted})
+        datasets = {name for (name,) in await cursor.fetchall()}
+    return {name for name, _ in rows if name is not None}, {url for _, url in rows if url is not None}, datasets
+
+
+_SUFFIXES = tuple(f"-{i}" for i in range(1, 10))
+
+
+def _choose_ids(inputs: Sequence[NewInput], known: set[str], conflict: IdConflict) -> list[str]:
+    """The id each input will have; '' for one that is refused because its id is taken."""
+    taken = set(known)
+    posted: set[str] = set()
+    chosen = []
+    for item in inputs:
+        name = item.id or new_id()
+        if name in posted:
+            name = ""  # the same id twice in one call is always an error (api-spec 3.1)
+        elif name in taken:
+            name = _suffixed(name, taken) if conflict is IdConflict.SUFFIX else ""
+        posted.add(item.id or name)
+        taken.add(name)
+        chosen.append(name)
+    return chosen
+
+
+def _suffixed(name: str, taken: set[str]) -> str:
+    free = next((name + suffix for suffix in _SUFFIXES if name + suffix not in taken), None)
+    return free or f"{name}-{random.getrandbits(48):012x}"
+
+
+def _refusal(item: NewInput, name: str, known_urls: set[str], known_datasets: set[str]) -> AppError | None:
+    if not name:
+        return InputInvalid(DUPLICATE_ID)
+    if item.url and not item.allow_duplicate_url and item.url in known_urls:
+        return InputDuplicateUrl(_url_taken(item))
+    unknown = [dataset_id for dataset_id in item.dataset_ids if dataset_id not in known_datasets]
+    if unknown:
+        return InputInvalid(f"There is no dataset {unknown[0]!r} in this app; create it with PostDatasets first.")
+    return None
+
+
+def _first_of_each_url(places: Sequence[int], inputs: Sequence[NewInput], refusals: list[AppError | None]) -> list[int]:
+    seen: set[str] = set()
+    kept = []
+    for place in places:
+        item = inputs[place]
+        if item.url and item.url in seen and not item.allow_duplicate_url:
+            refusals[place] = InputDuplicateUrl(_url_taken(item))
+            continue
+        seen.add(item.url)
+        kept.append(place)
+    return kept
+
+
+def _url_taken(item: NewInput) -> str:
+    return f"Another input of this app has the URL {item.url}; set allow_duplicate_url to add it again."
+
+
+async def _join_datasets(
+    connection: Connection, bucket: int, written: Sequence[tuple[NewInput, _Row]], numbers: Mapping[str, int]
+) -> None:
+    rows = [
+        {"dataset_id": dataset_id, "input_number": numbers[row.id], "created_at": row.created_at.isoformat()}
+        for item, row in written
+        for dataset_id in item.dataset_ids
+    ]
+    if rows:
+        await connection.execute(_SQL["insert_dataset_inputs"], {"bucket": bucket, "rows": json.dumps(rows)})

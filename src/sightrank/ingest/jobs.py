@@ -1,0 +1,248 @@
+"""The queue that is the table of inputs: claim, renew, finish, fail. Every act is one short transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id, next_version
+from sightrank.store import queries, vectors
+from sightrank.store.clock import Clock, microseconds
+from sightrank.store.database import Connection, Database
+from sightrank.store.vectors import EmbedderTable, VectorRows
+from sightrank.vision.eye import Box
+
+_SQL = queries.load("ingest")
+_SUCCESS = 24150
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Area:
+    """What one vector will describe; ``box`` None is the whole image or a region without extent."""
+
+    id: int
+    created_at: datetime
+    box: Box | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A claimed input. ``areas`` starts with the whole image."""
+
+    bucket: int
+    workflow_id: str
+    number: int
+    id: str
+    media: str
+    url: str
+    blob: str
+    attempts: int
+    areas: tuple[Area, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Outcome:
+    """What the base workflow made of a job: for each area a unit vector [areas, dims] and its likeliest concepts.
+
+    ``vectors`` is None when nothing is to be embedded (the workflow is Empty, or the input is no image).
+    """
+
+    job: Job
+    blob: str = ""
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    color_mode: str = ""
+    vectors: NDArray[np.float32] | None = None
+    concepts: Sequence[Sequence[tuple[str, float]]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workflow:
+    """The model versions that write into an app."""
+
+    table: EmbedderTable
+    tagger_id: str
+    tagger_version_id: str
+
+
+class Jobs:
+    """The queue as one worker sees it. ``owner`` names the worker in the leases it takes."""
+
+    def __init__(self, database: Database, clock: Clock, *, owner: str, lease_s: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._owner = owner
+        self._lease_s = lease_s
+
+    async def claim(self, limit: int) -> list[Job]:
+        """Up to ``limit`` waiting inputs, from as many apps as there are."""
+        claimed: list[Job] = []
+        for bucket, workflow_id in await self._database.rows(_SQL["buckets_with_work"]):
+            if len(claimed) >= limit:
+                break
+            claimed += await self._claim_from(bucket, workflow_id, limit - len(claimed))
+        return claimed
+
+    async def renew(self, jobs: Sequence[Job]) -> None:
+        """Keeps the leases of these jobs alive."""
+        for bucket, numbers in _by_bucket(jobs).items():
+            await self._database.execute(
+                _SQL["renew"], {"bucket": bucket, "numbers": numbers, "owner": self._owner, "lease_s": self._lease_s}
+            )
+
+    async def hand_back(self, jobs: Sequence[Job]) -> None:
+        """Gives unfinished jobs back to whoever is next, for a stop in good order."""
+        for bucket, numbers in _by_bucket(jobs).items():
+            await self._database.execute(
+                _SQL["hand_back"], {"bucket": bucket, "numbers": numbers, "owner": self._owner}
+            )
+
+    async def fail(self, job: Job, status: int, details: str) -> None:
+        """Ends a job with a status code and the reason."""
+        await self._database.execute(
+            _SQL["fail"],
+            {"bucket": job.bucket, "number": job.number, "owner": self._owner, "status": status, "details": details},
+        )
+
+    async def finish(self, workflow: Workflow | None, outcomes: Sequence[Outcome]) -> None:
+        """Commits outcomes of one bucket: vectors, annotations and the status 30000 in one transaction.
+
+        An input that got another region meanwhile goes back to the queue; one that was deleted is dropped.
+        ``workflow`` is None when nothing of them was embedded.
+        """
+        bucket = outcomes[0].job.bucket
+        async with self._database.transaction() as connection:
+            ready, changed = await self._still_ours(connection, bucket, outcomes)
+            if changed:
+                await connection.execute(
+                    _SQL["hand_back"],
+                    {"bucket": bucket, "numbers": [o.job.number for o in changed], "owner": self._owner},
+                )
+            if not ready:
+                return
+            await connection.execute(_SQL["finish"], {"bucket": bucket, "rows": _finished(ready)})
+            embedded = [outcome for outcome in ready if outcome.vectors is not None]
+            if embedded and workflow is not None:
+                await self._annotate(connection, workflow, bucket, embedded)
+                version = await next_version(connection, bucket, labels=False)
+                await vectors.insert(connection, workflow.table, bucket, version, vector_rows(embedded))
+
+    async def _claim_from(self, bucket: int, workflow_id: str, limit: int) -> list[Job]:
+        rows = await self._database.rows(
+            _SQL["claim"], {"bucket": bucket, "limit": limit, "owner": self._owner, "lease_s": self._lease_s}
+        )
+        async with self._database.connection() as connection:
+            areas = await _areas(connection, bucket, [row[0] for row in rows])
+        return [
+            Job(
+                bucket=bucket,
+                workflow_id=workflow_id,
+                number=number,
+                id=name,
+                media=media,
+                url=url,
+                blob=blob,
+                attempts=attempts,
+                areas=areas.get(number, ()),
+            )
+            for number, name, media, _, url, blob, attempts in sorted(rows, key=lambda row: row[3])
+        ]
+
+    async def _still_ours(
+        self, connection: Connection, bucket: int, outcomes: Sequence[Outcome]
+    ) -> tuple[list[Outcome], list[Outcome]]:
+        """Outcomes that may be written, and those whose areas are no longer the ones that were embedded."""
+        numbers = [outcome.job.number for outcome in outcomes]
+        cursor = await connection.execute(
+            _SQL["lock_leased"], {"bucket": bucket, "numbers": numbers, "owner": self._owner}
+        )
+        ours = {number for (number,) in await cursor.fetchall()}
+        areas = await _areas(connection, bucket, list(ours))
+        ready: list[Outcome] = []
+        changed: list[Outcome] = []
+        for outcome in outcomes:
+            if outcome.job.number in ours:
+                same = areas.get(outcome.job.number, ()) == outcome.job.areas
+                (ready if same else changed).append(outcome)
+        return ready, changed
+
+    async def _annotate(
+        self, connection: Connection, workflow: Workflow, bucket: int, outcomes: Sequence[Outcome]
+    ) -> None:
+        tagged = [
+            (outcome, area, concepts)
+            for outcome in outcomes
+            for area, concepts in zip(outcome.job.areas, outcome.concepts, strict=False)
+        ]
+        rows = [
+            prediction_row(workflow, outcome.job.number, area.id, created_at, concepts)
+            for (outcome, area, concepts), created_at in zip(tagged, self._clock.take(len(tagged)), strict=True)
+        ]
+        await insert_annotations(connection, bucket, rows)
+
+
+def prediction_row(
+    workflow: Workflow, input_number: int, area_id: int, created_at: datetime, concepts: Sequence[tuple[str, float]]
+) -> AnnotationRow:
+    """The annotation by which the tagger says what it sees in an area."""
+    return AnnotationRow(
+        input_number=input_number,
+        id=new_id(),
+        area_id=area_id,
+        created_at=created_at,
+        status=_SUCCESS,
+        trusted=False,
+        model_id=workflow.tagger_id,
+        model_version_id=workflow.tagger_version_id,
+        concept_ids=[concept_id for concept_id, _ in concepts],
+        concept_values=[round(value, 6) for _, value in concepts],
+    )
+
+
+def vector_rows(outcomes: Sequence[Outcome]) -> VectorRows:
+    """The vectors of all areas of these outcomes."""
+    areas = [(outcome.job.number, area) for outcome in outcomes for area in outcome.job.areas]
+    return VectorRows(
+        area_ids=np.array([area.id for _, area in areas], np.int64),
+        input_numbers=np.array([number for number, _ in areas], np.int64),
+        created_us=np.array([microseconds(area.created_at) for _, area in areas], np.int64),
+        vectors=np.concatenate([o.vectors for o in outcomes if o.vectors is not None]).astype(np.float16),
+    )
+
+
+async def _areas(connection: Connection, bucket: int, numbers: Sequence[int]) -> Mapping[int, tuple[Area, ...]]:
+    cursor = await connection.execute(_SQL["areas"], {"bucket": bucket, "numbers": list(numbers)})
+    areas: dict[int, tuple[Area, ...]] = {}
+    for number, area_id, created_at, top, left, bottom, right in await cursor.fetchall():
+        box = None if top is None else Box(top=top, left=left, bottom=bottom, right=right)
+        areas[number] = (*areas.get(number, ()), Area(id=area_id, created_at=created_at, box=box))
+    return areas
+
+
+def _finished(outcomes: Sequence[Outcome]) -> str:
+    return json.dumps(
+        [
+            {
+                "number": outcome.job.number,
+                "blob": outcome.blob or outcome.job.blob,
+                "width": outcome.width,
+                "height": outcome.height,
+                "format": outcome.format,
+                "color_mode": outcome.color_mode,
+            }
+            for outcome in outcomes
+        ]
+    )
+
+
+def _by_bucket(jobs: Sequence[Job]) -> Mapping[int, list[int]]:
+    numbers: dict[int, list[int]] = {}
+    for job in jobs:
+        numbers.setdefault(job.bucket, []).append(job.number)
+    return numbers

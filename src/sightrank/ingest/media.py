@@ -1,0 +1,94 @@
+"""Where the bytes of an image come from: the blob store, an input's hosted URL, or the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightrank.errors import InputFailed
+from sightrank.ingest.fetch import Fetcher
+from sightrank.search.query import ImageTerm
+from sightrank.store import queries
+from sightrank.store.blobs import BlobStore
+from sightrank.store.database import Database
+from sightrank.vision.eye import Eye
+
+_SQL = queries.load("ingest")
+SIZES = ("orig", "large", "small", "tiny")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedImage:
+    """One picture this server hosts, at one size."""
+
+    size: str
+    user_id: str
+    app_id: str
+    input_id: str
+
+
+class HostedUrls:
+    """URLs of hosted pictures: ``<public url>/media/<size>/<user>/<app>/<input>``."""
+
+    def __init__(self, public_url: str) -> None:
+        self._base = public_url.rstrip("/")
+
+    def prefix(self) -> str:
+        return f"{self._base}/media"
+
+    def suffix(self, user_id: str, app_id: str, input_id: str) -> str:
+        return "/".join(quote(part, safe="") for part in (user_id, app_id, input_id))
+
+    def url(self, image: HostedImage) -> str:
+        return f"{self.prefix()}/{image.size}/{self.suffix(image.user_id, image.app_id, image.input_id)}"
+
+    def parse(self, url: str) -> HostedImage | None:
+        """What a URL names if it is one of ours, else None."""
+        if not url.startswith(f"{self.prefix()}/"):
+            return None
+        parts = [unquote(part) for part in urlsplit(url[len(self.prefix()) + 1 :]).path.split("/")]
+        if len(parts) != 4 or parts[0] not in SIZES:
+            return None
+        size, user_id, app_id, input_id = parts
+        return HostedImage(size=size, user_id=user_id, app_id=app_id, input_id=input_id)
+
+
+class ImageSource:
+    """Reads images for ingest and for queries."""
+
+    def __init__(self, database: Database, blobs: BlobStore, fetcher: Fetcher, urls: HostedUrls, eye: Eye) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._fetcher = fetcher
+        self._urls = urls
+        self._eye = eye
+
+    async def load(self, bucket: int, *, url: str, blob: str) -> tuple[bytes, str]:
+        """The bytes of an input, and the blob that keeps them. A fetched image is kept: crops, thumbnails and a later
+        re-index need it when its URL is long gone.
+
+        Raises what ``Fetcher.fetch`` raises, and InputFailed when a hosted URL names no image of this app.
+        """
+        if blob:
+            return await self._blobs.get(blob), blob
+        data = await self._read(bucket, url)
+        return data, await self._blobs.put(bucket, data)
+
+    async def look(self, bucket: int, term: ImageTerm) -> NDArray[np.float32]:
+        """The unit vector of a query image."""
+        return await self._eye.look(term.data or await self._read(bucket, term.url))
+
+    async def _read(self, bucket: int, url: str) -> bytes:
+        hosted = self._urls.parse(url)
+        if hosted is None:
+            return (await self._fetcher.fetch(url, max_bytes=self._eye.limits.max_bytes)).data
+        app = await self._database.row(_SQL["app_of_bucket"], {"bucket": bucket})
+        if app != (hosted.user_id, hosted.app_id):
+            raise InputFailed(f"{url} belongs to another app; its images cannot be used here.")
+        row = await self._database.row(_SQL["blob_of_input"], {"bucket": bucket, "id": hosted.input_id})
+        if row is None or not row[0]:
+            raise InputFailed(f"404 Client Error: Not Found for url: {url} (this app has no such image)")
+        return await self._blobs.get(row[0])

@@ -1,0 +1,121 @@
+"""Annotations as rows: what the database stores of an annotation, free of wire format."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sightrank.search.concepts import ConceptBook
+from sightrank.store import queries
+from sightrank.store.database import Connection
+
+_SQL = queries.load("inputs")
+
+
+def new_id() -> str:
+    """A fresh 32-digit hexadecimal id."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionBox:
+    """A region in shares of the picture, 0..1; None where its geometry has no extent (a point, a span of text)."""
+
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedConcept:
+    """A concept as posted: by id, by name, or both."""
+
+    id: str
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What an annotation says. ``data`` is the rest of its Data message in proto JSON: all but concepts, metadata, geo."""
+
+    concepts: tuple[NamedConcept, ...] = ()
+    metadata: dict[str, Any] | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    data: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnotationRow:
+    """One row of ``annotations``; ``concept_ids`` and ``concept_values`` are parallel."""
+
+    input_number: int
+    id: str
+    area_id: int
+    created_at: datetime
+    status: int
+    trusted: bool
+    input_level: bool = False
+    user_id: str = ""
+    model_id: str = ""
+    model_version_id: str = ""
+    task_id: str = ""
+    concept_ids: Sequence[str] = ()
+    concept_values: Sequence[float] = ()
+    metadata: Mapping[str, Any] | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    annotation_info: Mapping[str, Any] | None = None
+    data: Mapping[str, Any] | None = field(default=None)
+
+
+def to_json(rows: Sequence[Any]) -> str:
+    """Dataclasses as the JSON that ``jsonb_to_recordset`` reads: one statement for a whole batch, of any length."""
+    return json.dumps([asdict(row) for row in rows], default=_json_value, ensure_ascii=False)
+
+
+def _json_value(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no place in a row")
+
+
+async def insert_annotations(
+    connection: Connection, bucket: int, rows: Sequence[AnnotationRow]
+) -> set[tuple[int, str]]:
+    """Writes annotations and the labels that follow from them; returns (input_number, id) of those that were new."""
+    if not rows:
+        return set()
+    cursor = await connection.execute(_SQL["insert_annotations"], {"bucket": bucket, "rows": to_json(rows)})
+    written = {(number, name) for name, number in await cursor.fetchall()}
+    labelled = [
+        row for row in rows if row.concept_ids and not row.model_version_id and (row.input_number, row.id) in written
+    ]
+    if labelled:
+        keys = {"ids": [row.id for row in labelled], "numbers": [row.input_number for row in labelled]}
+        await connection.execute(_SQL["derive_labels"], {"bucket": bucket, **keys})
+    return written
+
+
+async def next_version(connection: Connection, bucket: int, *, labels: bool) -> int:
+    """Raises the bucket's version; the caller's transaction holds it until the commit, so take it last."""
+    cursor = await connection.execute(_SQL["next_version"], {"bucket": bucket, "labels": labels})
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+async def concept_ids(
+    connection: Connection, book: ConceptBook, bucket: int, contents: Sequence[Content]
+) -> list[list[str]]:
+    """The concept ids of each content in its order, made in the app where they are new."""
+    wanted = list(dict.fromkeys((concept.id, concept.name) for content in contents for concept in content.concepts))
+    if not wanted:
+        return [[] for _ in contents]
+    found = dict(zip(wanted, await book.ensure_concepts(connection, bucket, wanted), strict=True))
+    return [[found[concept.id, concept.name] for concept in content.concepts] for content in contents]

@@ -1,0 +1,177 @@
+"""One ingest worker: claim -> fetch and decode -> infer -> write, overlapped, every queue bounded.
+
+The row in the database is the job and its lease; memory holds only what is being worked on. A worker that dies leaves
+leases that run out; one that stops gives its jobs back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import structlog
+
+from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl
+from sightrank.ingest.jobs import Job, Jobs, Outcome, Workflow
+from sightrank.ingest.media import ImageSource
+from sightrank.vision.embedder import LARGEST_BATCH
+from sightrank.vision.eye import Eye, Prepared
+
+_log = structlog.get_logger()
+_T = TypeVar("_T")
+
+LEASE_S = 60.0
+_CLAIM = 128  # jobs held at a time: enough to keep the network, the cores and the database busy at once
+_FETCHERS = 16
+_IDLE_S = 1.0  # how long an idle worker waits for other processes' inputs; its own server wakes it at once
+_ATTEMPTS = 5
+_TAGS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Picture:
+    job: Job
+    blob: str
+    prepared: Prepared
+
+
+class Worker:
+    """``run()`` works until it is cancelled. ``wake`` is set by whoever has just accepted inputs."""
+
+    def __init__(
+        self, jobs: Jobs, images: ImageSource, eye: Eye, workflows: Mapping[str, Workflow | None], wake: asyncio.Event
+    ) -> None:
+        self._jobs = jobs
+        self._images = images
+        self._eye = eye
+        self._workflows = workflows
+        self._wake = wake
+        self._held: dict[tuple[int, int], Job] = {}
+        self._claimed: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
+        self._pictures: asyncio.Queue[_Picture] = asyncio.Queue(2 * LARGEST_BATCH)
+        self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue(_CLAIM)
+
+    async def run(self) -> None:
+        """Works until cancelled, then gives back what is unfinished."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._forever(self._claim))
+                for _ in range(_FETCHERS):
+                    group.create_task(self._forever(self._fetch))
+                group.create_task(self._forever(self._infer))
+                group.create_task(self._forever(self._write))
+                group.create_task(self._forever(self._renew))
+        finally:
+            await asyncio.shield(self._jobs.hand_back(list(self._held.values())))
+
+    async def _forever(self, step: object) -> None:
+        """Repeats one stage. An error nobody foresaw is logged; the jobs it hit come back when their lease runs out."""
+        assert callable(step)
+        while True:
+            try:
+                await step()
+            except Exception:
+                _log.exception("ingest stage failed", stage=getattr(step, "__name__", ""))
+                await asyncio.sleep(_IDLE_S)
+
+    async def _claim(self) -> None:
+        room = _CLAIM - len(self._held)
+        self._wake.clear()
+        jobs = await self._jobs.claim(room) if room > 0 else []
+        for job in jobs:
+            self._held[job.bucket, job.number] = job
+            await self._claimed.put(job)
+        if len(jobs) < max(room // 2, 1):
+            await _wait(self._wake, _IDLE_S if room > 0 else 0.05)
+
+    async def _fetch(self) -> None:
+        job = await self._claimed.get()
+        try:
+            await self._prepare(job)
+        except AppError as error:
+            await self._fail(job, error)
+        except Exception as error:
+            _log.exception("input failed unexpectedly", input_id=job.id, bucket=job.bucket)
+            await self._fail(
+                job, InputFailed(f"Processing failed inside the server ({type(error).__name__}); see its log.")
+            )
+
+    async def _prepare(self, job: Job) -> None:
+        if job.attempts > _ATTEMPTS:
+            raise InputFailed(f"Processing this input ended the worker {_ATTEMPTS} times; it is left alone now.")
+        if job.media == "video":
+            raise InputFailed("Video is not indexed by this version of sightrank; post single frames as images.")
+        if job.media != "image" or self._workflows.get(job.workflow_id) is None:
+            await self._outcomes.put(Outcome(job=job))
+            return
+        data, blob = await self._images.load(job.bucket, url=job.url, blob=job.blob)
+        boxes = tuple(area.box for area in job.areas if area.box is not None)
+        await self._pictures.put(_Picture(job=job, blob=blob, prepared=await self._eye.prepare(data, boxes)))
+
+    async def _infer(self) -> None:
+        pictures = await _some(self._pictures, LARGEST_BATCH)
+        vectors = await self._eye.embed(np.concatenate([picture.prepared.pixels for picture in pictures]))
+        start = 0
+        for picture in pictures:
+            count = len(picture.prepared.pixels)
+            await self._outcomes.put(self._outcome(picture, vectors[start : start + count]))
+            start += count
+
+    def _outcome(self, picture: _Picture, vectors: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Outcome:
+        """Gives every area its vector: the whole image's for a region without extent."""
+        boxes = iter(range(1, len(vectors)))
+        places = [0 if area.box is None else next(boxes) for area in picture.job.areas]
+        of_areas = vectors[places]
+        return Outcome(
+            job=picture.job,
+            blob=picture.blob,
+            width=picture.prepared.width,
+            height=picture.prepared.height,
+            format=picture.prepared.format,
+            color_mode=picture.prepared.color_mode,
+            vectors=of_areas,
+            concepts=self._eye.tagger.top(of_areas, _TAGS),
+        )
+
+    async def _write(self) -> None:
+        outcomes = await _some(self._outcomes, _CLAIM)
+        by_app: dict[tuple[int, str], list[Outcome]] = {}
+        for outcome in outcomes:
+            by_app.setdefault((outcome.job.bucket, outcome.job.workflow_id), []).append(outcome)
+        try:
+            for (_, workflow_id), group in by_app.items():
+                await self._jobs.finish(self._workflows.get(workflow_id), group)
+        finally:
+            for outcome in outcomes:
+                self._held.pop((outcome.job.bucket, outcome.job.number), None)
+
+    async def _fail(self, job: Job, error: AppError) -> None:
+        # A failed fetch says so by a code of its own; whatever else is wrong with the medium is 30002 and its reason.
+        own_code = isinstance(error, InputConnectionFailed | InputInvalidUrl)
+        await self._jobs.fail(job, error.code if own_code else InputFailed.code, error.details)
+        self._held.pop((job.bucket, job.number), None)
+
+    async def _renew(self) -> None:
+        started = time.monotonic()
+        await self._jobs.renew(list(self._held.values()))
+        await asyncio.sleep(max(0.0, LEASE_S / 4 - (time.monotonic() - started)))
+
+
+async def _some(queue: asyncio.Queue[_T], limit: int) -> list[_T]:
+    """Waits for one item, then takes what else is there, up to ``limit``."""
+    items = [await queue.get()]
+    while len(items) < limit and not queue.empty():
+        items.append(queue.get_nowait())
+    return items
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return

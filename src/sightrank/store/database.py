@@ -1,0 +1,84 @@
+"""The connection pool and what every statement has in common.
+
+``Database`` is the only owner of connections. A unit of work is ``async with database.transaction() as connection``;
+``ReadCommitted`` is enough everywhere, because writers take their bucket's row before they stamp a version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from sightrank.errors import ServerBusy
+
+Connection = AsyncConnection[TupleRow]
+
+
+class Database:
+    """A PostgreSQL with the sightrank schema. ``url`` is a libpq connection string."""
+
+    def __init__(self, url: str, *, max_connections: int = 16, wait_s: float = 10.0) -> None:
+        self.url = url
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            url,
+            min_size=2,
+            max_size=max_connections,
+            timeout=wait_s,
+            max_waiting=1000,
+            open=False,
+            kwargs={"autocommit": True, "prepare_threshold": 2},
+            configure=_configure,
+        )
+
+    async def open(self) -> None:
+        await self._pool.open(wait=True)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection in autocommit mode. Raises ServerBusy when none is free in time."""
+        try:
+            connection = await self._pool.getconn()
+        except (PoolTimeout, psycopg.errors.TooManyConnections) as error:
+            raise ServerBusy("All database connections are in use; try again in a moment.") from error
+        try:
+            yield connection
+        finally:
+            await self._pool.putconn(connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside one transaction: committed at the end of the block, rolled back when it raises."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def rows(self, statement: Any, parameters: Any = None) -> list[TupleRow]:
+        """All rows of one statement in its own transaction."""
+        async with self.connection() as connection:
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchall()
+
+    async def row(self, statement: Any, parameters: Any = None) -> TupleRow | None:
+        """The first row, or None."""
+        async with self.connection() as connection:
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchone()
+
+    async def execute(self, statement: Any, parameters: Any = None) -> int:
+        """Runs a statement that returns nothing; answers the number of rows it touched."""
+        async with self.connection() as connection:
+            return (await connection.execute(statement, parameters)).rowcount
+
+
+async def _configure(connection: Connection) -> None:
+    # A generic plan ignores how selective this caller's values are (docs/architecture.md, "Plans").
+    await connection.execute("SET plan_cache_mode = force_custom_plan")
+    await connection.execute("SET idle_in_transaction_session_timeout = '60s'")

@@ -1,0 +1,98 @@
+-- name: read
+-- %(ids)s null: all annotations of the inputs.
+SELECT a.input_number, i.id, a.id, a.area_id, r.region_id, a.created_at, a.modified_at, a.status, a.input_level, a.trusted,
+    a.user_id, a.model_id, a.model_version_id, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
+    a.longitude, a.annotation_info, a.data, r.box_top, r.box_left, r.box_bottom, r.box_right
+FROM annotations a
+JOIN inputs i ON i.bucket = a.bucket AND i.number = a.input_number
+JOIN areas r ON r.bucket = a.bucket AND r.id = a.area_id
+WHERE a.bucket = %(bucket)s AND i.bucket = %(bucket)s AND r.bucket = %(bucket)s
+    AND i.id = ANY(%(input_ids)s) AND (%(ids)s::text[] IS NULL OR a.id = ANY(%(ids)s))
+ORDER BY a.created_at, a.id
+
+-- name: read_of_hits
+-- For each hit, in order, its annotation: the one named, else the one that speaks for the area (the first a person made,
+-- else the first of all).
+SELECT a.input_number, '' AS input_id, a.id, a.area_id, r.region_id, a.created_at, a.modified_at, a.status, a.input_level,
+    a.trusted, a.user_id, a.model_id, a.model_version_id, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
+    a.longitude, a.annotation_info, a.data, r.box_top, r.box_left, r.box_bottom, r.box_right
+FROM unnest(%(numbers)s::bigint[], %(area_ids)s::bigint[], %(annotation_ids)s::text[])
+    WITH ORDINALITY AS h (input_number, area_id, annotation_id, place)
+CROSS JOIN LATERAL (
+    SELECT * FROM annotations x
+    WHERE x.bucket = %(bucket)s AND x.input_number = h.input_number
+        AND (h.annotation_id IS NULL OR x.id = h.annotation_id) AND (h.area_id IS NULL OR x.area_id = h.area_id)
+    ORDER BY x.model_version_id <> '', x.created_at, x.id LIMIT 1
+) a
+JOIN areas r ON r.bucket = %(bucket)s AND r.id = a.area_id
+ORDER BY h.place
+
+-- name: list
+-- Newest first; the page is appended. Without selectors only what people made; a model version, workflow or `all_workers` adds predictions.
+SELECT a.input_number, i.id, a.id, a.area_id, r.region_id, a.created_at, a.modified_at, a.status, a.input_level, a.trusted,
+    a.user_id, a.model_id, a.model_version_id, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
+    a.longitude, a.annotation_info, a.data, r.box_top, r.box_left, r.box_bottom, r.box_right
+FROM annotations a
+JOIN inputs i ON i.bucket = a.bucket AND i.number = a.input_number
+JOIN areas r ON r.bucket = a.bucket AND r.id = a.area_id
+WHERE a.bucket = %(bucket)s AND i.bucket = %(bucket)s AND r.bucket = %(bucket)s
+    AND (%(input_ids)s::text[] IS NULL OR i.id = ANY(%(input_ids)s))
+    AND (%(pairs)s::jsonb IS NULL OR %(pairs)s::jsonb @> jsonb_build_array(jsonb_build_array(i.id, a.id)))
+    AND (%(ids)s::text[] IS NULL OR a.id = ANY(%(ids)s))
+    AND (%(statuses)s::int[] IS NULL OR a.status = ANY(%(statuses)s))
+    AND (%(task_id)s = '' OR a.task_id = %(task_id)s)
+    AND CASE
+        WHEN %(all_workers)s THEN true
+        WHEN cardinality(%(user_ids)s::text[]) + cardinality(%(model_version_ids)s::text[]) > 0
+            THEN a.user_id = ANY(%(user_ids)s) OR a.model_version_id = ANY(%(model_version_ids)s)
+        ELSE a.model_version_id = ''
+    END
+ORDER BY a.created_at DESC, a.id DESC
+
+-- name: inputs_to_annotate
+SELECT id, number, status, media, url, blob FROM inputs WHERE bucket = %(bucket)s AND id = ANY(%(ids)s)
+
+-- name: lock_inputs
+SELECT number, status FROM inputs WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s) ORDER BY number FOR UPDATE
+
+-- name: whole_areas
+SELECT input_number, id FROM areas WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND region_id IS NULL
+
+-- name: areas_of_regions
+SELECT region_id, id, input_number FROM areas WHERE bucket = %(bucket)s AND region_id = ANY(%(region_ids)s)
+
+-- name: lock_annotations
+SELECT input_number, id FROM annotations
+WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND id = ANY(%(ids)s)
+ORDER BY input_number, id FOR UPDATE
+
+-- name: update
+UPDATE annotations a SET modified_at = r.modified_at, status = r.status, trusted = r.trusted, concept_ids = r.concept_ids,
+    concept_values = r.concept_values, metadata = r.metadata, latitude = r.latitude, longitude = r.longitude,
+    annotation_info = r.annotation_info, data = r.data, area_id = r.area_id
+FROM jsonb_to_recordset(%(rows)s) AS r (
+    input_number bigint, id text, area_id bigint, modified_at timestamptz, status int, trusted boolean, concept_ids text[],
+    concept_values real[], metadata jsonb, latitude double precision, longitude double precision, annotation_info jsonb,
+    data jsonb
+)
+WHERE a.bucket = %(bucket)s AND a.input_number = r.input_number AND a.id = r.id
+
+-- name: delete
+DELETE FROM annotations a USING inputs i
+WHERE a.bucket = %(bucket)s AND i.bucket = %(bucket)s AND i.number = a.input_number AND NOT a.input_level
+    AND i.id = ANY(%(input_ids)s)
+    AND (%(pairs)s::jsonb IS NULL OR %(pairs)s::jsonb @> jsonb_build_array(jsonb_build_array(i.id, a.id)))
+    AND (%(pairs)s::jsonb IS NOT NULL OR a.model_version_id = '' OR %(predictions)s)
+RETURNING a.input_number, a.id, a.area_id
+
+-- name: deserted_regions
+-- Regions that no annotation of a person speaks of any more.
+SELECT r.id FROM areas r
+WHERE r.bucket = %(bucket)s AND r.id = ANY(%(area_ids)s) AND r.region_id IS NOT NULL
+    AND NOT EXISTS (
+        SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+    )
+
+-- name: remove_areas
+WITH gone AS (DELETE FROM areas WHERE bucket = %(bucket)s AND id = ANY(%(area_ids)s) RETURNING id)
+INSERT INTO removals (bucket, version, area_id) SELECT %(bucket)s, %(version)s, id FROM gone

@@ -1,0 +1,58 @@
+-- name: buckets_with_work
+-- Apps in which an input waits, or was left by a worker that died; the longest waiting first.
+SELECT i.bucket, a.workflow_id
+FROM inputs i JOIN apps a ON a.first_bucket = i.bucket
+WHERE i.status IN (30001, 30003) AND (i.lease_until IS NULL OR i.lease_until < now())
+GROUP BY i.bucket, a.workflow_id
+ORDER BY min(i.created_at)
+LIMIT 1000
+
+-- name: claim
+-- Takes inputs that wait, or whose worker died. No lock outlives the statement: the lease is what holds them.
+UPDATE inputs SET status = 30003, lease_owner = %(owner)s, lease_until = now() + %(lease_s)s * interval '1 second',
+    attempts = attempts + 1, modified_at = clock_timestamp()
+WHERE bucket = %(bucket)s AND number IN (
+    SELECT number FROM inputs
+    WHERE bucket = %(bucket)s AND status IN (30001, 30003) AND (lease_until IS NULL OR lease_until < now())
+    ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+RETURNING number, id, media, created_at, url, blob, attempts
+
+-- name: renew
+UPDATE inputs SET lease_until = now() + %(lease_s)s * interval '1 second'
+WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s) AND status = 30003 AND lease_owner = %(owner)s
+
+-- name: release_all
+-- Only for a server that is alone on its database: whatever was leased belonged to a process that is gone.
+UPDATE inputs SET lease_until = NULL, lease_owner = NULL WHERE status = 30003
+
+-- name: areas
+SELECT input_number, id, created_at, box_top, box_left, box_bottom, box_right
+FROM areas WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s)
+ORDER BY input_number, region_id IS NOT NULL, id
+
+-- name: lock_leased
+SELECT number FROM inputs
+WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s) AND status = 30003 AND lease_owner = %(owner)s
+ORDER BY number FOR UPDATE
+
+-- name: finish
+UPDATE inputs i SET status = 30000, status_details = '', blob = r.blob, width = r.width, height = r.height,
+    format = r.format, color_mode = r.color_mode, modified_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
+FROM jsonb_to_recordset(%(rows)s) AS r (number bigint, blob text, width int, height int, format text, color_mode text)
+WHERE i.bucket = %(bucket)s AND i.number = r.number
+
+-- name: hand_back
+UPDATE inputs SET lease_owner = NULL, lease_until = NULL, attempts = attempts - 1
+WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s) AND status = 30003 AND lease_owner = %(owner)s
+
+-- name: fail
+UPDATE inputs SET status = %(status)s, status_details = %(details)s, modified_at = clock_timestamp(),
+    lease_owner = NULL, lease_until = NULL
+WHERE bucket = %(bucket)s AND number = %(number)s AND status = 30003 AND lease_owner = %(owner)s
+
+-- name: app_of_bucket
+SELECT user_id, id FROM apps WHERE first_bucket = %(bucket)s
+
+-- name: blob_of_input
+SELECT blob, url FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s

@@ -1,0 +1,60 @@
+"""Pictures to unit vectors, by ONNX Runtime.
+
+A session is thread-safe. Batches are padded to a few fixed sizes, because every new input shape makes ONNX Runtime plan
+and allocate again; padding never changes a vector (tested).
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from sightrank.vision.bundle import Bundle
+
+BATCH_SIZES = (1, 4, 16)
+LARGEST_BATCH = BATCH_SIZES[-1]
+
+
+class Embedder:
+    """The embedding network of a bundle. ``threads`` is the number of cores one run may use."""
+
+    def __init__(self, bundle: Bundle, *, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Spinning threads would take the cores that decoding and PostgreSQL need between two batches.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(bundle.embedder), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+        self.size = bundle.preprocessing.size
+        self.dims = bundle.dims
+        self.provider = self._session.get_providers()[0]
+        mean = np.asarray(bundle.preprocessing.mean, np.float32)
+        std = np.asarray(bundle.preprocessing.std, np.float32)
+        self._factor = (1.0 / (255.0 * std)).astype(np.float32)
+        self._offset = (mean / std).astype(np.float32)
+
+    def warm_up(self) -> None:
+        """Runs every batch size once, so that the first user does not wait for it."""
+        for count in BATCH_SIZES:
+            self.embed(np.zeros((count, self.size, self.size, 3), np.uint8))
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """``pixels`` [n, size, size, 3] RGB to unit vectors [n, dims]; any n, run in batches of at most 16."""
+        vectors = np.empty((len(pixels), self.dims), np.float32)
+        for start in range(0, len(pixels), LARGEST_BATCH):
+            part = pixels[start : start + LARGEST_BATCH]
+            vectors[start : start + len(part)] = self._run(part)
+        return vectors
+
+    def _run(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        count = next(size for size in BATCH_SIZES if size >= len(pixels))
+        batch = np.zeros((count, 3, self.size, self.size), np.float32)
+        batch[: len(pixels)] = (pixels * self._factor - self._offset).transpose(0, 3, 1, 2)
+        vectors = cast("NDArray[np.float32]", self._session.run(["embedding"], {"pixels": batch})[0])
+        return vectors[: len(pixels)]

@@ -1,0 +1,106 @@
+"""Smaller versions of stored images, made when somebody first asks and kept beside the original."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from PIL import Image
+from simplejpeg import encode_jpeg  # type: ignore[attr-defined]  # its __all__ holds no names
+
+from sightrank.errors import DoesNotExist
+from sightrank.store.blobs import BlobMissingError, BlobStore, variant
+from sightrank.vision import signature
+from sightrank.vision.decode import decode
+
+ORIGINAL: Final = "orig"
+# The longest side of each size, in pixels.
+LONGEST_SIDES: Final = {"large": 1024, "small": 320, "tiny": 112}
+SIZES: Final = (ORIGINAL, *LONGEST_SIDES)
+_QUALITY: Final = 85
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """A file to send."""
+
+    data: bytes
+    content_type: str
+
+
+def thumbnail(data: bytes, longest_side: int, *, max_pixels: int, max_bytes: int) -> bytes:
+    """A JPEG of the upright picture whose longest side is ``longest_side`` pixels; smaller pictures keep their size.
+
+    Transparency becomes white. Raises InputFailed or InputOverLimit as ``decode`` does.
+    """
+    picture = decode(data, size=(longest_side + 1) // 2, max_pixels=max_pixels, max_bytes=max_bytes)
+    share = min(1.0, longest_side / max(picture.width, picture.height))
+    width, height = max(1, round(picture.width * share)), max(1, round(picture.height * share))
+    pixels = picture.pixels
+    if pixels.shape[:2] != (height, width):
+        pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+    return bytes(encode_jpeg(np.ascontiguousarray(pixels), quality=_QUALITY, colorsubsampling="420"))
+
+
+class MediaSizes:
+    """Serves the sizes of stored images; however many ask at once, each is made once. ``close()`` ends its threads."""
+
+    def __init__(self, store: BlobStore, *, max_pixels: int, max_bytes: int, threads: int = 2) -> None:
+        self._store = store
+        self._max_pixels = max_pixels
+        self._max_bytes = max_bytes
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="thumbnail")
+        self._making: dict[str, asyncio.Task[bytes]] = {}
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def media(self, key: str, size: str) -> Media:
+        """The file of ``key`` in one of ``SIZES``; ``orig`` is byte for byte what was uploaded.
+
+        Raises DoesNotExist for an unknown key or size, InputFailed when the original is no image that can be read.
+        """
+        if size not in SIZES:
+            raise DoesNotExist(f"There is no size {size[:40]!r}; the sizes are {', '.join(SIZES)}.")
+        if size == ORIGINAL:
+            data = await self._original(key)
+            return Media(data=data, content_type=signature.content_type(data))
+        name = variant(key, size)
+        try:
+            return Media(data=await self._store.get(name), content_type="image/jpeg")
+        except BlobMissingError:
+            return Media(data=await self._made(key, size, name), content_type="image/jpeg")
+
+    async def _made(self, key: str, size: str, name: str) -> bytes:
+        task = self._making.get(name)
+        if task is None:
+            task = asyncio.create_task(self._make(key, size))
+            self._making[name] = task
+            task.add_done_callback(lambda done: self._forget(name, done))
+        # Shielded: a caller that goes away must not spoil it for the others.
+        return await asyncio.shield(task)
+
+    def _forget(self, name: str, task: asyncio.Task[bytes]) -> None:
+        del self._making[name]
+        if not task.cancelled():
+            task.exception()  # read here, in case every caller has gone away
+
+    async def _make(self, key: str, size: str) -> bytes:
+        original = await self._original(key)
+        made = await asyncio.get_running_loop().run_in_executor(
+            self._threads,
+            lambda: thumbnail(original, LONGEST_SIDES[size], max_pixels=self._max_pixels, max_bytes=self._max_bytes),
+        )
+        with suppress(BlobMissingError):  # deleted just now: this answer is the last one
+            await self._store.put_variant(key, size, made)
+        return made
+
+    async def _original(self, key: str) -> bytes:
+        try:
+            return await self._store.get(key)
+        except BlobMissingError:
+            raise DoesNotExist("The file is no longer there.") from None

@@ -1,0 +1,168 @@
+"""REST: every rpc at its ``google.api.http`` paths, as one ASGI application; nothing here is written per endpoint.
+
+Answers are JSON objects always, with CORS headers always, because the guide's fetch examples run in browsers. Paths
+that are no rpc go to the extra routes (health, media, later the portal).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+from google.protobuf.message import Message
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sightrank.errors import MethodNotAllowed
+from sightrank.wire.body import BodyLease, BodyReader, BodyTooSlow
+from sightrank.wire.credentials import Sender, read_sender
+from sightrank.wire.dispatch import Answer, Dispatcher
+from sightrank.wire.headers import preflight_headers, with_common_headers
+from sightrank.wire.json_reader import JsonReader
+from sightrank.wire.json_text import parse_object
+from sightrank.wire.json_writer import JsonWriter
+from sightrank.wire.query_forms import read_query
+from sightrank.wire.routes import Binding, Place, RouteTable
+from sightrank.wire.service import Rpc
+from sightrank.wire.watch import requests_of, send_in_time
+
+#: Bodies above this are parsed in a thread, so that other calls go on between two images.
+_PARSE_ASIDE_BYTES = 256 * 1024
+_JSON = (b"content-type", b"application/json")
+
+
+class RestGateway:
+    """The ASGI application. ``others`` serves the paths that are no rpc."""
+
+    def __init__(
+        self, rpcs: Mapping[str, Rpc], dispatcher: Dispatcher, bodies: BodyReader, others: ASGIApp, *, send_s: float
+    ) -> None:
+        self._send_s = send_s
+        self._rpcs = rpcs
+        self._dispatcher = dispatcher
+        self._bodies = bodies
+        self._others = others
+        self._routes = RouteTable(rpcs.values())
+        self._reader = JsonReader(rpc.request_descriptor for rpc in rpcs.values())
+        self._writer = JsonWriter(rpc.response_descriptor for rpc in rpcs.values())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        with requests_of(scope):
+            await self._serve(scope, receive, send_in_time(with_common_headers(send), self._send_s))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "OPTIONS":
+            await _send(send, 204, b"", preflight_headers(scope["headers"]))
+            return
+        place = self._routes.find(scope["raw_path"].decode("ascii", "replace"))
+        if place is None:
+            await self._others(scope, receive, send)
+            return
+        binding = place.bindings.get(scope["method"])
+        if binding is None:
+            await self._refuse_method(scope, place, send)
+            return
+        rpc = self._rpcs[binding.rpc]
+        serve = self._stream if rpc.response_stream else self._call
+        with self._bodies.lease() as lease:
+            await serve(_Request(scope, receive, place, binding, lease), rpc, send)
+
+    async def _call(self, request: _Request, rpc: Rpc, send: Send) -> None:
+        async def read() -> Message:
+            return await request.message(rpc, self._reader)
+
+        answer = await self._dispatcher.call(rpc, _sender(request.scope), read)
+        await self._answer(send, answer, close=request.too_slow)
+
+    async def _stream(self, request: _Request, rpc: Rpc, send: Send) -> None:
+        """A server stream: one JSON object per line. A stream of one message is a plain JSON object."""
+
+        async def requests() -> AsyncIterator[Message]:
+            yield await request.message(rpc, self._reader)
+
+        started = False
+        async for answer in self._dispatcher.stream(rpc, _sender(request.scope), requests()):
+            if not started:
+                started = True
+                await send({"type": "http.response.start", "status": answer.http_status, "headers": [_JSON]})
+            line = self._writer.text(answer.message) + b"\n"
+            await send({"type": "http.response.body", "body": line, "more_body": True})
+        if not started:
+            await send({"type": "http.response.start", "status": 200, "headers": [_JSON]})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _refuse_method(self, scope: Scope, place: Place, send: Send) -> None:
+        allowed = ", ".join(sorted(place.bindings))
+        error = MethodNotAllowed(f"{scope['path']} takes {allowed}, not {scope['method']}.")
+        answer = self._dispatcher.refuse(error, _sender(scope), f"{scope['method']} {scope['path']}")
+        await self._answer(send, answer, headers=[(b"allow", allowed.encode())])
+
+    async def _answer(
+        self, send: Send, answer: Answer, *, close: bool = False, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        extra = [*headers, (b"connection", b"close")] if close else [*headers]
+        await _send(send, answer.http_status, self._writer.text(answer.message), extra)
+
+
+class _Request:
+    """One REST request on its way to becoming a message."""
+
+    def __init__(self, scope: Scope, receive: Receive, place: Place, binding: Binding, lease: BodyLease) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._place = place
+        self._binding = binding
+        self._lease = lease
+        self.too_slow = False
+
+    async def message(self, rpc: Rpc, reader: JsonReader) -> Message:
+        """The request message: query, then body, then the path, which wins (api-spec 1.2)."""
+        body = await self._body()
+        if len(body) > _PARSE_ASIDE_BYTES:
+            return await asyncio.to_thread(self._build, rpc, reader, body)
+        return self._build(rpc, reader, body)
+
+    def _build(self, rpc: Rpc, reader: JsonReader, body: bytes) -> Message:
+        request = rpc.request_type()
+        query = self.scope["query_string"].decode("latin-1")
+        fields = read_query(rpc.request_descriptor, query) if query else {}
+        fields.update(parse_object(body))
+        reader.fill(request, fields)
+        for names, value in zip(self._binding.variables, self._place.values, strict=True):
+            _set_variable(request, names, value)
+        return request
+
+    async def _body(self) -> bytes:
+        # DELETE has a body also where the binding names none (both JSON clients send one); a GET only if it says so.
+        if self.scope["method"] == "GET" and not _content_length(self.scope):
+            return b""
+        try:
+            return await self._lease.read(self._receive, _content_length(self.scope))
+        except BodyTooSlow:
+            self.too_slow = True
+            raise
+
+
+def _set_variable(request: Any, names: tuple[str, ...], value: str) -> None:
+    for name in names[:-1]:
+        request = getattr(request, name)
+    setattr(request, names[-1], value)
+
+
+def _content_length(scope: Scope) -> int | None:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return None
+
+
+def _sender(scope: Scope) -> Sender:
+    return read_sender((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+
+
+async def _send(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    length = [(b"content-length", str(len(body)).encode())] if status != 204 else []
+    await send({"type": "http.response.start", "status": status, "headers": [_JSON, *length, *headers]})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,115 @@
+"""A bootstrapped server without a wire, for tests: ``Worlds.run`` opens one, ``World.call`` makes an rpc."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sightrank.api.apps import Apps
+from sightrank.api.bootstrap import Bootstrap, bootstrap
+from sightrank.api.catalogue import BundleInfo, Catalogue
+from sightrank.api.concept_languages import ConceptLanguages
+from sightrank.api.concept_search import ConceptSearch
+from sightrank.api.concepts import Concepts
+from sightrank.api.identity import Identity
+from sightrank.api.keys import Keys
+from sightrank.api.models import Models
+from sightrank.api.users import Users
+from sightrank.api.workflows import Workflows
+from sightrank.search.concepts import ConceptBook
+from sightrank.settings import Settings
+from sightrank.store.database import Database
+from sightrank.vision.vocabulary import Term, Vocabulary
+
+PAT = "a" * 32
+API_KEY = "b" * 32
+
+
+def small_vocabulary() -> Vocabulary:
+    def term(id: str, hypernyms: tuple[str, ...] = (), **names: str) -> Term:
+        return Term(id, {language.replace("_", "-"): name for language, name in names.items()}, hypernyms, "")
+
+    return Vocabulary(
+        [
+            term("ai_SzsXMB1w", en="animal", ja="動物"),
+            term("ai_8S2Vq3cR", ("ai_SzsXMB1w",), en="dog", ja="犬", de="Hund", zh="狗"),
+            term("ai_l8TKp2h5", en="people", zh="人", ja="人"),
+            term("ai_crowd000", ("ai_l8TKp2h5",), en="crowd", zh="人群", ja="群衆"),
+            term("ai_palm0000", en="palm"),
+            term("ai_water000", en="water", de="Wasser"),
+            term("ai_wfall000", ("ai_water000",), en="waterfall", de="Wasserfall"),
+        ]
+    )
+
+
+def small_catalogue(**installable: str) -> Catalogue:
+    bundle = BundleInfo(id="general", version="v1", dims=8, has_tagger=True, vocabulary=small_vocabulary())
+    return Catalogue.of([bundle], installable)
+
+
+@dataclass
+class World:
+    """A bootstrapped server: everything behind the wire."""
+
+    database: Database
+    identity: Identity
+    catalogue: Catalogue
+    book: ConceptBook
+    settings: Settings
+    first: Bootstrap
+    pat: str = PAT
+    api_key: str = API_KEY
+    deleted: list[int] = field(default_factory=list)
+    handlers: dict[str, Any] = field(default_factory=dict)
+
+    async def call(self, rpc: str, request: Any, *, key: str | None = PAT) -> Any:
+        """One rpc as the wire makes it, without the envelope."""
+        call = await self.identity.authenticate(rpc, key, request, "test")
+        return await self.handlers[rpc](call, request)
+
+    async def forget_app(self, bucket: int) -> None:
+        self.deleted.append(bucket)
+
+
+@dataclass(frozen=True)
+class Worlds:
+    """Makes worlds on one database; ``settings`` are those of the test, its keys fixed."""
+
+    url: str
+    data_dir: Path
+
+    def settings(self, **changes: Any) -> Settings:
+        fixed = {"bootstrap_pat": PAT, "bootstrap_api_key": API_KEY, "database_url": self.url}
+        return Settings(**({"data_dir": self.data_dir} | fixed | changes))
+
+    def run(self, scenario: Callable[[World], Awaitable[Any]], *, catalogue: Catalogue | None = None) -> Any:
+        async def opened() -> Any:
+            database = Database(self.url)
+            await database.open()
+            try:
+                return await scenario(await make_world(database, self.settings(), catalogue or small_catalogue()))
+            finally:
+                await database.close()
+
+        return asyncio.run(opened())
+
+
+async def make_world(database: Database, settings: Settings, catalogue: Catalogue) -> World:
+    first = await bootstrap(database, settings, catalogue)
+    identity, book = Identity(database), ConceptBook(catalogue.vocabulary)
+    world = World(database, identity, catalogue, book, settings, first)
+    for part in (
+        Apps(database, identity, catalogue, base_workflow=settings.base_workflow, on_deleted=world.forget_app),
+        Keys(database, identity),
+        Users(database),
+        Models(catalogue),
+        Workflows(catalogue),
+        Concepts(database, book),
+        ConceptLanguages(database, book),
+        ConceptSearch(database, book, catalogue),
+    ):
+        world.handlers |= part.handlers()
+    return world

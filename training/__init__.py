@@ -1,0 +1,1 @@
+"""How the built-in bundle `general` is made; see README.md."""

@@ -1,0 +1,5 @@
+"""`python -m training` makes the bundle."""
+
+from training.run import main
+
+main()

@@ -1,0 +1,90 @@
+"""The model card: what the bundle is, what made it, how well it does, and where it fails."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from pathlib import Path
+
+from training.report import Report
+
+HEAD = """# Model card: `general`
+
+A small image embedder and a tagger over its vectors, made for visual search without a network. Both were trained
+from scratch by `training/` (see there); nothing of any other network's weights is in the files.
+
+| | |
+| --- | --- |
+| version | {version} |
+| vector | {dims} dimensions, unit length, centred: unrelated photos have a cosine near 0 |
+| input | the whole picture squashed to {side} x {side}, RGB |
+| network | residual, 3x3 convolutions with squeeze-and-excite gates, stem stride 4, widths 32-64-192-384 |
+| files | `embedder.onnx` {embedder:.1f} MB (float16 storage, float32 arithmetic), `tagger.npz` {tagger:.1f} MB |
+| licence | Apache-2.0 for the files; see the sources |
+
+## Sources
+
+The weights were trained on these photos. Some of them are for research use: who needs weights free of that has to
+train again without them, which `training/` does from a folder with fewer zips.
+
+| source | photos | used for | terms |
+| --- | --- | --- | --- |
+| MiniPlaces (100 of its scene categories) | 20,000 | scenes; people and things by the teachers | research use |
+| Tiny-ImageNet | 24,000 | 200 kinds of animals, plants and things | research use |
+| CIFAR-10 | 4,000 | vehicles and animals | research use |
+| Intel image scenes | 5,400 | buildings, forests, glaciers, mountains, sea, streets | CC0 by its repository |
+| cats and dogs | 1,000 | cats, dogs | research use |
+| clothing dataset | 3,068 | garments | CC0 |
+| grocery store dataset | 2,936 | fruit, vegetables, packages | MIT |
+
+Teachers, used in training and not shipped, all Apache-2.0: MobileNet v2 (ImageNet logits of every photo, of a crop
+of it and of a collage with another), NanoDet-m (things in scenes), MLPerf Tiny's visual wake words (people).
+
+## How it was made
+
+The network learns, all at once and from the unit vector alone: the v2 teacher's softened classes, the teacher's
+nearest neighbours within a batch, the class of each source, and whether people are seen. Pictures are shifted,
+mirrored, tinted, softened and re-coded on the way in, so that a vector does not depend on how a photo was stored or
+decoded. The shipped weights are a running average; one photo in twelve was held back.
+
+The tagger is one logistic regression per concept over the vectors of whole photos and collages. Labels say yes, no
+or nothing (`training/label_map.json`); teachers add what they are sure of; what nobody knows counts for neither
+side. Each concept's scale and bias then come from Platt's method on the photos held back, drawn towards the common
+calibration where positives are few.
+
+## Limits
+
+- It knows little and sees coarsely: {side} px, 60,000 small photos. Things that fill less than about a fifth of the
+  picture are missed. Near duplicates, scenes, and photos with one clear subject work best; fine kinds (breeds,
+  brands) do not.
+- Probabilities are right for photos like the ones held back. On full photographs high probabilities are too high:
+  see the second calibration table, and take the order of the hits more seriously than their values.
+- `people` means "people visible", learned from two small networks and not from people's own words; the photos come
+  mostly from North America, Europe and East Asia. Do not use it to decide anything about a person.
+- Text, faces, identities, emotions, art styles and abstract ideas are outside what it was taught.
+- For more than this, install a hub model (`sightrank models`); the interface is the same.
+
+## Measured
+
+All photos below were kept out of training. `colour + HOG` is the floor that a learned vector must clearly beat; the
+two MobileNets are the teachers' own vectors, the ceiling. Labels of one source are tried against all others of that
+source.
+
+"""
+
+
+def write(folder: Path, report: Report) -> None:
+    """Write the card whole or not at all."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    head = HEAD.format(
+        version=manifest["version"],
+        dims=manifest["dims"],
+        side=manifest["preprocessing"]["size"],
+        embedder=(folder / "embedder.onnx").stat().st_size / 1e6,
+        tagger=(folder / "tagger.npz").stat().st_size / 1e6,
+    )
+    foot = f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, 2 CPU cores, by `python -m training.evaluate`."
+    partial = folder / "MODEL_CARD.partial"
+    partial.write_text(head + "\n".join([*report.lines, foot]) + "\n", encoding="utf-8")
+    os.replace(partial, folder / "MODEL_CARD.md")
