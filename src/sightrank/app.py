@@ -84,7 +84,7 @@ class Running:
 
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[str]:
-    """The connection string of a migrated database: the external one, or the embedded one for the length of the block."""
+    """The connection string of a migrated database: the external one, or the embedded one while the block lasts."""
     directory = DataDirectory(settings.data_dir)
     if settings.database_url:
         directory.path.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
 
 @asynccontextmanager
 async def serve(settings: Settings) -> AsyncIterator[Running]:
-    """A server with its ingest workers. On leaving it takes no new calls, ends the running ones, and gives jobs back."""
+    """A server with its workers. On leaving it takes no new calls, ends the running ones, and gives jobs back."""
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(open_store(settings))
         core = await stack.enter_async_context(open_core(settings, url))

@@ -133,7 +133,7 @@ class Annotations:
         return status_pb2.BaseResponse()
 
     async def delete_many(self, call: Call, request: service_pb2.DeleteAnnotationsRequest) -> status_pb2.BaseResponse:
-        """The annotations named by ids and input_ids, pairwise; without ids all of the inputs but the input-level ones."""
+        """The annotations of (input_ids, ids) pairs; without ids all of these inputs but the input-level ones."""
         if not request.input_ids:
             raise InvalidRequest("input_ids is empty; name the inputs whose annotations are to be deleted.")
         if request.ids and len(request.ids) != len(request.input_ids):

@@ -42,7 +42,7 @@ class NamedConcept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What an annotation says. ``data`` is the rest of its Data message in proto JSON: all but concepts, metadata, geo."""
+    """What an annotation says. ``data`` is its Data message in proto JSON without concepts, metadata and geo."""
 
     concepts: tuple[NamedConcept, ...] = ()
     metadata: dict[str, Any] | None = None

@@ -21,7 +21,7 @@ _CHUNK_ROWS = 4096  # rows decoded at a time when all cosines are wanted: 4 MB a
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rows:
-    """Rows as they come from the database, parallel arrays. ``vectors`` [n, dims] float16, ``created_us`` microseconds."""
+    """Rows from the database, parallel arrays: ``vectors`` [n, dims] float16, ``created_us`` microseconds."""
 
     area_ids: NDArray[np.int64]
     input_numbers: NDArray[np.int64]

