@@ -72,7 +72,7 @@ serve: $(RUNTIME)
 	@exec $(BIN)/sightrank serve $(ARGS)
 
 test: $(DEVELOP)
-	@$(BIN)/python -m pytest -ra --durations=5 --durations-min=5 $(ARGS)
+	@$(BIN)/python -m pytest -ra $(ARGS)
 
 check: $(DEVELOP)
 	$(BIN)/ruff format --check .

@@ -98,11 +98,12 @@ def prepare(data: Path, work: Path) -> None:
     target.write_text(json.dumps({"sources": sources, "labels": labels}))
 
 
-def load_train(work: Path) -> TrainSet:
+def load_train(work: Path, in_memory: bool = False) -> TrainSet:
     """The array of `prepare`; every twelfth photo of a source is held back."""
     facts = json.loads((work / "train.json").read_text())
     sources = np.array(facts["sources"])
     held_back = np.zeros(len(sources), dtype=bool)
     for source in np.unique(sources):
         held_back[np.flatnonzero(sources == source)[::12]] = True
-    return TrainSet(np.load(work / "train-pixels.npy", mmap_mode="r"), sources, np.array(facts["labels"]), held_back)
+    pixels = np.load(work / "train-pixels.npy", mmap_mode=None if in_memory else "r")
+    return TrainSet(pixels, sources, np.array(facts["labels"]), held_back)

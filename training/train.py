@@ -7,6 +7,8 @@ import copy
 import json
 import math
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from training.retrieval import precision_at
 
 TEMPERATURE = 2.0
 NEIGHBOUR_TEMPERATURE = 0.1
-CHECKPOINT_EVERY = 250
+CHECKPOINT_EVERY = 100
 IGNORED = -1
 
 
@@ -31,7 +33,7 @@ class Plan:
     steps: int
     minutes: float
     batch: int = 256
-    sides: tuple[int, ...] = (64, 64, 96)
+    sides: tuple[int, ...] = (64, 64, 64, 64, 96)
     """Small pictures first: most of the learning costs half as much there."""
     kinds: tuple[str, ...] = teachers.VIEW_KINDS
     shares: tuple[float, ...] = (0.4, 0.35, 0.25)
@@ -90,8 +92,8 @@ class Geometry:
 
 
 def load_lessons(teacher_dir: Path, work: Path, plan: Plan) -> Lessons:
-    """Read everything; photos and teachers' answers stay on disk."""
-    train = data.load_train(work)
+    """Read everything: the photos into memory, the teachers' answers as they are asked for."""
+    train = data.load_train(work, in_memory=True)
     names = np.array([f"{s}\t{c}" for s, c in zip(train.sources, train.labels, strict=True)])
     known, classes = np.unique(names, return_inverse=True)
     sources, source_of = np.unique(train.sources, return_inverse=True)
@@ -242,16 +244,30 @@ class Run:
             else:
                 mine.copy_(theirs)
 
+    def batches(self) -> Iterator[Batch]:
+        """Batches from a thread of its own: drawing keeps one core busy, learning should not wait for it."""
+
+        def drawn(step: int) -> Batch:
+            torch.set_num_threads(1)
+            return draw_batch(self.lessons, self.plan, self.plan.side(self.progress), step)
+
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(drawn, self.step)
+            while self.progress < 1.0:
+                batch = ahead.result()
+                ahead = pool.submit(drawn, self.step + 1)
+                yield batch
+
     def go(self) -> None:
         """Train to the end of the plan, saying now and then how it goes."""
         recent: list[dict[str, float]] = []
         self.student.train()
-        while self.progress < 1.0:
-            started = time.monotonic()
-            batch = draw_batch(self.lessons, self.plan, self.plan.side(self.progress), self.step)
+        started = time.monotonic()
+        for batch in self.batches():
             recent.append(self.learn(batch))
             self.step += 1
-            self.seconds += time.monotonic() - started
+            now = time.monotonic()
+            self.seconds, started = self.seconds + now - started, now
             if self.step % 50 == 0:
                 self.report(recent)
                 recent = []

@@ -16,7 +16,7 @@ const byInput = (id) => ({annotation: {input_id: id}});
  */
 export async function* rank(server, query = {}) {
     const app = {user_id: server.userId, app_id: server.appId};
-    const where = `user_app_id.user_id=${encodeURIComponent(app.user_id)}&user_app_id.app_id=${encodeURIComponent(app.app_id)}`;
+    const where = new URLSearchParams({"user_app_id.user_id": app.user_id, "user_app_id.app_id": app.app_id});
     const headers = {"Accept": "application/json", "Authorization": `Key ${server.pat}`};
 
     async function call(path, options = {}) {
@@ -46,8 +46,11 @@ export async function* rank(server, query = {}) {
     if (own)
         yield await search(`by a concept of your own: ${own}`, [byConcept({id: own, value: 1})]);
 
-    yield await search("by both: cat, and no dog", [byConcept({id: "cat", value: 1}), byConcept({id: "dog", value: 0})]);
-    yield await search("by a concept in another language: 犬 (ja)", [byConcept({name: "犬", language: "ja", value: 1})]);
+    const catNoDog = [byConcept({id: "cat", value: 1}), byConcept({id: "dog", value: 0})];
+    yield await search("by both: cat, and no dog", catNoDog);
+
+    const dogInJapanese = [byConcept({name: "犬", language: "ja", value: 1})];
+    yield await search("by a concept in another language: 犬 (ja)", dogInJapanese);
 
     const id = query.inputId || (await call(`inputs?per_page=1&${where}`)).inputs[0]?.id;
     if (!id)

@@ -4,8 +4,8 @@
 //   eval "$(sightrank env)"
 //   node rank.js
 //
-// ClarifaiStub.grpc() speaks TLS and nothing else. With a CA file in CLARIFAI_ROOT_CERTIFICATES_PATH and the TLS port in
-// CLARIFAI_GRPC_BASE (localhost:8443) this program uses it unchanged; otherwise it connects without TLS (see connect).
+// ClarifaiStub.grpc() speaks TLS and nothing else. With a CA file in CLARIFAI_ROOT_CERTIFICATES_PATH and the TLS port
+// in CLARIFAI_GRPC_BASE (localhost:8443) this program uses it unchanged; otherwise it connects without TLS (connect).
 // INPUT_ID, IMAGE_URL, IMAGE_FILE and OWN_CONCEPT choose what to search by; what is not given comes from the server.
 
 const fs = require("node:fs");

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,6 +21,7 @@ from sightrank.api.catalogue import BundleInfo, Catalogue
 from sightrank.api.concept_languages import ConceptLanguages
 from sightrank.api.concept_search import ConceptSearch
 from sightrank.api.concepts import Concepts
+from sightrank.api.datasets import Datasets
 from sightrank.api.identity import Identity
 from sightrank.api.inputs import Inputs
 from sightrank.api.keys import Keys
@@ -126,7 +128,7 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
         fetcher = await stack.enter_async_context(
             Fetcher(allow=settings.fetch_allow_list(), limits=FetchLimits(total_s=settings.fetch_timeout_s))
         )
-        urls = HostedUrls(settings.public_url or f"http://{settings.host}:{settings.http_port}")
+        urls = HostedUrls(settings.public_url or settings.http_base(settings.http_port))
         table = await vectors.register(database, bundle.id, bundle.version, bundle.dims)
         yield Core(
             settings=settings,
@@ -147,6 +149,9 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
 @asynccontextmanager
 async def serve(settings: Settings) -> AsyncIterator[Running]:
     """A server with its workers. On leaving it takes no new calls, ends the running ones, and gives jobs back."""
+    if settings.http_port == 0 and not settings.public_url:
+        # Hosted URLs are made before the port is bound, so a free port must be known now.
+        settings = settings.model_copy(update={"http_port": _free_port(settings.host)})
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(open_store(settings))
         core = await stack.enter_async_context(open_core(settings, url))
@@ -239,12 +244,19 @@ def _handlers(core: Core, identity: Identity, wake: asyncio.Event) -> Handlers:
         ConceptSearch(core.database, core.book, core.catalogue),
         Inputs(core.database, intake, removal, records, wake, max_image_bytes=core.settings.max_image_bytes),
         Annotations(core.database, labelling, records),
+        Datasets(core.database),
         Searches(core.database, engine, models, records),
     )
     handlers: dict[str, Handler] = {}
     for resource in resources:
         handlers.update(resource.handlers())
     return handlers
+
+
+def _free_port(host: str) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
+        return int(listener.getsockname()[1])
 
 
 async def _is_ready(database: Database) -> bool:

@@ -10,6 +10,7 @@ from sightrank.settings import Settings
 from sightrank.wire.options import WirePorts
 
 _FILE = "addresses.json"
+CLIENTS_GRPC_PORT = 18080  # what the official Python client appends to CLARIFAI_GRPC_BASE
 
 
 def client_addresses(settings: Settings) -> tuple[str, str]:
@@ -17,30 +18,26 @@ def client_addresses(settings: Settings) -> tuple[str, str]:
     try:
         known = json.loads((settings.data_dir / _FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return _addresses(settings.host, settings.http_port, settings.grpc_port)
+        return _addresses(settings, settings.http_port, settings.grpc_port)
     return known["api_base"], known["grpc_base"]
 
 
 def announce(settings: Settings, ports: WirePorts, first_start: Bootstrap) -> None:
     """Prints the addresses, and on the first start the keys, and notes the addresses for `sightrank env`."""
-    api_base, grpc_base = _addresses(settings.host, ports.http, ports.grpc)
+    api_base, grpc_base = _addresses(settings, ports.http, ports.grpc)
     _note(settings.data_dir / _FILE, api_base, grpc_base)
     if first_start.made:
         print("First start. These credentials are shown once and kept in the data directory:")
         for line in env_lines(first_start.credentials):
             print(f"  {line.removeprefix('export ')}")
-    tls = f" tls https://{_name(settings.host)}:{ports.tls}" if ports.tls is not None else ""
+    tls = f" tls https://{settings.client_host()}:{ports.tls}" if ports.tls is not None else ""
     print(f"ready: rest {api_base} grpc {grpc_base}{tls} data {settings.data_dir}", flush=True)
 
 
-def _addresses(host: str, http_port: int, grpc_port: int) -> tuple[str, str]:
-    return f"http://{_name(host)}:{http_port}", f"{_name(host)}:{grpc_port}"
-
-
-def _name(host: str) -> str:
-    """An address to connect to, for one to listen on."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    return f"[{name}]" if ":" in name else name
+def _addresses(settings: Settings, http_port: int, grpc_port: int) -> tuple[str, str]:
+    """The gRPC base is a bare host on the port that clients add themselves: they add it to whatever they are given."""
+    host = settings.client_host()
+    return settings.http_base(http_port), host if grpc_port == CLIENTS_GRPC_PORT else f"{host}:{grpc_port}"
 
 
 def _note(path: Path, api_base: str, grpc_base: str) -> None:

@@ -68,6 +68,15 @@ class Settings(BaseSettings):
     def blobs_dir(self) -> Path:
         return Path(self.blob_url.removeprefix("file://")) if self.blob_url else self.data_dir / "blobs"
 
+    def http_base(self, port: int) -> str:
+        """``http://host:port`` as a client on this machine writes it."""
+        return f"http://{self.client_host()}:{port}"
+
+    def client_host(self) -> str:
+        """A host to connect to, for the address that is listened on."""
+        name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        return f"[{name}]" if ":" in name else name
+
     def fetch_allow_list(self) -> tuple[str, ...]:
         return tuple(part.strip() for part in self.fetch_allow.split(",") if part.strip())
 

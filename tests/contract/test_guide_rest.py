@@ -166,8 +166,17 @@ def test_a_browser_may_call(http: httpx.Client, server: Server, library: Library
     headers = {"Origin": asked["Origin"], "Authorization": f"Key {server.pat}"}
     answer = http.post("/v2/annotations/searches", headers=headers, content=json.dumps(whole))
     assert answer.headers["access-control-allow-origin"] in ("*", asked["Origin"])
+    uploaded = next(name for name in library.pictures if name not in library.urls)
+    shown = http.get(hosted_url(http, server, uploaded), headers=headers)
+    assert shown.content == library.pictures[uploaded].data
+    assert shown.headers["access-control-allow-origin"] in ("*", asked["Origin"])
     refused = http.post("/v2/annotations/searches", headers={"Origin": asked["Origin"]}, content="{}")
     assert refused.headers["access-control-allow-origin"] in ("*", asked["Origin"])
+
+
+def hosted_url(http: httpx.Client, server: Server, name: str) -> str:
+    answer = http.get(f"/v2/inputs/{name}", headers={"Authorization": f"Key {server.api_key}"})
+    return answer.json()["input"]["data"]["image"]["url"]
 
 
 # The guide's bytes example, through a shell: as printed it is broken JSON, with one quote more it works. --------------

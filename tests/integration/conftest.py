@@ -16,8 +16,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from clarifai_grpc.grpc.api import service_pb2_grpc
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from tests.integration.serving import App, Server, Site, connected, home, new_app, server_at, web_site
 from tests.integration.worlds import Worlds
 
 from sightrank.store.embedded import EmbeddedServer
@@ -79,3 +81,29 @@ def _drop(server_url: str, name: str) -> None:
 @pytest.fixture
 def world(database_url: str, tmp_path: Path) -> Worlds:
     return Worlds(database_url, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """One `sightrank serve` for all tests that only use it; each makes an app of its own."""
+    with home() as folder, server_at(folder) as running:
+        running.start()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stub(server: Server) -> Iterator[service_pb2_grpc.V2Stub]:
+    with connected(server) as open_stub:
+        yield open_stub
+
+
+@pytest.fixture
+def app(server: Server, stub: service_pb2_grpc.V2Stub) -> App:
+    """A new, empty application."""
+    return new_app(server, stub)
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[Site]:
+    with web_site() as running:
+        yield running

@@ -30,6 +30,9 @@ from sightrank.wire.service import read_service
 #: Request ids of calls whose handler was cancelled.
 CANCELLED: list[str] = []
 
+#: Inputs whose reading takes a while.
+PAUSES_S = {"slow": 0.4, "endless": 100.0}
+
 KEY = (("authorization", "Key good"),)
 
 
@@ -55,9 +58,9 @@ async def echo_inputs(call: Call, request: Any) -> Message:
 async def get_input(call: Call, request: Any) -> Message:
     if request.input_id == "missing":
         raise DoesNotExist(f"There is no input `{request.input_id}`.")
-    if request.input_id == "slow":
+    if request.input_id in PAUSES_S:
         try:
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(PAUSES_S[request.input_id])
         except asyncio.CancelledError:
             CANCELLED.append(call.request_id)
             raise
@@ -81,12 +84,17 @@ async def hello(request: Request) -> Response:
     return PlainTextResponse("hello")
 
 
+async def peer(request: Request) -> Response:
+    assert request.client is not None
+    return PlainTextResponse(f"{request.url.scheme} {request.client.host}")
+
+
 async def broken(request: Request) -> Response:
     raise RuntimeError("secret")
 
 
 HANDLERS = {"PostInputs": echo_inputs, "GetInput": get_input, "ListInputs": list_inputs}
-ROUTES = [Route("/hello", hello), Route("/broken", broken)]
+ROUTES = [Route("/hello", hello), Route("/peer", peer), Route("/broken", broken)]
 
 
 async def ready() -> bool:
@@ -105,6 +113,16 @@ def with_server(use: Callable[[WireServer], Coroutine[Any, Any, None]], **change
             await use(server)
 
     asyncio.run(run())
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not happened():  # noqa: ASYNC110 (what is waited for is inside the server)
+            await asyncio.sleep(0.01)
+
+
+def running(server: WireServer) -> int:
+    return server._dispatcher._load.running
 
 
 def web(server: WireServer) -> httpx.AsyncClient:
@@ -252,8 +270,7 @@ def test_a_client_deadline_is_kept() -> None:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.GetInput(service_pb2.GetInputRequest(input_id="slow"), metadata=KEY, timeout=0.1)
             assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-            await asyncio.sleep(0.1)
-            assert len(CANCELLED) == 1
+            await until(lambda: len(CANCELLED) == 1)
 
     with_server(use)
 
@@ -333,6 +350,7 @@ def test_pages_that_are_no_rpc() -> None:
             assert (await client.get("/readyz")).status_code == 200
             assert (await client.get("/v2/auth/methods")).json()["status"]["code"] == 10000
             assert (await client.get("/hello")).text == "hello"
+            assert (await client.get("/peer")).text == "http 127.0.0.1"
             assert len((await client.get("/v2/status_codes")).json()["statuses"]) > 400
             code = (await client.get("/v2/status_codes/11008")).json()["status"]
             assert (code["code"], code["details"]) == (11008, "CONN_KEY_INVALID")
@@ -374,6 +392,17 @@ def test_an_oversized_body_is_413(chunked: bool) -> None:
             assert (response.status_code, response.json()["status"]["code"]) == (413, 40033)
             # The rest of the body was swallowed: the connection is good for the next request.
             assert (await client.get("/healthz")).status_code == 200
+
+    with_server(use, max_message_bytes=MIB)
+
+
+def test_an_oversized_message_is_a_transport_error() -> None:
+    async def use(server: WireServer) -> None:
+        for port in (server.ports.grpc, server.ports.http):
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await channel.unary_unary("/clarifai.api.V2/PostInputs")(bytes(2 * MIB))
+                assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
     with_server(use, max_message_bytes=MIB)
 
@@ -431,8 +460,8 @@ def test_running_requests_finish_at_shutdown(over: str) -> None:
                 call = asyncio.ensure_future(client.get("/v2/inputs/slow"))
             else:
                 call = stub.GetInput(service_pb2.GetInputRequest(input_id="slow"), metadata=KEY)
-            await asyncio.sleep(0.2)
-            await server.stop(5)
+            await until(lambda: running(server) == 1)
+            await server.stop(10)
             answer = await call
             found = answer.json()["input"]["id"] if over == "rest" else answer.input.id
             assert found == "slow"
@@ -447,9 +476,9 @@ def test_shutdown_does_not_wait_for_ever() -> None:
         server = make_server()
         await server.start()
         async with web(server) as client:
-            call = asyncio.ensure_future(client.get("/v2/inputs/slow"))
-            await asyncio.sleep(0.1)
-            await asyncio.wait_for(server.stop(0.05), 0.3)
+            call = asyncio.ensure_future(client.get("/v2/inputs/endless"))
+            await until(lambda: running(server) == 1)
+            await asyncio.wait_for(server.stop(0.05), 10)
             with pytest.raises(httpx.HTTPError):
                 (await call).raise_for_status()
 

@@ -10,7 +10,6 @@ import pytest
 from clarifai_grpc.grpc.api import resources_pb2
 from google.protobuf import json_format
 from PIL import Image
-
 from tools.demo import DemoError, lettering, photos, runner
 from tools.demo.client import Concept, Hit, Rank
 from tools.demo.searches import DemoSearch, difference, faults, reason, seven_searches

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from tools import docs
 
 from sightrank.settings import Settings
-from tools import docs
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -229,7 +229,7 @@ def test_each_message_of_a_stream_has_a_deadline() -> None:
         yield service_pb2.MultiOutputResponse()
         await asyncio.Event().wait()
 
-    assert stream(make({}, {"GenerateModelOutputs": stuck}, timeout_s=0.02)) == [10000, 40032]
+    assert stream(make({}, {"GenerateModelOutputs": stuck}, timeout_s=0.2)) == [10000, 40032]
 
 
 # ---- headers ----

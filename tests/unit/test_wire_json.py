@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import random
 from typing import Any
@@ -15,6 +16,8 @@ from clarifai_grpc.grpc.api.utils import extensions_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sightrank.errors import BadRequestFormat
 from sightrank.wire.json_reader import JsonReader
@@ -370,3 +373,51 @@ def test_every_message_survives_the_way_out_and_in(seed: int) -> None:
         fill_randomly(message, source, 4)
         again = read(GetMessageClass(descriptor)(), WRITER.text(message))
         assert again == message, descriptor.full_name
+
+
+NAMES = sorted({field.name for descriptor in TYPES for field in descriptor.fields})[::7]
+SEARCH_NAMES = [
+    "searches",
+    "query",
+    "ranks",
+    "filters",
+    "annotation",
+    "data",
+    "concepts",
+    "image",
+    "base64",
+    "value",
+    "geo",
+    "metadata",
+]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(SEARCH_NAMES + NAMES), inner, max_size=4)
+    ),
+    max_leaves=30,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(["searches", "user_app_id", "pagination"]), JSON, max_size=3))
+def test_any_json_is_read_or_refused(value: dict[str, Any]) -> None:
+    request = service_pb2.PostAnnotationsSearchesRequest()
+    with contextlib.suppress(BadRequestFormat):
+        READER.fill(request, value)
+    WRITER.text(request)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    with contextlib.suppress(BadRequestFormat):
+        assert isinstance(parse_object(body), dict)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=60))
+def test_any_query_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(BadRequestFormat):
+        query(service_pb2.ListAnnotationsRequest(), text)
+        query(service_pb2.ListAnnotationsRequest(), "statuses=" + text)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from sightrank.wire.routes import Place, RouteTable, binding_path
-from sightrank.wire.service import HttpBinding, Rpc, read_rules, read_service
+from sightrank.wire.service import HttpBinding, Rpc, read_service
 
 RPCS = read_service()
 ROUTES = RouteTable(RPCS.values())
@@ -118,12 +118,3 @@ def test_ids_are_decoded_and_may_not_be_empty() -> None:
 @pytest.mark.parametrize("path", ["", "/", "/v2", "/v2/", "/v3/inputs", "/v2/inputs//", "/v2/nothing", "v2/inputs"])
 def test_unknown_paths_have_no_place(path: str) -> None:
     assert ROUTES.find(path) is None
-
-
-def test_rules_come_from_the_proto() -> None:
-    rules = read_rules()
-    assert rules["ListStatusCodes"].auth_type == "NoAuth"
-    assert rules["PostKeys"].auth_type == "PATAuth"
-    assert rules["GetConcept"].auth_type == "KeyAuth"
-    assert rules["GetConcept"].scopes == ("Apps_Get", "Concepts_Get")
-    assert set(rules) == set(RPCS)

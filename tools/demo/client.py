@@ -182,7 +182,7 @@ class GrpcClient:
         try:
             answer = getattr(self._stub, rpc)(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as error:
-            reason = error.details() if isinstance(error, grpc.Call) else error  # type: ignore[no-untyped-call]
+            reason = error.details() if isinstance(error, grpc.Call) else error
             raise DemoError(f"{rpc} got no answer ({reason}). Look into the server's log.") from error
         if answer.status.code != status_code_pb2.SUCCESS:
             texts = [f"{answer.status.code} {answer.status.description} {answer.status.details}".strip()]

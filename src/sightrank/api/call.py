@@ -50,19 +50,6 @@ class Call:
         return self.caller
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RpcRule:
-    """Who may call one rpc, as the proto says: ``auth_type`` is NoAuth, KeyAuth, PATAuth, SessionTokenAuth or
-    AdminAuth.
-
-    ``scopes`` are the enum names of ``cl_depending_scopes`` ("Inputs_Get"); they bind under KeyAuth only (api-spec
-    2.3).
-    """
-
-    auth_type: str
-    scopes: tuple[str, ...]
-
-
 #: One rpc: takes the call and the request message, returns the response message with its ``status`` filled or unset
 #: (unset means success), or raises an ``AppError``.
 Handler = Callable[[Call, Any], Awaitable[Message]]

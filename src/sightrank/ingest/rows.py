@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from sightrank.errors import DoesNotExist
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
 from sightrank.store.database import Connection
@@ -104,10 +105,15 @@ async def insert_annotations(
 
 
 async def next_version(connection: Connection, bucket: int, *, labels: bool) -> int:
-    """Raises the bucket's version; the caller's transaction holds it until the commit, so take it last."""
+    """Raises the bucket's version; the caller's transaction holds it until the commit, so take it last.
+
+    Raises DoesNotExist when the app was deleted meanwhile, which undoes what the transaction wrote.
+    """
     cursor = await connection.execute(_SQL["next_version"], {"bucket": bucket, "labels": labels})
     row = await cursor.fetchone()
-    return int(row[0]) if row else 0
+    if row is None:
+        raise DoesNotExist("The app was deleted while this was being written.")
+    return int(row[0])
 
 
 async def concept_ids(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -68,14 +68,13 @@ class Worker:
         finally:
             await asyncio.shield(self._jobs.hand_back(list(self._held.values())))
 
-    async def _forever(self, step: object) -> None:
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
         """Repeats one stage. An error nobody foresaw is logged; the jobs it hit come back when their lease runs out."""
-        assert callable(step)
         while True:
             try:
                 await step()
             except Exception:
-                _log.exception("ingest stage failed", stage=getattr(step, "__name__", ""))
+                _log.exception("ingest stage failed", stage=step.__name__)
                 await asyncio.sleep(_IDLE_S)
 
     async def _claim(self) -> None:
@@ -114,7 +113,11 @@ class Worker:
 
     async def _infer(self) -> None:
         pictures = await _some(self._pictures, LARGEST_BATCH)
-        vectors = await self._eye.embed(np.concatenate([picture.prepared.pixels for picture in pictures]))
+        try:
+            vectors = await self._eye.embed(np.concatenate([picture.prepared.pixels for picture in pictures]))
+        except Exception:
+            self._let_go([picture.job for picture in pictures])
+            raise
         start = 0
         for picture in pictures:
             count = len(picture.prepared.pixels)
@@ -146,14 +149,20 @@ class Worker:
             for (_, workflow_id), group in by_app.items():
                 await self._jobs.finish(self._workflows.get(workflow_id), group)
         finally:
-            for outcome in outcomes:
-                self._held.pop((outcome.job.bucket, outcome.job.number), None)
+            self._let_go([outcome.job for outcome in outcomes])
 
     async def _fail(self, job: Job, error: AppError) -> None:
         # A failed fetch says so by a code of its own; whatever else is wrong with the medium is 30002 and its reason.
         own_code = isinstance(error, InputConnectionFailed | InputInvalidUrl)
-        await self._jobs.fail(job, error.code if own_code else InputFailed.code, error.details)
-        self._held.pop((job.bucket, job.number), None)
+        try:
+            await self._jobs.fail(job, error.code if own_code else InputFailed.code, error.details)
+        finally:
+            self._let_go([job])
+
+    def _let_go(self, jobs: Sequence[Job]) -> None:
+        """Stops renewing the leases of jobs that are done, or that another attempt must take up."""
+        for job in jobs:
+            self._held.pop((job.bucket, job.number), None)
 
     async def _renew(self) -> None:
         started = time.monotonic()

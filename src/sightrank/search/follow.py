@@ -51,13 +51,19 @@ class Matrices:
         self._labels: OrderedDict[tuple[int, str], tuple[int, Labels]] = OrderedDict()
 
     async def versions(self, bucket: int) -> Versions:
-        """The bucket's versions now; zero when the app was deleted meanwhile."""
+        """The bucket's versions now; zero, and the bucket forgotten, when the app was deleted meanwhile."""
         row = await self._database.row(_SQL["versions"], {"bucket": bucket})
-        return Versions(all=row[0], labels=row[1]) if row else Versions(all=0, labels=0)
+        if row is None:
+            self._forget(bucket)
+            return Versions(all=0, labels=0)
+        return Versions(all=row[0], labels=row[1])
 
     @asynccontextmanager
     async def following(self, table: EmbedderTable, bucket: int, versions: Versions) -> AsyncIterator[Matrix]:
         """The bucket's matrix at ``versions`` or later, unchanged for the length of the block."""
+        if versions.all == 0:
+            yield Matrix(table.dims)
+            return
         key = (bucket, table.id)
         followed = self._followed.setdefault(key, _Followed(table.dims))
         self._followed.move_to_end(key)
@@ -108,6 +114,12 @@ class Matrices:
         if len(removed):
             matrix.remove(removed)
         matrix.version = version
+
+    def _forget(self, bucket: int) -> None:
+        for key in [key for key in self._followed if key[0] == bucket]:
+            del self._followed[key]
+        for name in [name for name in self._labels if name[0] == bucket]:
+            del self._labels[name]
 
     def _forget_oldest(self) -> None:
         total = sum(followed.matrix.size_bytes for followed in self._followed.values())

@@ -1,8 +1,8 @@
 """Search messages to the algebra of ``search.query``. No I/O.
 
 Empty messages are no-ops (api-spec 4.1): the official SDK always sends an empty Rank and filters whose annotation and
-input are set but empty. A field that this version cannot search by is refused by name; ignoring it would answer another
-question than the one asked.
+input are set but empty. Only an empty text is more: a condition on the kind of annotation. A field that this version
+cannot search by is refused by name; ignoring it would answer another question than the one asked.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from clarifai_grpc.grpc.api import resources_pb2
+from google.protobuf.message import Message
 
 from sightrank.errors import SearchInvalid
 from sightrank.search.query import (
@@ -158,6 +159,8 @@ def _input_groups(message: resources_pb2.Input, where: str) -> Iterator[tuple[Co
     _refuse_others(message.data, set(_MEDIA), f"{where}.data")
     if message.id:
         yield (FieldCondition(field="input.id", value=message.id),)
+    for dataset_id in message.dataset_ids:
+        _refuse_nul(dataset_id, f"{where}.dataset_ids")
     yield tuple(DatasetCondition(dataset_id=dataset_id) for dataset_id in message.dataset_ids)
     # Media types and the status are alternatives of one group (api-spec 4.2, rule 3).
     kinds: list[Condition] = [
@@ -185,7 +188,18 @@ def _share(value: float, where: str) -> float:
     return value
 
 
-def _refuse_others(message: object, known: set[str] | frozenset[str], where: str) -> None:
-    for field, _ in message.ListFields():  # type: ignore[attr-defined]
-        if field.name not in known:
+def _refuse_others(message: Message, known: set[str] | frozenset[str], where: str) -> None:
+    for field, value in message.ListFields():
+        if field.name not in known and not _is_no_op(field.name, value):
             raise SearchInvalid(f"{where}.{field.name}: this version cannot search by this field; leave it out.")
+        if isinstance(value, str):
+            _refuse_nul(value, f"{where}.{field.name}")
+
+
+def _refuse_nul(text: str, where: str) -> None:
+    if "\0" in text:
+        raise SearchInvalid(f"{where} holds a NUL character, which no stored text has; remove it.")
+
+
+def _is_no_op(name: str, value: object) -> bool:
+    return isinstance(value, Message) and name != "text" and not value.ListFields()

@@ -28,6 +28,7 @@ from sightrank.search.score import (
 )
 
 _COSINE_MARGIN = 1e-5  # far above what float32 loses over a thousand products
+_ROUNDING = 1e-14  # relative: scores that differ by less may be one and the same
 _SPARE = 64
 
 
@@ -70,7 +71,7 @@ class Ranking:
 def rank(
     matrix: Matrix, ranks: tuple[CompiledRank, ...], unit: Unit, candidates: NDArray[np.intp] | None, count: int
 ) -> Ranking:
-    """The first ``count`` hits among ``candidates`` (distinct rows; None: all rows).
+    """The first ``count`` hits, at least one, among ``candidates`` (distinct rows; None: all rows).
 
     A hit of an input search is represented by the row that serves it best.
     """
@@ -84,67 +85,92 @@ def rank(
 def _contenders(matrix: Matrix, ranks: tuple[CompiledRank, ...], unit: Unit, count: int) -> NDArray[np.intp]:
     alone = _single_direction(ranks)
     if alone is not None and (unit is Unit.ANNOTATION or matrix.one_area_each):
-        direction, labels, sign = alone
-        near = _near(matrix, sign * direction, count + len(labels.area_ids) + _SPARE)
+        near = _near(matrix, ranks, alone, count + len(alone.labels.area_ids) + _SPARE)
         if near is not None:
-            return np.union1d(near, _known(matrix.rows_of(labels.area_ids)))
+            return np.union1d(near, _known(matrix.rows_of(alone.labels.area_ids)))
     return _by_full_scan(matrix, ranks, unit, count)
 
 
-def _single_direction(ranks: tuple[CompiledRank, ...]) -> tuple[NDArray[np.float64], Labels, float] | None:
-    """The one direction, its labels, and the sign by which the score grows along it; None when more decides."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Alone:
+    """The one direction that decides, its labels, and the sign by which the score grows along it."""
+
+    vector: NDArray[np.float64]
+    labels: Labels
+    sign: float
+
+
+def _single_direction(ranks: tuple[CompiledRank, ...]) -> _Alone | None:
+    """None when more than one direction decides."""
     if len(ranks) != 1 or len(ranks[0].terms) != 1 or len(ranks[0].terms[0].alternatives) != 1:
         return None
     term = ranks[0].terms[0]
     direction, labels = term.alternatives[0]
     if direction.vector is None or term.value == 0.5 or len(labels.area_ids) > 10_000:
         return None
-    grows = (term.value > 0.5) != ranks[0].negate
+    return _Alone(vector=direction.vector, labels=labels, sign=_sign(ranks[0], term, direction))
+
+
+def _sign(item: CompiledRank, term: CompiledTerm, direction: Direction) -> float:
+    """1 where the score grows with the cosine, -1 where it falls."""
+    grows = (term.value >= 0.5) != item.negate
     if direction.link is Link.SIGMOID and direction.scale < 0:
         grows = not grows
-    return direction.vector, labels, 1.0 if grows else -1.0
+    return 1.0 if grows else -1.0
 
 
-def _near(matrix: Matrix, direction: NDArray[np.float64], count: int) -> NDArray[np.intp] | None:
-    """At least the ``count - _SPARE`` nearest rows; None when so many tie at the end that the index cannot tell."""
-    rows, products = matrix.nearest(direction, count)
+def _near(matrix: Matrix, ranks: tuple[CompiledRank, ...], alone: _Alone, count: int) -> NDArray[np.intp] | None:
+    """At least the ``count - _SPARE`` nearest rows; None when so many tie at the end that the index cannot tell.
+
+    Rows may tie by their cosines, or by scores that no longer follow them: beyond 1, or where a sigmoid is flat.
+    """
+    rows, products = matrix.nearest(alone.sign * alone.vector, count)
     if len(rows) == len(matrix):
         return rows
-    last_wanted = products[max(len(rows) - _SPARE, 1) - 1]
-    return rows if products[-1] < last_wanted - _COSINE_MARGIN else None
+    last_wanted = float(products[max(len(rows) - _SPARE, 1) - 1]) - _COSINE_MARGIN / 2
+    first_left_out = float(products[-1]) + _COSINE_MARGIN / 2
+    if first_left_out >= last_wanted:
+        return None
+    wanted, left_out = _log_scores_at(ranks[0], np.array([last_wanted, first_left_out]) * alone.sign).tolist()
+    return rows if wanted - _ROUNDING * abs(wanted) > left_out else None
+
+
+def _log_scores_at(item: CompiledRank, cosines: Array) -> Array:
+    """What a rank of one direction gives to unlabelled areas with these cosines."""
+    term = item.terms[0]
+    probability = log_probability(term.alternatives[0][0], cosines)
+    return mean_log_score([term_log_score(probability, term.value)], negate=item.negate)
 
 
 def _by_full_scan(matrix: Matrix, ranks: tuple[CompiledRank, ...], unit: Unit, count: int) -> NDArray[np.intp]:
     rows = np.arange(len(matrix))
+    groups = _Groups.of(matrix, rows, unit)
+    if groups.count <= count + _SPARE:
+        return rows
     directions = [d.vector for r in ranks for t in r.terms for d, _ in t.alternatives if d.vector is not None]
-    cosines = iter(matrix.all_cosines(np.stack(directions)).T if directions else ())
-    probabilities = {
+    cosines = matrix.all_cosines(np.stack(directions)) if directions else np.empty((len(rows), 0), np.float32)
+    cosines = cosines[groups.rows]
+    lowest = _log_scores(matrix, ranks, groups, _shifted(ranks, cosines, -_COSINE_MARGIN))
+    highest = _log_scores(matrix, ranks, groups, _shifted(ranks, cosines, _COSINE_MARGIN))
+    last_wanted = np.partition(lowest, len(lowest) - count)[-count]
+    return groups.rows_of(np.flatnonzero(highest >= last_wanted - _ROUNDING * abs(last_wanted)))
+
+
+def _shifted(ranks: tuple[CompiledRank, ...], cosines: NDArray[np.float32], shift: float) -> dict[int, LogProbability]:
+    """The probabilities of all directions, with cosines moved by ``shift`` towards higher scores.
+
+    A score follows each of its cosines in one direction, so these give bounds that hold whatever the law.
+    """
+    columns = iter(cosines.T)
+    return {
         id(d): log_probability(
-            d, np.asarray(next(cosines), np.float64) if d.vector is not None else np.zeros(len(rows))
+            d,
+            np.zeros(len(cosines)) if d.vector is None else next(columns).astype(np.float64) + shift * _sign(r, t, d),
         )
         for r in ranks
         for t in r.terms
         for d, _ in t.alternatives
     }
-    groups = _Groups.of(matrix, rows, unit)
-    log_scores = _log_scores(matrix, ranks, groups, probabilities)
-    if len(log_scores) <= count + _SPARE:
-        return rows
-    last_wanted = np.partition(log_scores, len(log_scores) - count)[-count] if count else np.inf
-    chosen = np.flatnonzero(log_scores >= last_wanted - _log_margin(ranks, float(last_wanted)))
-    return groups.rows_of(chosen)
-
-
-def _log_margin(ranks: tuple[CompiledRank, ...], log_score: float) -> float:
-    """How far a log score near ``log_score`` can move when cosines move by the margin.
-
-    A sigmoid's logarithm moves at most ``scale`` times as far. log((1 + cos) / 2) moves by 1 / (1 + cos) <= 1 / p,
-    and each factor of a mean is at least the score to the power of their number; a negation adds one more such
-    factor.
-    """
-    factors = sum(len(item.terms) for item in ranks) + 1
-    steepest = max((abs(d.scale) for r in ranks for t in r.terms for d, _ in t.alternatives), default=1.0)
-    return _COSINE_MARGIN * max(steepest, float(np.exp(min(-log_score * factors, 50.0))))
 
 
 # Exact order -------------------------------------------------------------------------------------------------------
@@ -227,6 +253,10 @@ class _Groups:
         rows = rows[np.argsort(matrix.input_numbers[rows], kind="stable")]
         inputs = matrix.input_numbers[rows]
         return _Groups(rows, np.flatnonzero(np.r_[True, inputs[1:] != inputs[:-1]]))
+
+    @property
+    def count(self) -> int:
+        return len(self.rows if self.starts is None else self.starts)
 
     def reduce(self, probability: LogProbability) -> LogProbability:
         return probability if self.starts is None else highest_of_groups(probability, self.starts)

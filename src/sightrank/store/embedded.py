@@ -127,12 +127,19 @@ class EmbeddedServer:
         for version, program in list(versions.items()):
             if _blocked_parent(program) is None:
                 continue
-            copy = self._binaries / str(version)
-            if not (copy / ".complete").exists():
-                shutil.rmtree(copy, ignore_errors=True)
-                shutil.copytree(program.parent, copy, symlinks=True)
-                (copy / ".complete").touch()
-            versions[version] = copy / program.name
+            install, package = program.parent, program.parent.parent
+            complete = self._binaries / f".{install.name}-complete"
+            if not complete.exists():
+                # The programs find their libraries in the package's neighbour, by a path relative to themselves.
+                libraries = f"{package.name}.libs"
+                for source, name in (
+                    (install, f"{package.name}/{install.name}"),
+                    (package.parent / libraries, libraries),
+                ):
+                    shutil.rmtree(self._binaries / name, ignore_errors=True)
+                    shutil.copytree(source, self._binaries / name, symlinks=True)
+                complete.touch()
+            versions[version] = self._binaries / package.name / install.name / program.name
 
 
 def _blocked_parent(path: Path) -> Path | None:

@@ -33,7 +33,7 @@ class BodyReader:
     max_held_bytes: int
     idle_s: float
     total_s: float
-    _held: _Held = field(default_factory=_Held)
+    _held: _Held = field(default_factory=_Held, init=False)
 
     @contextmanager
     def lease(self) -> Iterator[BodyLease]:

@@ -56,7 +56,7 @@ class Dispatcher:
     timeout_s: float
     max_running: int
     log: structlog.typing.FilteringBoundLogger
-    _load: _Load = field(default_factory=_Load)
+    _load: _Load = field(default_factory=_Load, init=False)
 
     async def call(self, rpc: Rpc, sender: Sender, read: ReadRequest) -> Answer:
         """One answer of an rpc that is not a stream. A gRPC client's own deadline arrives here as a cancellation."""
@@ -72,6 +72,9 @@ class Dispatcher:
                     call = await self.authenticate(rpc.name, sender.key, request, sender.request_id)
                     message = await handler(call, request)
             answer = self._complete(rpc, message, sender)
+        except asyncio.CancelledError:
+            self.log.info("call cancelled", rpc=rpc.name, ms=_ms_since(started), req_id=sender.request_id)
+            raise
         except Exception as error:
             answer = self._refuse(rpc, error, sender)
         self._log(rpc.name, answer.message, sender, started)
@@ -146,8 +149,7 @@ class Dispatcher:
 
     def _log(self, rpc: str, message: Message | None, sender: Sender, started: float) -> None:
         code = _status_of(message).code if message is not None else SUCCESS
-        ms = round((time.perf_counter() - started) * 1000, 2)
-        self.log.info("call", rpc=rpc, code=code, ms=ms, req_id=sender.request_id)
+        self.log.info("call", rpc=rpc, code=code, ms=_ms_since(started), req_id=sender.request_id)
 
 
 class _Deadline:
@@ -167,6 +169,10 @@ class _Deadline:
             if not self._timeout.expired():
                 raise
             raise DeadlinePassed(f"{self._rpc} took longer than {self._seconds:g} s.") from None
+
+
+def _ms_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 2)
 
 
 def _status_of(message: Message) -> status_pb2.Status:

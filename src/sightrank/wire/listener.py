@@ -4,7 +4,9 @@ HTTP/2 announces itself with a fixed preface. A connection that starts with it i
 socket; any other is handed, with its transport, to uvicorn's protocol in this same event loop, as uvicorn itself does
 when it upgrades a connection. So REST costs no second hop and keeps the peer's address.
 
-On TLS the server prefers http/1.1, so browsers and curl, which offer both, get REST; gRPC clients offer h2 alone.
+On TLS the server prefers http/1.1, so browsers and curl, which offer both, get REST; gRPC clients offer h2 alone. What
+is left out: REST over HTTP/2 from a client that insists on it (``curl --http2-prior-knowledge``) meets the gRPC server.
+gRPC sees the splice, not the peer, as its client; nothing depends on that address.
 """
 
 from __future__ import annotations

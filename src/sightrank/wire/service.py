@@ -1,4 +1,4 @@
-"""The V2 service as its descriptor states it: every rpc with its message types, HTTP bindings and access rule."""
+"""The V2 service as its descriptor states it: every rpc with its message types and HTTP bindings."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from clarifai_grpc.grpc.api import service_pb2
-from clarifai_grpc.grpc.auth.scope import scope_pb2
-from clarifai_grpc.grpc.auth.types import types_pb2
-from clarifai_grpc.grpc.auth.util import extension_pb2
 from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-
-from sightrank.api.call import RpcRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +31,6 @@ class Rpc:
     response_type: type[Message]
     request_stream: bool
     response_stream: bool
-    rule: RpcRule
     bindings: tuple[HttpBinding, ...]
 
     @property
@@ -54,11 +48,6 @@ def read_service() -> Mapping[str, Rpc]:
     return {method.name: _read_rpc(method, service.full_name) for method in service.methods}
 
 
-def read_rules() -> Mapping[str, RpcRule]:
-    """Who may call what: the access rule of every rpc, for ``api`` to enforce (api-spec 2.2 and 2.3)."""
-    return {name: rpc.rule for name, rpc in read_service().items()}
-
-
 def _read_rpc(method: MethodDescriptor, service_name: str) -> Rpc:
     return Rpc(
         name=method.name,
@@ -67,17 +56,7 @@ def _read_rpc(method: MethodDescriptor, service_name: str) -> Rpc:
         response_type=GetMessageClass(method.output_type),
         request_stream=method.client_streaming,
         response_stream=method.server_streaming,
-        rule=_read_rule(method),
         bindings=_read_bindings(method),
-    )
-
-
-def _read_rule(method: MethodDescriptor) -> RpcRule:
-    options = _options(method)
-    scopes = options.Extensions[extension_pb2.cl_depending_scopes]
-    return RpcRule(
-        auth_type=types_pb2.AuthType.Name(options.Extensions[extension_pb2.cl_auth_type]),
-        scopes=tuple(scope_pb2.S.Name(scope) for scope in scopes),
     )
 
 

@@ -58,16 +58,20 @@ SELECT number, status FROM inputs WHERE bucket = %(bucket)s AND number = ANY(%(n
 -- name: whole_areas
 SELECT input_number, id FROM areas WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND region_id IS NULL
 
--- name: areas_of_regions
-SELECT region_id, id, input_number FROM areas WHERE bucket = %(bucket)s AND region_id = ANY(%(region_ids)s)
+-- name: lock_inputs_by_id
+SELECT number FROM inputs WHERE bucket = %(bucket)s AND id = ANY(%(input_ids)s) ORDER BY number FOR UPDATE
 
--- name: lock_annotations
-SELECT input_number, id FROM annotations
+-- name: areas_of_regions
+SELECT region_id, id, input_number, box_top, box_left, box_bottom, box_right
+FROM areas WHERE bucket = %(bucket)s AND region_id = ANY(%(region_ids)s)
+
+-- name: modified
+SELECT input_number, id, modified_at FROM annotations
 WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND id = ANY(%(ids)s)
-ORDER BY input_number, id FOR UPDATE
 
 -- name: update
-UPDATE annotations a SET modified_at = r.modified_at, status = r.status, trusted = r.trusted, concept_ids = r.concept_ids,
+UPDATE annotations a SET modified_at = r.modified_at, status = r.status, trusted = r.trusted AND a.model_version_id = '',
+    concept_ids = r.concept_ids,
     concept_values = r.concept_values, metadata = r.metadata, latitude = r.latitude, longitude = r.longitude,
     annotation_info = r.annotation_info, data = r.data, area_id = r.area_id
 FROM jsonb_to_recordset(%(rows)s) AS r (
@@ -82,7 +86,7 @@ DELETE FROM annotations a USING inputs i
 WHERE a.bucket = %(bucket)s AND i.bucket = %(bucket)s AND i.number = a.input_number AND NOT a.input_level
     AND i.id = ANY(%(input_ids)s)
     AND (%(pairs)s::jsonb IS NULL OR %(pairs)s::jsonb @> jsonb_build_array(jsonb_build_array(i.id, a.id)))
-    AND (%(pairs)s::jsonb IS NOT NULL OR a.model_version_id = '' OR %(predictions)s)
+    AND (%(pairs)s::jsonb IS NOT NULL OR a.model_version_id = '')
 RETURNING a.input_number, a.id, a.area_id
 
 -- name: deserted_regions

@@ -63,8 +63,8 @@ public class RankSearches {
 
     /**
      * The client's own getGrpcChannel() always means TLS on port 443, and takes a host without a port. So this program
-     * uses it when CLARIFAI_GRPC_BASE says :443, and otherwise builds the same channel for the port it is told: with TLS
-     * when CLARIFAI_ROOT_CERTIFICATES_PATH names a CA file, else without.
+     * uses it when CLARIFAI_GRPC_BASE says :443, and otherwise builds the same channel for the port it is told: with
+     * TLS when CLARIFAI_ROOT_CERTIFICATES_PATH names a CA file, else without.
      */
     static ManagedChannel connect() throws Exception {
         String[] base = setting("CLARIFAI_GRPC_BASE", "127.0.0.1").split(":");
@@ -72,7 +72,8 @@ public class RankSearches {
         if (port == 443) {
             return ClarifaiChannel.INSTANCE.getGrpcChannel(base[0]);
         }
-        NettyChannelBuilder builder = NettyChannelBuilder.forAddress(base[0], port).maxInboundMessageSize(LARGEST_ANSWER);
+        NettyChannelBuilder builder = NettyChannelBuilder.forAddress(base[0], port);
+        builder.maxInboundMessageSize(LARGEST_ANSWER);
         String roots = setting("CLARIFAI_ROOT_CERTIFICATES_PATH", "");
         if (roots.isEmpty()) {
             return builder.usePlaintext().build();
@@ -135,7 +136,8 @@ public class RankSearches {
         for (Hit hit : answer.getHitsList()) {
             number++;
             String inputId = hit.getInput().getId();
-            out.printf(Locale.ROOT, "%4d  %.4f  %-32s  %s%n", number, hit.getScore(), inputId, hit.getAnnotation().getId());
+            String annotationId = hit.getAnnotation().getId();
+            out.printf(Locale.ROOT, "%4d  %.4f  %-32s  %s%n", number, hit.getScore(), inputId, annotationId);
         }
         out.println();
     }
@@ -177,7 +179,8 @@ public class RankSearches {
         if (url.startsWith(setting("CLARIFAI_API_BASE", "http://127.0.0.1:8000") + "/")) {
             request.header("Authorization", "Key " + System.getenv("CLARIFAI_API_KEY"));
         }
-        HttpResponse<byte[]> answer = HttpClient.newHttpClient().send(request.build(), HttpResponse.BodyHandlers.ofByteArray());
+        HttpResponse<byte[]> answer = HttpClient.newHttpClient()
+            .send(request.build(), HttpResponse.BodyHandlers.ofByteArray());
         if (answer.statusCode() != 200) {
             throw new Failure("GET " + url + ": HTTP " + answer.statusCode());
         }

@@ -1,0 +1,42 @@
+"""`python -m benchmarks [NAME ...] --data DIR`: all measurements, or those named."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+# As the server does (sightrank.cli): the comparison is with the same number of threads.
+for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+from pathlib import Path
+
+from benchmarks import follow, ingest, memory, search
+from benchmarks.figures import console
+from benchmarks.server import HOST, served
+from benchmarks.stage import Stage
+
+#: In this order: memory is measured before there are areas, following adds areas of its own.
+MEASUREMENTS = {"memory": memory.run, "search": search.run, "follow": follow.run, "ingest": ingest.run}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(MEASUREMENTS)}; default all")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with photos.zip, if any")
+    options = parser.parse_args()
+    unknown = sorted(set(options.names) - set(MEASUREMENTS))
+    if unknown:
+        parser.error(f"{unknown[0]} is no measurement; there are {', '.join(MEASUREMENTS)}")
+    for name in ("no_proxy", "NO_PROXY"):  # local calls never go through a proxy
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), HOST)))
+    console.print(f"Load before the run: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores. Ratios are what counts.")
+    with served() as server:
+        stage = Stage(data=options.data, server=server)
+        for name, measure in MEASUREMENTS.items():
+            if name in (options.names or MEASUREMENTS):
+                measure(stage)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Regions of inputs: looking at them, and writing their areas, vectors and predictions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from sightrank.ingest.jobs import Area, Workflow, prediction_row
+from sightrank.ingest.media import ImageSource
+from sightrank.ingest.rows import RegionBox, insert_annotations, to_json
+from sightrank.store import queries, vectors
+from sightrank.store.clock import Clock, microseconds
+from sightrank.store.database import Connection, Database
+from sightrank.store.vectors import VectorRows
+from sightrank.vision.eye import Box, Eye
+
+_SQL = queries.load("annotations")
+_INPUTS = queries.load("inputs")
+_INDEXED = 30000
+_WAITING = (30001, 30003)
+_TAGS = 20
+
+
+class InputMovedOn(Exception):
+    """An input was indexed between our look at it and our lock on it: look again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """An input that is annotated, as it was when we looked."""
+
+    number: int
+    status: int
+    media: str
+    url: str
+    blob: str
+
+    @property
+    def is_indexed_image(self) -> bool:
+        return self.status == _INDEXED and self.media == "image"
+
+    def check_still(self, status: int) -> None:
+        """Raises InputMovedOn when the input was indexed since: a new region would be left without a vector."""
+        if status == _INDEXED and self.status in _WAITING:
+            raise InputMovedOn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Look:
+    """Vectors and concepts of regions of one input: box to its place in the arrays, 0 is the whole picture."""
+
+    vectors: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    concepts: Sequence[Sequence[tuple[str, float]]]
+    places: Mapping[RegionBox | None, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRegion:
+    """A region to be made; ``box`` None has no extent of its own and stands for the whole picture."""
+
+    input_number: int
+    region_id: str
+    box: RegionBox | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Seen:
+    """A new region and what was seen in it."""
+
+    input_number: int
+    area: Area
+    box: RegionBox | None
+    look: Look
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    input_number: int
+    created_at: datetime
+    region_id: str
+    box_top: float | None
+    box_left: float | None
+    box_bottom: float | None
+    box_right: float | None
+
+
+class Regions:
+    """Looks at regions outside of transactions; writes inside the caller's."""
+
+    def __init__(self, database: Database, images: ImageSource, eye: Eye, clock: Clock) -> None:
+        self._database = database
+        self._images = images
+        self._eye = eye
+        self._clock = clock
+
+    async def targets(self, bucket: int, input_ids: set[str]) -> dict[str, Target]:
+        """Input id to what is to be annotated; unknown ids are left out."""
+        if not input_ids:
+            return {}
+        rows = await self._database.rows(_SQL["inputs_to_annotate"], {"bucket": bucket, "ids": sorted(input_ids)})
+        return {
+            name: Target(number=number, status=status, media=media, url=url, blob=blob)
+            for name, number, status, media, url, blob in rows
+        }
+
+    async def look(
+        self, bucket: int, targets: Mapping[str, Target], wanted: Mapping[str, Sequence[RegionBox | None]]
+    ) -> dict[str, Look]:
+        """Embeds and tags these boxes of those inputs that are indexed; the worker does the others."""
+        names = [name for name in wanted if name in targets and targets[name].is_indexed_image]
+        looks = await asyncio.gather(*(self._look(bucket, targets[name], wanted[name]) for name in names))
+        return dict(zip(names, looks, strict=True))
+
+    async def _look(self, bucket: int, target: Target, boxes: Sequence[RegionBox | None]) -> Look:
+        data, _ = await self._images.load(bucket, url=target.url, blob=target.blob)
+        distinct = list(dict.fromkeys(box for box in boxes if box is not None))
+        prepared = await self._eye.prepare(
+            data, tuple(Box(top=b.top, left=b.left, bottom=b.bottom, right=b.right) for b in distinct)
+        )
+        found = await self._eye.embed(prepared.pixels)
+        return Look(
+            vectors=found,
+            concepts=self._eye.tagger.top(found, _TAGS),
+            places={None: 0, **{box: i + 1 for i, box in enumerate(distinct)}},
+        )
+
+    async def make(self, connection: Connection, bucket: int, regions: Sequence[NewRegion]) -> dict[str, Area]:
+        """Makes the areas of new regions; returns them by region id."""
+        if not regions:
+            return {}
+        rows = [
+            _Row(
+                input_number=region.input_number,
+                created_at=created_at,
+                region_id=region.region_id,
+                box_top=region.box.top if region.box else None,
+                box_left=region.box.left if region.box else None,
+                box_bottom=region.box.bottom if region.box else None,
+                box_right=region.box.right if region.box else None,
+            )
+            for region, created_at in zip(regions, self._clock.take(len(regions)), strict=True)
+        ]
+        cursor = await connection.execute(_INPUTS["insert_regions"], {"bucket": bucket, "rows": to_json(rows)})
+        ids = dict(await cursor.fetchall())
+        return {row.region_id: Area(id=ids[row.region_id], created_at=row.created_at, box=None) for row in rows}
+
+    async def predict(self, connection: Connection, bucket: int, workflow: Workflow, seen: Sequence[Seen]) -> None:
+        """Writes what the tagger says about new regions."""
+        rows = [
+            prediction_row(
+                workflow, one.input_number, one.area.id, instant, one.look.concepts[one.look.places[one.box]]
+            )
+            for one, instant in zip(seen, self._clock.take(len(seen)), strict=True)
+        ]
+        await insert_annotations(connection, bucket, rows)
+
+    async def store_vectors(
+        self, connection: Connection, bucket: int, workflow: Workflow, version: int, seen: Sequence[Seen]
+    ) -> None:
+        """Writes the vectors of new regions, stamped with the version the caller has just taken."""
+        rows = VectorRows(
+            area_ids=np.array([one.area.id for one in seen], np.int64),
+            input_numbers=np.array([one.input_number for one in seen], np.int64),
+            created_us=np.array([microseconds(one.area.created_at) for one in seen], np.int64),
+            vectors=np.stack([one.look.vectors[one.look.places[one.box]] for one in seen]).astype(np.float16),
+        )
+        await vectors.insert(connection, workflow.table, bucket, version, rows)

@@ -1,0 +1,27 @@
+"""The bench of the oracle: one database with several apps for all its tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import make_conninfo
+from tests.integration.conftest import _create, _drop, server_url, template
+from tests.oracle.bench import Bench, bench
+
+__all__ = ["server_url", "template"]
+
+#: Decides what is in the apps. `make fuzz` takes another one each time and prints it.
+SEED = int(os.environ.get("SIGHTRANK_FUZZ_SEED", "20"))
+
+
+@pytest.fixture(scope="session")
+def apps(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    name = f"oracle_{os.getpid()}"
+    folder: Path = tmp_path_factory.mktemp("oracle")
+    _create(server_url, name, template)
+    with bench(make_conninfo(server_url, dbname=name), folder, seed=SEED) as opened:
+        yield opened
+    _drop(server_url, name)
