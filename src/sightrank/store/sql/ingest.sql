@@ -56,3 +56,11 @@ SELECT user_id, id FROM apps WHERE first_bucket = %(bucket)s
 
 -- name: blob_of_input
 SELECT blob, url FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s
+
+-- name: requeue_indexed
+UPDATE inputs i SET status = 30001, attempts = 0, modified_at = clock_timestamp()
+FROM apps a
+WHERE a.first_bucket = i.bucket AND a.workflow_id = %(workflow_id)s AND i.status = 30000 AND i.media = 'image'
+
+-- name: delete_predictions_of_other_versions
+DELETE FROM annotations WHERE model_id = %(model_id)s AND model_version_id <> %(model_version_id)s

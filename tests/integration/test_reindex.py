@@ -1,0 +1,104 @@
+"""A server that starts with another version of its model embeds everything anew."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from sightrank.ingest.jobs import Workflow
+from sightrank.ingest.reindex import requeue_after_upgrade
+from sightrank.store import vectors
+from sightrank.store.database import Database
+from sightrank.store.vectors import VectorRows
+
+_DIMS = 4
+
+
+async def _fill(database: Database) -> tuple[int, int]:
+    """An app of workflow General with two indexed images, a text and a failed one; (bucket, area of the first image)."""
+    await database.execute("INSERT INTO users (id) VALUES ('me')")
+    row = await database.row("INSERT INTO app_buckets DEFAULT VALUES RETURNING bucket")
+    assert row is not None
+    bucket = row[0]
+    await database.execute(
+        "INSERT INTO apps (user_id, id, first_bucket, workflow_id) VALUES ('me', 'app', %s, 'General')", [bucket]
+    )
+    await database.execute(
+        "INSERT INTO inputs (bucket, id, created_at, modified_at, status, media) SELECT %s, id, now(), now(), status, media"
+        " FROM (VALUES ('a', 30000, 'image'), ('b', 30000, 'image'), ('c', 30000, 'text'), ('d', 30002, 'image'))"
+        " AS v (id, status, media)",
+        [bucket],
+    )
+    area = await database.row(
+        "INSERT INTO areas (bucket, input_number, created_at) SELECT bucket, number, created_at FROM inputs"
+        " WHERE id = 'a' RETURNING id"
+    )
+    assert area is not None
+    for version in ("old", "new"):
+        await database.execute(
+            "INSERT INTO annotations (bucket, input_number, id, area_id, created_at, modified_at, status, trusted, model_id,"
+            " model_version_id) SELECT bucket, number, %(version)s, %(area)s, now(), now(), 24150, false, 'tagger',"
+            " %(version)s FROM inputs WHERE id = 'a'",
+            {"version": version, "area": area[0]},
+        )
+    return bucket, area[0]
+
+
+async def _statuses(database: Database) -> dict[str, int]:
+    return dict(await database.rows("SELECT id, status FROM inputs"))
+
+
+def test_a_new_model_version_sends_indexed_images_back_to_the_queue_once(database_url: str) -> None:
+    async def scenario() -> None:
+        database = Database(database_url)
+        await database.open()
+        try:
+            bucket, area_id = await _fill(database)
+            table = await vectors.register(database, "general", "new", _DIMS)
+            workflow = Workflow(table=table, tagger_id="tagger", tagger_version_id="new")
+
+            first = await requeue_after_upgrade(database, workflow, "General")
+
+            assert first == 2
+            assert await _statuses(database) == {"a": 30001, "b": 30001, "c": 30000, "d": 30002}
+            assert await database.rows("SELECT id FROM annotations") == [("new",)]
+
+            await database.execute("UPDATE inputs SET status = 30000 WHERE id IN ('a', 'b')")
+            async with database.transaction() as connection:
+                rows = VectorRows(
+                    area_ids=np.array([area_id]),
+                    input_numbers=np.array([1]),
+                    created_us=np.array([0]),
+                    vectors=np.ones((1, _DIMS), np.float16),
+                )
+                await vectors.insert(connection, table, bucket, 1, rows)
+
+            again = await requeue_after_upgrade(database, workflow, "General")
+
+            assert again == 0
+            assert (await _statuses(database))["a"] == 30000
+        finally:
+            await database.close()
+
+    asyncio.run(scenario())
+
+
+def test_apps_of_another_workflow_are_left_alone(database_url: str) -> None:
+    async def scenario() -> None:
+        database = Database(database_url)
+        await database.open()
+        try:
+            await _fill(database)
+            table = await vectors.register(database, "other", "1", _DIMS)
+
+            count = await requeue_after_upgrade(
+                database, Workflow(table=table, tagger_id="tagger", tagger_version_id="1"), "Other"
+            )
+
+            assert count == 0
+            assert (await _statuses(database))["a"] == 30000
+        finally:
+            await database.close()
+
+    asyncio.run(scenario())
