@@ -36,6 +36,8 @@ from sightrank.ingest.intake import Intake
 from sightrank.ingest.jobs import Jobs, Workflow
 from sightrank.ingest.labelling import Labelling
 from sightrank.ingest.media import HostedUrls, ImageSource
+from sightrank.ingest.regions import Regions
+from sightrank.ingest.reindex import requeue_after_upgrade
 from sightrank.ingest.removal import Removal
 from sightrank.ingest.target import FetchLimits
 from sightrank.ingest.worker import LEASE_S, Worker
@@ -159,6 +161,9 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         wake = asyncio.Event()
         if core.embedded:
             await core.database.execute(queries.load("ingest")["release_all"])
+        for workflow_id, workflow in core.workflows.items():
+            if workflow is not None:
+                await requeue_after_upgrade(core.database, workflow, workflow_id)
         await stack.enter_async_context(working(core, settings.workers, wake))
         sizes = MediaSizes(core.blobs, max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
         stack.callback(sizes.close)
@@ -216,7 +221,8 @@ def _handlers(core: Core, identity: Identity, wake: asyncio.Event) -> Handlers:
     """Every rpc that is built. Those missing here answer 10040."""
     records = Records(core.database, core.book, core.urls)
     removal = Removal(core.database, core.blobs)
-    labelling = Labelling(core.database, core.images, core.eye, core.book, core.clock, core.workflows)
+    regions = Regions(core.database, core.images, core.eye, core.clock)
+    labelling = Labelling(core.database, regions, core.book, core.clock, core.workflows)
     matrices = Matrices(core.database, memory_bytes=core.settings.matrix_memory_bytes)
     engine = SearchEngine(core.database, matrices, core.book, core.images.look)
     models = SearchModels(

@@ -12,9 +12,9 @@ from tests.oracle.apps import ANNOTATION_STATUSES, DATASETS, DIMS, OWN, PUBLIC, 
 from sightrank.search.query import Unit
 
 _VALUES = (1.0, 0.0, 1.0, 0.5, 0.3, 0.8)
-_NAMES = ("dog", "犬", "Hund", "palm", "sea", "Gift", "DOG", "cat", "Rex", "no such thing")
+_NAMES = ("dog", "犬", "Hund", "palm", "sea", "Gift", "DOG", "cat", "Rex", "nobody has it", "Meer")
 _LANGUAGES = ("", "", "", "en", "ja", "de", "xx")
-_WINDOWS = ((0, 5), (0, 1000), (3, 7), (0, 1), (20, 40), (128, 128), (5, 0 + 1), (990, 10))
+_WINDOWS = ((0, 5), (0, 1000), (3, 7), (0, 1), (20, 40), (128, 128), (5, 1), (60, 10))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,8 @@ def random_search(random: Random, app: App, images: dict[str, NDArray[object]]) 
     """Mostly searches that make sense; now and then one that must be refused."""
     maker = _Maker(random, app, sorted(images))
     query = resources_pb2.Query(
-        ranks=[maker.rank() for _ in range(random.choice((1, 1, 1, 2, 3, 0)))],
-        filters=[maker.filter() for _ in range(random.choice((0, 0, 1, 1, 2, 3)))],
+        ranks=[maker.rank() for _ in range(random.choice((1, 1, 1, 2, 2, 3, 0)))],
+        filters=[maker.filter() for _ in range(random.choice((0, 0, 1, 1, 1, 2)))],
         language=maker.language(),
     )
     offset, limit = random.choice(_WINDOWS)
@@ -76,19 +76,23 @@ class _Maker:
         elif kind == "embedding":
             data.embeddings.add(vector=self._vector())
         elif kind == "input":
-            inputs = self._app.inputs
-            known = inputs and self._random.random() < 0.95
-            annotation.input_id = self._random.choice(inputs).id if known else "no-such-input"
+            # Mostly one that can be ranked by.
+            inputs = [item.id for item in self._app.inputs if item.status == 30000 and item.media != "text"]
+            others = ["no-such-input", *(item.id for item in self._app.inputs)]
+            annotation.input_id = self._random.choice(inputs if inputs and self._random.random() < 0.9 else others)
         if not data.ListFields():
             annotation.ClearField("data")
 
     def _vector(self) -> list[float]:
-        dims = DIMS if self._random.random() < 0.97 else DIMS - 1
-        zero = self._random.random() < 0.03
+        dims = DIMS if self._random.random() < 0.98 else DIMS - 1
+        zero = self._random.random() > 0.98
         return [0.0 if zero else self._random.uniform(-1.0, 1.0) for _ in range(dims)]
 
     def _concept(self) -> resources_pb2.Concept:
         concept = resources_pb2.Concept(value=self._random.choice(_VALUES))
+        if self._random.random() > 0.97:
+            concept.name = "no such thing"
+            return concept
         kind = self._random.choice(("id", "id", "name", "name", "name as id", "both"))
         if kind in {"id", "both"}:
             concept.id = self._random.choice((*PUBLIC, *OWN))
@@ -108,8 +112,8 @@ class _Maker:
     def _add_condition(self, message: resources_pb2.Filter) -> None:
         random, annotation, owner = self._random, message.annotation, message.input
         kind = random.choice(
-            ("concepts", "concepts", "concepts", "note", "input", "user", "trusted", "level", "status", "owner", "media",
-             "dataset", "dataset", "indexed", "nothing")
+            ("concepts", "concepts", "concepts", "note", "input", "user", "trusted", "trusted", "level", "status", "owner",
+             "media", "dataset", "dataset", "indexed", "nothing")
         )  # fmt: skip
         if kind == "concepts":
             annotation.data.concepts.extend(self._concept() for _ in range(random.choice((1, 1, 2))))

@@ -6,6 +6,7 @@ On an annotation of a region its concepts are those inside the region.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +22,17 @@ _Medium = Literal["image", "video", "text", "audio"]
 _MEDIA: tuple[_Medium, ...] = ("image", "video", "text", "audio")
 _ELSEWHERE: tuple[_Medium | Literal["concepts", "metadata", "geo"], ...] = (*_MEDIA, "concepts", "metadata", "geo")
 
+MAX_ID_CHARACTERS = 128
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """The region of an annotation: its id if the client gave one, and its extent if it has one."""
+    """The region of an annotation: its id if the client gave one, and its extent if it has one. ``is_named`` says that
+    it is nothing but the id of a region that exists."""
 
     id: str
     box: RegionBox | None
+    is_named: bool = False
 
 
 def content_of(data: resources_pb2.Data, where: str) -> Content:
@@ -37,7 +42,7 @@ def content_of(data: resources_pb2.Data, where: str) -> Content:
     concepts = [*data.concepts]
     for field in _ELSEWHERE:
         rest.ClearField(field)
-    if data.text.raw and not any(data.HasField(medium) for medium in ("image", "video", "audio")):
+    if data.text.raw:
         rest.text.CopyFrom(data.text)
     for region in rest.regions:
         concepts += region.data.concepts
@@ -48,7 +53,7 @@ def content_of(data: resources_pb2.Data, where: str) -> Content:
         metadata=struct_to_json(data.metadata) if data.HasField("metadata") else None,
         latitude=latitude,
         longitude=longitude,
-        data=json_format.MessageToDict(rest, preserving_proto_field_name=True) if rest.ByteSize() else None,
+        data=_rest_to_json(rest, where) if rest.ByteSize() else None,
     )
 
 
@@ -74,6 +79,7 @@ def region_of(data: resources_pb2.Data, where: str) -> Region | None:
     if not data.regions:
         return None
     region = data.regions[0]
+    check_id(region.id, f"{where}.regions[0].id")
     info = region.region_info
     if info.HasField("bounding_box"):
         return Region(id=region.id, box=_box(info.bounding_box, f"{where}.regions[0].region_info.bounding_box"))
@@ -84,9 +90,18 @@ def region_of(data: resources_pb2.Data, where: str) -> Region | None:
             top_row=min(rows), left_col=min(columns), bottom_row=max(rows), right_col=max(columns)
         )
         return Region(id=region.id, box=_box(extent, f"{where}.regions[0].region_info.polygon"))
-    if not region.id and not region.HasField("region_info"):
+    is_named = not region.HasField("region_info")
+    if is_named and not region.id:
         raise AnnotationInvalid(f"{where}.regions[0] has neither region_info nor the id of a region of this input.")
-    return Region(id=region.id, box=None)
+    return Region(id=region.id, box=None, is_named=is_named)
+
+
+def check_id(value: str, where: str) -> None:
+    """Raises AnnotationInvalid for an id that cannot be stored."""
+    if "\x00" in value:
+        raise AnnotationInvalid(f"{where} holds a zero character, which the database cannot store.")
+    if len(value) > MAX_ID_CHARACTERS:
+        raise AnnotationInvalid(f"{where} has {len(value)} characters; at most {MAX_ID_CHARACTERS} are allowed.")
 
 
 def fill_data(
@@ -112,8 +127,18 @@ def fill_data(
         data.geo.geo_point.SetInParent()
 
 
+def _rest_to_json(rest: resources_pb2.Data, where: str) -> dict[str, Any]:
+    text = json_format.MessageToJson(rest, preserving_proto_field_name=True, indent=None)
+    if "\\u0000" in text:
+        raise InputInvalid(f"{where} holds a zero character, which the database cannot store.")
+    made: dict[str, Any] = json.loads(text)
+    return made
+
+
 def struct_to_json(struct: struct_pb2.Struct) -> dict[str, Any]:
     """A Struct as plain JSON; whole numbers stay whole."""
+    if any("\x00" in key for key in struct.fields):
+        raise InputInvalid("metadata has a key with a zero character, which the database cannot store.")
     return {key: _value_to_json(value) for key, value in struct.fields.items()}
 
 

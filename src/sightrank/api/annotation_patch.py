@@ -8,10 +8,10 @@ from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2
 
-from sightrank.api.annotation_data import content_of, region_of, struct_to_json
+from sightrank.api.annotation_data import Region, content_of, region_of, struct_to_json
 from sightrank.api.records import AnnotationRecord
-from sightrank.errors import InvalidRequest
-from sightrank.ingest.labelling import ChangedAnnotation
+from sightrank.errors import AnnotationInvalid, InvalidRequest
+from sightrank.ingest.labelling import ChangedAnnotation, same_box
 from sightrank.ingest.rows import Content, NamedConcept, RegionBox
 
 
@@ -37,7 +37,7 @@ def patched(
     """The stored annotation with ``message`` applied. A status is taken over by every action."""
     sent = content_of(message.data, f"{where}.data")
     region = region_of(message.data, f"{where}.data")
-    box = region.box if region and action is not Action.REMOVE else None
+    moves = region is not None and action is not Action.REMOVE and _moves(stored, region, f"{where}.data.regions[0]")
     content = _content(stored, sent, action, has_data=message.HasField("data"))
     info = struct_to_json(message.annotation_info) if message.HasField("annotation_info") else None
     return ChangedAnnotation(
@@ -48,20 +48,41 @@ def patched(
         content=content,
         status=message.status.code or stored.status,
         annotation_info=_patched_json(stored.annotation_info, info, action),
-        region_id=stored.region_id,
-        box=box if box is not None and box != _stored_box(stored) else None,
+        read_at=stored.modified_at,
+        moves=moves,
+        box=region.box if region and moves else None,
     )
+
+
+def is_empty(content: Content) -> bool:
+    """Whether nothing but the place of an annotation is left."""
+    rest = content.data or {}
+    return not content.concepts and not content.metadata and content.latitude is None and rest.keys() <= {"regions"}
+
+
+def _moves(stored: AnnotationRecord, region: Region, where: str) -> bool:
+    """Whether ``region`` is another place than the annotation's. Raises AnnotationInvalid where none may be given."""
+    if stored.input_level:
+        raise AnnotationInvalid(
+            f"{where}: the input-level annotation is about the whole input; post another for a region."
+        )
+    if region.is_named:
+        if region.id != stored.region_id:
+            raise AnnotationInvalid(f"{where}.id is not the annotation's region; send region_info to move it.")
+        return False
+    return stored.region_id is None or not same_box(region.box, _stored_box(stored))
 
 
 def _content(stored: AnnotationRecord, sent: Content, action: Action, *, has_data: bool) -> Content:
     pairs = zip(stored.concept_ids, stored.concept_values, strict=True)
     old = tuple(NamedConcept(id=concept_id, name="", value=value) for concept_id, value in pairs)
+    rest = {key: value for key, value in (sent.data or {}).items() if key != "regions" or "region_info" in value[0]}
     if not has_data:
         concepts, data = old, stored.data
     elif action is Action.OVERWRITE:
-        concepts, data = sent.concepts, {**_kept_region(stored.data), **(sent.data or {})} or None
+        concepts, data = sent.concepts, {**_kept_region(stored.data), **rest} or None
     elif action is Action.MERGE:
-        concepts, data = _merged(old, sent.concepts), {**(stored.data or {}), **(sent.data or {})} or None
+        concepts, data = _merged(old, sent.concepts), {**(stored.data or {}), **rest} or None
     else:
         gone = {concept.id for concept in sent.concepts}
         concepts, data = tuple(concept for concept in old if concept.id not in gone), stored.data

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.status import status_pb2
 
-from sightrank.api.annotation_data import content_of, region_of, struct_to_json
-from sightrank.api.annotation_patch import Action, patched
+from sightrank.api.annotation_data import check_id, content_of, region_of, struct_to_json
+from sightrank.api.annotation_patch import Action, is_empty, patched
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.inputs import fill_batch_status
 from sightrank.api.pages import list_page
@@ -20,12 +20,14 @@ from sightrank.errors import (
     AppError,
     DoesNotExist,
     InvalidRequest,
+    ServerBusy,
 )
-from sightrank.ingest.labelling import SUCCESS, Labelling, NewAnnotation
+from sightrank.ingest.labelling import SUCCESS, ChangedAnnotation, ChangedMeanwhile, Labelling, NewAnnotation
 from sightrank.store import queries
 from sightrank.store.database import Database
 
 MAX_ANNOTATIONS = 128
+_ATTEMPTS = 50
 _SQL = queries.load("annotations")
 _STATUSES = frozenset({24150, 24151, 24152, 24154, 24157, 24158, 24159})
 
@@ -81,9 +83,9 @@ class Annotations:
         paired = request.ids and request.input_ids
         parameters = {
             "bucket": app.bucket,
-            "input_ids": [*request.input_ids] or None,
-            "pairs": json.dumps([*zip(request.input_ids, request.ids, strict=True)]) if paired else None,
-            "ids": [*request.ids] or None,
+            "input_ids": _storable(request.input_ids) if request.input_ids else None,
+            "pairs": json.dumps(_storable_pairs(zip(request.input_ids, request.ids, strict=True))) if paired else None,
+            "ids": _storable(request.ids) if request.ids else None,
             "statuses": [status.code for status in request.statuses if status.code] or None,
             "task_id": request.task_id,
             "all_workers": bool(request.list_all_annotations or request.ids),
@@ -104,19 +106,35 @@ class Annotations:
         keys = [(item.input_id, item.id) for item in request.annotations]
         if any(not input_id or not name for input_id, name in keys):
             raise InvalidRequest("Every annotation to patch needs both its id and its input_id.")
-        stored = {(row.input_id, row.id): row for row in await self._read(app, keys)}
-        missing = [key for key in keys if key not in stored]
-        if missing:
-            raise DoesNotExist(f"There is no annotation {missing[0][1]!r} on input {missing[0][0]!r}.")
-        changes = [
-            patched(stored[key], item, action, f"annotations[{i}]")
-            for i, (key, item) in enumerate(zip(keys, request.annotations, strict=True))
-        ]
-        await self._labelling.change(app.bucket, app.workflow_id, changes)
-        if request.delete_if_empty_data:
-            emptied = [(change.input_id, change.id) for change in changes if change.content.concepts == ()]
+        if len(set(keys)) < len(keys):
+            raise InvalidRequest("annotations names an annotation twice; send what is to be done to it in one item.")
+        for i, item in enumerate(request.annotations):
+            _check_status(item.status.code, f"annotations[{i}]")
+        changes = await self._change(app, action, keys, request.annotations)
+        if request.delete_if_empty_data and action is Action.REMOVE:
+            emptied = [(change.input_id, change.id) for change in changes if is_empty(change.content)]
             await self._labelling.delete(app.bucket, [input_id for input_id, _ in emptied], emptied)
         return await self._answer(app, request.annotations, keys)
+
+    async def _change(
+        self, app: AppRef, action: Action, keys: Sequence[tuple[str, str]], sent: Sequence[resources_pb2.Annotation]
+    ) -> list[ChangedAnnotation]:
+        """Patches what is stored; when somebody else did so meanwhile, patches what they left."""
+        for _ in range(_ATTEMPTS):
+            stored = {(row.input_id, row.id): row for row in await self._read(app, keys)}
+            missing = [key for key in keys if key not in stored]
+            if missing:
+                raise DoesNotExist(f"There is no annotation {missing[0][1]!r} on input {missing[0][0]!r}.")
+            changes = [
+                patched(stored[key], item, action, f"annotations[{i}]")
+                for i, (key, item) in enumerate(zip(keys, sent, strict=True))
+            ]
+            try:
+                await self._labelling.change(app.bucket, app.workflow_id, changes)
+            except ChangedMeanwhile:
+                continue
+            return changes
+        raise ServerBusy("Others keep changing these annotations; try again in a moment.")
 
     async def delete(self, call: Call, request: service_pb2.DeleteAnnotationRequest) -> status_pb2.BaseResponse:
         app = call.require_app()
@@ -140,16 +158,14 @@ class Annotations:
             raise InvalidRequest(
                 f"ids has {len(request.ids)} items and input_ids {len(request.input_ids)}; they pair one to one."
             )
-        pairs = [*zip(request.input_ids, request.ids, strict=True)] if request.ids else None
-        await self._labelling.delete(call.require_app().bucket, [*request.input_ids], pairs)
+        pairs = _storable_pairs(zip(request.input_ids, request.ids, strict=True)) if request.ids else None
+        await self._labelling.delete(call.require_app().bucket, _storable(request.input_ids), pairs)
         return status_pb2.BaseResponse()
 
     async def _read(self, app: AppRef, keys: Sequence[tuple[str, str]]) -> Sequence[AnnotationRecord]:
-        rows = await self._database.rows(
-            _SQL["read"],
-            {"bucket": app.bucket, "input_ids": [key[0] for key in keys], "ids": [key[1] for key in keys]},
-        )
-        wanted = set(keys)
+        wanted = set(_storable_pairs(keys))
+        input_ids, ids = [input_id for input_id, _ in wanted], [name for _, name in wanted]
+        rows = await self._database.rows(_SQL["read"], {"bucket": app.bucket, "input_ids": input_ids, "ids": ids})
         records = [AnnotationRecord(*row) for row in rows]
         return [record for record in records if (record.input_id, record.id) in wanted]
 
@@ -190,23 +206,40 @@ def _checked(message: resources_pb2.Annotation, user_id: str, app: AppRef, where
 def _new_annotation(message: resources_pb2.Annotation, user_id: str, app: AppRef, where: str) -> NewAnnotation:
     if not message.input_id:
         raise AnnotationInvalid(f"{where}.input_id is missing; say which input the annotation is about.")
+    if not _storable([message.input_id]):
+        raise DoesNotExist(f"There is no input {message.input_id!r} to annotate.")
     author = message.worker.user.id or message.user_id
     author = user_id if author in ("", "me") else author
     if author != user_id and user_id != app.user_id:
         raise AnnotationForbidden(f"{where}: only the owner of the app may annotate in the name of {author!r}.")
-    status = message.status.code or SUCCESS
-    if status not in _STATUSES:
-        raise AnnotationInvalid(f"{where}.status.code is {status}; use one of {sorted(_STATUSES)}.")
+    for value, field in ((message.id, "id"), (message.task_id, "task_id"), (author, "user_id")):
+        check_id(value, f"{where}.{field}")
+    _check_status(message.status.code, where)
     region = region_of(message.data, f"{where}.data")
     return NewAnnotation(
         input_id=message.input_id,
         id=message.id,
         content=content_of(message.data, f"{where}.data"),
         user_id=author,
-        status=status,
+        status=message.status.code or SUCCESS,
         is_region=region is not None,
+        names_region=region is not None and region.is_named,
         region_id=region.id if region else "",
         box=region.box if region else None,
         task_id=message.task_id,
         annotation_info=struct_to_json(message.annotation_info) if message.HasField("annotation_info") else None,
     )
+
+
+def _check_status(code: int, where: str) -> None:
+    if code and code not in _STATUSES:
+        raise AnnotationInvalid(f"{where}.status.code is {code}; use one of {sorted(_STATUSES)}.")
+
+
+def _storable(ids: Iterable[str]) -> list[str]:
+    """Ids that the database can hold: no other names anything."""
+    return [name for name in ids if "\x00" not in name]
+
+
+def _storable_pairs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [pair for pair in pairs if len(_storable(pair)) == len(pair)]

@@ -196,7 +196,7 @@ def _fill_region(region: resources_pb2.Region, row: AnnotationRecord) -> None:
     posted = (row.data or {}).get("regions")
     if posted:
         json_format.ParseDict(posted[0], region, ignore_unknown_fields=True)
-    elif row.box_top is not None and row.box_left is not None:
+    if not region.HasField("region_info") and row.box_top is not None and row.box_left is not None:
         box = region.region_info.bounding_box
         box.top_row, box.left_col = row.box_top, row.box_left
         box.bottom_row, box.right_col = row.box_bottom or 0.0, row.box_right or 0.0

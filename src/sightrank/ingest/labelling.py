@@ -16,13 +16,14 @@ from typing import Any
 from psycopg.errors import DeadlockDetected
 
 from sightrank.errors import AnnotationInvalid, AppError, DoesNotExist, DuplicateKey, ServerBusy
-from sightrank.ingest.jobs import Area, Workflow
+from sightrank.ingest.jobs import Workflow
 from sightrank.ingest.regions import InputMovedOn, Look, NewRegion, Regions, Seen, Target
 from sightrank.ingest.rows import (
     AnnotationRow,
     Content,
     RegionBox,
     concept_ids,
+    distinct_concepts,
     insert_annotations,
     new_id,
     next_version,
@@ -57,8 +58,8 @@ class NewAnnotation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedAnnotation:
-    """What an annotation says after a patch. ``box`` is set when its region's box changed; ``read_at`` is the
-    ``modified_at`` of the annotation that was patched."""
+    """What an annotation says after a patch. ``moves``: it is about another region now, with this ``box``. ``read_at`` is
+    the ``modified_at`` of the annotation that was patched."""
 
     input_number: int
     id: str
@@ -68,6 +69,7 @@ class ChangedAnnotation:
     annotation_info: Mapping[str, Any] | None
     input_id: str
     read_at: datetime
+    moves: bool = False
     box: RegionBox | None = None
 
 
@@ -133,7 +135,7 @@ class Labelling:
         Raises ChangedMeanwhile, with nothing written, when one of them was changed or deleted since it was read.
         """
         workflow = self._workflows.get(workflow_id)
-        wanted = _by_input((item.input_id, item.box) for item in items if item.box is not None)
+        wanted = _by_input((item.input_id, item.box) for item in items if item.moves)
         for _ in range(_ATTEMPTS):
             targets = await self._regions.targets(bucket, set(wanted))
             looks = await self._regions.look(bucket, targets, wanted) if workflow else {}
@@ -264,7 +266,7 @@ class Labelling:
         if any(modified.get((item.input_number, item.id)) != item.read_at for item in items):
             raise ChangedMeanwhile
         concepts = await concept_ids(connection, self._book, bucket, [item.content for item in items])
-        moved = {new_id(): item for item in items if item.box is not None}
+        moved = {new_id(): item for item in items if item.moves}
         areas = await self._regions.make(
             connection,
             bucket,
@@ -369,6 +371,7 @@ def same_box(one: RegionBox | None, other: RegionBox | None) -> bool:
 def _new_row(one: _Chosen, area_id: int | None, ids: Sequence[str], created_at: datetime) -> AnnotationRow:
     assert area_id is not None
     item = one.item
+    distinct_ids, values = distinct_concepts(item.content, ids)
     return AnnotationRow(
         input_number=one.input_number,
         id=one.id,
@@ -378,8 +381,8 @@ def _new_row(one: _Chosen, area_id: int | None, ids: Sequence[str], created_at: 
         trusted=item.status == SUCCESS,
         user_id=item.user_id,
         task_id=item.task_id,
-        concept_ids=ids,
-        concept_values=[concept.value for concept in item.content.concepts],
+        concept_ids=distinct_ids,
+        concept_values=values,
         metadata=item.content.metadata,
         latitude=item.content.latitude,
         longitude=item.content.longitude,
@@ -389,6 +392,7 @@ def _new_row(one: _Chosen, area_id: int | None, ids: Sequence[str], created_at: 
 
 
 def _changed_row(item: ChangedAnnotation, area_id: int, ids: Sequence[str], modified_at: datetime) -> dict[str, Any]:
+    distinct_ids, values = distinct_concepts(item.content, ids)
     return {
         "input_number": item.input_number,
         "id": item.id,
@@ -396,8 +400,8 @@ def _changed_row(item: ChangedAnnotation, area_id: int, ids: Sequence[str], modi
         "modified_at": modified_at.isoformat(),
         "status": item.status,
         "trusted": item.status == SUCCESS,
-        "concept_ids": list(ids),
-        "concept_values": [concept.value for concept in item.content.concepts],
+        "concept_ids": distinct_ids,
+        "concept_values": values,
         "metadata": item.content.metadata,
         "latitude": item.content.latitude,
         "longitude": item.content.longitude,

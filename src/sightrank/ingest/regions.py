@@ -145,7 +145,7 @@ class Regions:
             for region, created_at in zip(regions, self._clock.take(len(regions)), strict=True)
         ]
         cursor = await connection.execute(_INPUTS["insert_regions"], {"bucket": bucket, "rows": to_json(rows)})
-        ids = dict(await cursor.fetchall())
+        ids: dict[str, int] = dict(await cursor.fetchall())
         return {row.region_id: Area(id=ids[row.region_id], created_at=row.created_at, box=None) for row in rows}
 
     async def predict(self, connection: Connection, bucket: int, workflow: Workflow, seen: Sequence[Seen]) -> None:

@@ -125,3 +125,9 @@ async def concept_ids(
         return [[] for _ in contents]
     found = dict(zip(wanted, await book.ensure_concepts(connection, bucket, wanted), strict=True))
     return [[found[concept.id, concept.name] for concept in content.concepts] for content in contents]
+
+
+def distinct_concepts(content: Content, ids: Sequence[str]) -> tuple[list[str], list[float]]:
+    """Ids and values of a content's concepts; of two that turn out to be one concept the last value counts."""
+    values = {concept_id: concept.value for concept_id, concept in zip(ids, content.concepts, strict=True)}
+    return list(values), list(values.values())
