@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-
-# As the server does (sightrank.cli): the comparison is with the same number of threads.
-for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
-
 from pathlib import Path
 
 from benchmarks import follow, ingest, memory, search

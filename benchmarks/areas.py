@@ -1,8 +1,9 @@
-"""50,000 indexed inputs in the first app, written straight into the store: what PostInputs and ingest would leave there."""
+"""50,000 indexed inputs in the first app, written straight into the store: what PostInputs and ingest leave there."""
 
 from __future__ import annotations
 
 import asyncio
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,10 +34,11 @@ INSERT INTO areas (bucket, input_number, created_at) SELECT bucket, number, crea
 WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s) RETURNING id, input_number, created_at
 """
 _INPUT_LEVEL = """
-INSERT INTO annotations (bucket, input_number, id, area_id, created_at, modified_at, status, input_level, trusted, user_id,
-    concept_ids, concept_values)
+INSERT INTO annotations (bucket, input_number, id, area_id, created_at, modified_at, status, input_level, trusted,
+    user_id, concept_ids, concept_values)
 SELECT bucket, input_number, md5('a' || id), id, created_at, created_at, 24150, true, true, %(user)s,
-    CASE WHEN id %% %(rare)s = 0 THEN '{bench-rare}'::text[] WHEN id %% %(common)s = 0 THEN '{bench-common}' ELSE '{}' END,
+    CASE WHEN id %% %(rare)s = 0 THEN '{bench-rare}'::text[]
+        WHEN id %% %(common)s = 0 THEN '{bench-common}' ELSE '{}' END,
     CASE WHEN id %% %(common)s = 0 THEN '{1}'::real[] ELSE '{}' END
 FROM areas WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s)
 """
@@ -74,7 +76,7 @@ class Models:
 
 
 def unit_vectors(count: int, dims: int, *, seed: int) -> NDArray[np.float32]:
-    """Random unit vectors in clusters, as pictures of the same things lie together. The clusters are always the same."""
+    """Random unit vectors in clusters, as pictures of the same things lie together; the clusters stay the same."""
     centres = np.random.default_rng(0).standard_normal((_CLUSTERS, dims))
     random = np.random.default_rng(seed)
     found = centres[random.integers(0, _CLUSTERS, count)] + random.standard_normal((count, dims))
@@ -87,7 +89,9 @@ def add_areas(server: Server, models: Models, start: int, count: int) -> None:
 
 
 async def _add(server: Server, models: Models, start: int, count: int) -> None:
-    url = EmbeddedServer(server.data_dir, memory_bytes=machine_memory_bytes()).url_of_running()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a package remarks on a runtime folder that nobody here uses
+        url = EmbeddedServer(server.data_dir, memory_bytes=machine_memory_bytes()).url_of_running()
     database = Database(url, max_connections=2)
     await database.open()
     try:

@@ -38,9 +38,7 @@ def show(title: str, rows: Sequence[Row], *, caption: str) -> None:
     console.print(table)
 
 
-def interleaved(
-    calls: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 10
-) -> dict[str, list[float]]:
+def interleaved(calls: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 10) -> dict[str, list[float]]:
     """Milliseconds of each call, the calls taking turns, so that whatever else the machine does hits all alike."""
     for call in calls.values():
         for _ in range(warm_up):

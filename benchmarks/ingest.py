@@ -88,8 +88,8 @@ def run(stage: Stage) -> None:
                 ratio >= _LEAST,
             ),
         ],
-        caption=f"{_ROUNDS} rounds of {_PHOTOS} distinct 640 px JPEGs ({source}), taking turns, {threads} threads; upload"
-        f" in calls of {_BATCH} by the official client on the same cores; ratio to the better bare one, median.",
+        caption=f"{_ROUNDS} rounds of {_PHOTOS} distinct 640 px JPEGs ({source}), taking turns, {threads} threads;"
+        f" upload in calls of {_BATCH} by the official client on the same cores; ratio to the better bare one, median.",
     )
 
 

@@ -38,9 +38,7 @@ def run(stage: Stage) -> None:
     for name, milliseconds in times.items():
         ratio, bound = p50(milliseconds) / floor, name == by_vector
         value = f"{p50(milliseconds):.2f} ms (p95 {p95(milliseconds):.2f})"
-        rows.append(
-            Row(name, value, f"{ratio:.2f}", f"<= {_MOST}" if bound else "", ratio <= _MOST if bound else None)
-        )
+        rows.append(Row(name, value, f"{ratio:.2f}", f"<= {_MOST}" if bound else "", ratio <= _MOST if bound else None))
     show(
         f"Search: {stage.areas:,} areas, {HITS} hits, p50 as a multiple of the empty rpc",
         rows,

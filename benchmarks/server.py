@@ -84,8 +84,8 @@ class Client:
     """The official Python client, with the personal access token and the app of the server."""
 
     def __init__(self, server: Server) -> None:
-        channel = ClarifaiChannel.get_insecure_grpc_channel(base=HOST, port=server.grpc_port)
-        self._stub = service_pb2_grpc.V2Stub(channel)
+        channel = ClarifaiChannel.get_insecure_grpc_channel(base=HOST, port=server.grpc_port)  # type: ignore[no-untyped-call]
+        self._stub = service_pb2_grpc.V2Stub(channel)  # type: ignore[no-untyped-call]
         self._metadata = (("authorization", f"Key {PAT}"),)
         self.ids = resources_pb2.UserAppIDSet(user_id=USER, app_id=APP)
 

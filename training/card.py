@@ -34,7 +34,7 @@ train again without them, which `training/` does from a folder with fewer zips.
 | Tiny-ImageNet | 24,000 | 200 kinds of animals, plants and things | research use |
 | CIFAR-10 | 4,000 | vehicles and animals | research use |
 | Intel image scenes | 5,400 | buildings, forests, glaciers, mountains, sea, streets | CC0 by its repository |
-| cats and dogs | 1,000 | cats, dogs | research use |
+| cats and dogs | 1,000 | cats, dogs | not stated by its owner: treat as research use |
 | clothing dataset | 3,068 | garments | CC0 |
 | grocery store dataset | 2,936 | fruit, vegetables, packages | MIT |
 
@@ -85,6 +85,6 @@ def write(folder: Path, report: Report) -> None:
         tagger=(folder / "tagger.npz").stat().st_size / 1e6,
     )
     foot = f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, 2 CPU cores, by `python -m training.evaluate`."
-    partial = folder / "MODEL_CARD.partial"
+    partial = folder / "MODEL_CARD.md.tmp"
     partial.write_text(head + "\n".join([*report.lines, foot]) + "\n", encoding="utf-8")
     os.replace(partial, folder / "MODEL_CARD.md")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ from training import data, teachers, views
 from training.detector import COCO
 
 YES, NO, UNKNOWN = 1, 0, -1
-SURE_CLASS = 0.65
-"""Probability of the classes that mean a concept, together, from which the v2 teacher is believed."""
+SURE_CLASS, SURE_NOT_CLASS = 0.65, 0.02
+"""Probabilities of the classes that mean a concept, together, above and below which the v2 teacher is believed."""
 SURE_SEEN, SURE_UNSEEN = 0.5, 0.12
 """Detector scores above and below which it is believed; photos of 104 px leave much in between."""
+SEVERAL = 3
 SURE_PEOPLE, SURE_NOBODY = 0.9, 0.15
 DETECTED_AS = {"person": "people", "couch": "sofa", "dining table": "table", "tv": "television", "tie": "necktie"}
 """COCO names of concepts that are called something else in the vocabulary."""
 
 Marks = npt.NDArray[np.int8]
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -72,34 +75,51 @@ def lower_marks(marks: Marks, unseen: npt.NDArray[np.bool_], column: int) -> Non
     marks[unseen & (marks[:, column] == UNKNOWN), column] = NO
 
 
-def apply_classifier(marks: Marks, vocabulary: Vocabulary, meanings: dict[str, list[str]],
-                     logits: npt.NDArray[np.float32], classes: list[str]) -> None:  # fmt: skip
-    """Raise the concepts of which the v2 teacher is sure, adding up all classes that mean the same concept."""
+def class_probabilities(
+    vocabulary: Vocabulary, meanings: dict[str, list[str]], logits: Floats, classes: list[str]
+) -> Floats:
+    """The v2 teacher's probability of each concept: that of all classes that mean it, added up; NaN where none does."""
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     members = np.zeros((len(classes), len(vocabulary.names)), dtype=np.float32)
     for row, name in enumerate(classes):
         members[row, vocabulary.columns(meanings.get(name, []))] = 1
-    probability = weights @ members
-    for column in np.flatnonzero(members.any(axis=0)):
-        raise_marks(marks, probability[:, column] > SURE_CLASS, int(column))
+    probabilities: Floats = weights @ members
+    probabilities[:, ~members.any(axis=0)] = np.nan
+    return probabilities
 
 
-def apply_detector(marks: Marks, vocabulary: Vocabulary, meanings: dict[str, list[str]],
-                   scores: npt.NDArray[np.float32]) -> None:  # fmt: skip
-    """Raise what the detector saw; lower what it would have seen. NaN rows were not looked at and stay."""
-    named = {DETECTED_AS.get(name, name) for name in COCO} & set(vocabulary.names)
-    by_concept: dict[str, npt.NDArray[np.float32]] = {}
+def detected_concepts(meanings: dict[str, list[str]], scores: Floats) -> dict[str, Floats]:
+    """The best detector score of all classes that mean a concept."""
+    found: dict[str, Floats] = {}
     for row, name in enumerate(COCO):
         for concept in meanings.get(name, []):
-            found = scores[:, row]
-            by_concept[concept] = np.maximum(by_concept[concept], found) if concept in by_concept else found
-    for concept, best in by_concept.items():
-        for column in vocabulary.columns([concept]):
-            raise_marks(marks, best > SURE_SEEN, column)
-            # Only what the detector has a class for: not seeing skis says nothing about sport.
-            if concept in named and concept != "people":
-                lower_marks(marks, best < SURE_UNSEEN, column)
+            found[concept] = np.maximum(found.get(concept, scores[:, row]), scores[:, row])
+    return found
+
+
+def apply_things(
+    marks: Marks, vocabulary: Vocabulary, classes: Floats, meanings: dict[str, list[str]], scores: Floats
+) -> None:
+    """Raise what either network is sure of; lower what the detector would have seen.
+
+    The detector knows a concept when it has a class of that very name. Of a wider concept it is believed only if it has
+    several classes for it (a potted plant is not all plants) and the classifier sees nothing of it either. NaN is "not
+    looked"; it changes nothing.
+    """
+    named = {DETECTED_AS.get(name, name) for name in COCO}
+    breadth = Counter(concept for name in COCO for concept in meanings.get(name, []))
+    detected = detected_concepts(meanings, scores)
+    for column, concept in enumerate(vocabulary.names):
+        if concept == "people":
+            continue
+        raise_marks(marks, classes[:, column] > SURE_CLASS, column)
+        if concept in detected:
+            raise_marks(marks, detected[concept] > SURE_SEEN, column)
+            absent = detected[concept] < SURE_UNSEEN
+            if concept not in named:
+                absent &= (classes[:, column] < SURE_NOT_CLASS) & (breadth[concept] >= SEVERAL)
+            lower_marks(marks, absent, column)
 
 
 def apply_people(marks: Marks, vocabulary: Vocabulary, vww: npt.NDArray[np.float32],
@@ -138,9 +158,9 @@ def gather(photo_dir: Path, work: Path, vocabulary: Vocabulary, label_map: dict[
     teacher_dir = photo_dir / "teachers"
     classes = (teacher_dir / "imagenet_labels.txt").read_text().splitlines()
     targets = teachers.open_targets(work, "v2", "full", len(marks), "r")
-    apply_classifier(marks, vocabulary, label_map["teachers"]["imagenet"], teachers.logits(targets.values), classes)
+    known = class_probabilities(vocabulary, label_map["teachers"]["imagenet"], teachers.logits(targets.values), classes)
     path = work / "detector-scores.npy"
     scores = np.load(path).astype(np.float32) if path.exists() else np.full((len(marks), len(COCO)), np.nan, "f")
-    apply_detector(marks, vocabulary, label_map["teachers"]["coco"], scores)
+    apply_things(marks, vocabulary, known, label_map["teachers"]["coco"], scores)
     apply_people(marks, vocabulary, teachers.people_scores(teacher_dir, work), scores[:, COCO.index("person")])
     return marks

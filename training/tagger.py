@@ -16,6 +16,7 @@ from training.evidence import NO, UNKNOWN, YES, Marks, Vocabulary
 Floats = npt.NDArray[np.float32]
 FEWEST_POSITIVES = 10
 STEPS, BATCH, RATE, DECAY = 1500, 2048, 0.01, 2e-4
+DOUBT = 0.1
 PRIOR_POSITIVES = 8.0
 """How many photos' worth of trust the common calibration has against a concept's own."""
 
@@ -94,7 +95,7 @@ def separate(vectors: Floats, marks: Marks) -> tuple[Floats, Floats]:
     for _ in range(STEPS):
         rows = rng.integers(len(vectors), size=BATCH)
         wanted = torch.from_numpy(marks[rows])
-        weight = (wanted != UNKNOWN) * torch.where(wanted == YES, emphasis, torch.ones(()))
+        weight = weight_of(wanted) * torch.where(wanted == YES, emphasis, torch.ones(()))
         logits = scaled[torch.from_numpy(rows)] @ weights.T + bias
         loss = functional.binary_cross_entropy_with_logits(logits, wanted.clamp_min(0).float(), weight, reduction="sum")
         # Sum over concepts, mean over photos: each concept is its own regression with its own decay.
@@ -106,10 +107,18 @@ def separate(vectors: Floats, marks: Marks) -> tuple[Floats, Floats]:
     return weights.detach().numpy() * 16, bias.detach().numpy()
 
 
+def weight_of(wanted: torch.Tensor) -> torch.Tensor:
+    """How much each mark counts. What nobody marked is mostly not there: it counts as a small no.
+
+    Without it a concept that few sources speak of (plant, wood) would be found in everything else.
+    """
+    return torch.where(wanted == UNKNOWN, DOUBT, 1.0)
+
+
 def calibrate(raw: Floats, marks: Marks) -> tuple[Floats, Floats]:
     """Platt's slope and shift per concept, drawn towards those of all concepts together where positives are few."""
     logits, wanted = torch.from_numpy(raw.astype(np.float64)), torch.from_numpy(marks.astype(np.float64))
-    known = (wanted != UNKNOWN).double()
+    known = weight_of(wanted).double()
     common = platt(logits, wanted, known, torch.zeros(2, 1, dtype=torch.float64), 0.0, shared=True)
     own = platt(logits, wanted, known, common, PRIOR_POSITIVES, shared=False)
     slope, shift = own[0].exp(), own[1]

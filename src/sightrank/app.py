@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import psycopg
+
 from sightrank.api.annotations import Annotations
 from sightrank.api.apps import Apps
 from sightrank.api.bootstrap import Bootstrap, bootstrap
@@ -91,8 +93,8 @@ async def open_store(settings: Settings) -> AsyncIterator[str]:
     """The connection string of a migrated database: the external one, or the embedded one while the block lasts."""
     directory = DataDirectory(settings.data_dir)
     if settings.database_url:
-        directory.path.mkdir(parents=True, exist_ok=True)
-        await migrate.upgrade(settings.database_url)
+        await _upgrade_external(settings.database_url)
+        directory.make()
         yield settings.database_url
         return
     directory.lock()
@@ -106,6 +108,22 @@ async def open_store(settings: Settings) -> AsyncIterator[str]:
             await asyncio.to_thread(server.stop)
     finally:
         directory.release()
+
+
+async def _upgrade_external(url: str) -> None:
+    """Raises MigrationError in one line for what an operator can mend: a wrong address, a missing right."""
+    try:
+        await migrate.upgrade(url)
+    except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege) as error:
+        raise migrate.MigrationError(f"Cannot use the database of SIGHTRANK_DATABASE_URL: {_line(error)}") from error
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is not None:
+            raise
+        raise migrate.MigrationError(f"SIGHTRANK_DATABASE_URL is no connection string: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 @asynccontextmanager
@@ -127,6 +145,7 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
         catalogue = Catalogue.of([info])
         blobs = BlobStore(settings.blobs_dir())
         stack.callback(blobs.close)
+        await blobs.sweep()
         fetcher = await stack.enter_async_context(
             Fetcher(allow=settings.fetch_allow_list(), limits=FetchLimits(total_s=settings.fetch_timeout_s))
         )
@@ -168,8 +187,10 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         sizes = MediaSizes(core.blobs, max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
         stack.callback(sizes.close)
         identity = Identity(core.database)
+        removal = Removal(core.database, core.blobs)
+        stack.push_async_callback(removal.close)
         wire = WireServer(
-            _handlers(core, identity, wake),
+            _handlers(core, identity, removal, wake),
             identity.authenticate,
             lambda: _is_ready(core.database),
             WireOptions(
@@ -217,10 +238,9 @@ def _workflows(catalogue: Catalogue, table: EmbedderTable) -> dict[str, Workflow
     }
 
 
-def _handlers(core: Core, identity: Identity, wake: asyncio.Event) -> Handlers:
+def _handlers(core: Core, identity: Identity, removal: Removal, wake: asyncio.Event) -> Handlers:
     """Every rpc that is built. Those missing here answer 10040."""
     records = Records(core.database, core.book, core.urls)
-    removal = Removal(core.database, core.blobs)
     regions = Regions(core.database, core.images, core.eye, core.clock)
     labelling = Labelling(core.database, regions, core.book, core.clock, core.workflows)
     matrices = Matrices(core.database, memory_bytes=core.settings.matrix_memory_bytes)
@@ -232,7 +252,7 @@ def _handlers(core: Core, identity: Identity, wake: asyncio.Event) -> Handlers:
             if card.embedder
         }
     )
-    intake = Intake(core.database, core.blobs, core.book, core.clock)
+    intake = Intake(core.database, core.blobs, removal, core.book, core.clock)
     resources = (
         Users(core.database),
         Apps(

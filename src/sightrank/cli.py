@@ -181,11 +181,17 @@ async def _awaited(work: Awaitable[None]) -> None:
 
 
 def _settings(**options: Any) -> Settings:
+    from sightrank.ingest.address import AddressPolicy
+
     try:
-        return Settings(**{name: value for name, value in options.items() if value is not None})
+        settings = Settings(**{name: value for name, value in options.items() if value is not None})
+        AddressPolicy(settings.fetch_allow_list())
     except ValidationError as error:
         problems = "; ".join(f"SIGHTRANK_{str(e['loc'][0]).upper()} {e['msg']}" for e in error.errors())
         _stop(f"Wrong setting: {problems}")
+    except ValueError as error:
+        _stop(f"Wrong setting: {error}")
+    return settings
 
 
 def _stop(text: str) -> NoReturn:

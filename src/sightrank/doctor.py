@@ -76,8 +76,11 @@ async def _database_url(settings: Settings) -> AsyncIterator[str]:
         yield server.url_of_running()
         return
     try:
-        yield await asyncio.to_thread(server.start)
-        await asyncio.to_thread(server.stop)
+        url = await asyncio.to_thread(server.start)
+        try:
+            yield url
+        finally:
+            await asyncio.to_thread(server.stop)
     finally:
         directory.release()
 

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from clarifai_grpc.channel.clarifai_channel import ClarifaiChannel
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2, service_pb2_grpc
 from clarifai_grpc.grpc.api.resources_pb2 import Annotation, Concept, Data, Input, Rank, UserAppIDSet
 from PIL import Image
+
+from sightrank.store.embedded import EmbeddedServer
 
 HOST = "127.0.0.1"
 PAT = "c1" * 16
@@ -51,7 +54,7 @@ def wait_for(what: str, look: Callable[[], T | None], *, seconds: float = INDEX_
     return found
 
 
-# Server ----------------------------------------------------------------------------------------------------------------
+# Server -------------------------------------------------------------------------------------------------------------
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
@@ -156,20 +159,18 @@ class Server:
 
     def _ready(self) -> bool:
         assert self.process.poll() is None, f"{self.command} ended with {self.process.returncode}:\n{self.log}"
-        if self.command != "serve":
-            return "ready" in self.log
+        if self.command != "serve" or not self.http_port:
+            return "\nready" in f"\n{self.log}"
         with suppress(httpx.TransportError):
             return httpx.get(f"{self.base}/healthz", trust_env=False, timeout=2.0).status_code == 200
         return False
 
     def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Rows from the embedded database, or the external one."""
-        from sightrank.store.embedded import EmbeddedServer
-
-        url = (
-            self.settings.get("SIGHTRANK_DATABASE_URL")
-            or EmbeddedServer(self.data_dir, memory_bytes=2**29).url_of_running()
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the package looks for a runtime folder that not every machine has
+            embedded = EmbeddedServer(self.data_dir, memory_bytes=2**29)
+            url = self.settings.get("SIGHTRANK_DATABASE_URL") or embedded.url_of_running()
         with psycopg.connect(url, autocommit=True) as connection:
             return connection.execute(statement, parameters).fetchall()  # type: ignore[arg-type]
 
@@ -209,7 +210,7 @@ def connected(server: Server) -> Iterator[service_pb2_grpc.V2Stub]:
         yield service_pb2_grpc.V2Stub(channel)
 
 
-# App -------------------------------------------------------------------------------------------------------------------
+# App ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,7 +312,7 @@ def hit_inputs(hits: Sequence[resources_pb2.Hit]) -> list[str]:
     return [hit.input.id for hit in hits]
 
 
-# Pictures --------------------------------------------------------------------------------------------------------------
+# Pictures -----------------------------------------------------------------------------------------------------------
 
 
 def pixels(seed: int, width: int = 96, height: int = 72) -> Image.Image:

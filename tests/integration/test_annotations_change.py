@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from clarifai_grpc.grpc.api.resources_pb2 import Annotation, Concept, Data, Geo, GeoPoint
+from clarifai_grpc.grpc.api.resources_pb2 import Annotation, Concept, Data, Geo, GeoPoint, Point, Region, RegionInfo
 from clarifai_grpc.grpc.api.status.status_pb2 import Status
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
@@ -34,7 +34,7 @@ def strangers() -> list[Any]:
     return [of_bytes(picture(n), f"other-{n}") for n in range(10, 16)]
 
 
-# List --------------------------------------------------------------------------------------------------------------------
+# List ---------------------------------------------------------------------------------------------------------------
 
 
 def test_the_list_is_newest_first_and_paged(app: App) -> None:
@@ -74,7 +74,7 @@ def test_an_unknown_annotation_does_not_exist(app: App, name: str) -> None:
     assert app.ask("PatchAnnotations", action="merge", annotations=[on("a", Data(), name)]).status.code == 11101
 
 
-# Patch -------------------------------------------------------------------------------------------------------------------
+# Patch --------------------------------------------------------------------------------------------------------------
 
 
 def test_merge_keeps_places_and_appends(app: App) -> None:
@@ -157,15 +157,52 @@ def test_a_moved_box_is_found_where_it_is_and_not_where_it_was(app: App, action:
     assert (first.annotation.id, first.score > 0.99) == ("moving", True)
     assert all(hit.score < 0.99 for hit in app.rank(by_image(left)))
     areas = app.server.sql(
-        "SELECT count(*), count(v.area_id) FROM areas a LEFT JOIN vectors_1 v USING (bucket, area_id)".replace(
-            "USING (bucket, area_id)", "ON v.bucket = a.bucket AND v.area_id = a.id"
-        )
-        + " JOIN inputs i ON i.bucket = a.bucket AND i.number = a.input_number"
+        "SELECT count(*), count(v.area_id) FROM areas a"
+        " LEFT JOIN vectors_1 v ON v.bucket = a.bucket AND v.area_id = a.id"
+        " JOIN inputs i ON i.bucket = a.bucket AND i.number = a.input_number"
         " JOIN apps p ON p.first_bucket = a.bucket WHERE p.id = %s AND i.id = 'both'",
         app.id,
     )
     assert areas == [(2, 2)]
     assert made.id == patched.id
+
+
+@pytest.mark.parametrize("action", ["merge", "overwrite"])
+def test_the_same_box_again_moves_nothing(app: App, action: str) -> None:
+    app.indexed(of_bytes(picture(1), "a"))
+    (made,) = app.annotate(on("a", boxed((0.1, 0.2, 0.7, 0.9), has("x")), "one"))
+
+    (patched,) = app.patch(action, on("a", boxed((0.1, 0.2, 0.7, 0.9), has("y")), "one"))
+
+    assert patched.data.regions[0].id == made.data.regions[0].id
+    assert {concept for concept, _ in concepts(patched)} == ({"x", "y"} if action == "merge" else {"y"})
+
+
+def test_concepts_are_merged_into_a_region_named_by_its_id(app: App) -> None:
+    app.indexed(of_bytes(picture(1), "a"))
+    (made,) = app.annotate(on("a", boxed(LEFT, has("x")), "one"))
+    named = Data(regions=[Region(id=made.data.regions[0].id, data=Data(concepts=[has("y")]))])
+
+    (patched,) = app.patch("merge", on("a", named, "one"))
+
+    assert concepts(patched) == [("x", 1.0), ("y", 1.0)]
+    assert patched.data.regions[0].region_info == made.data.regions[0].region_info
+
+
+def test_an_annotation_can_be_moved_from_the_whole_picture_to_a_region_and_to_a_point(app: App) -> None:
+    both, left, _ = pair(5, 6)
+    app.indexed(of_bytes(both, "both"), *strangers())
+    app.annotate(on("both", Data(concepts=[has("boat")]), "one"))
+
+    app.patch("merge", on("both", boxed(LEFT), "one"))
+    assert (app.rank(by_image(left))[0].annotation.id, app.rank(by_image(left))[0].score > 0.99) == ("one", True)
+    point = Data(regions=[Region(region_info=RegionInfo(point=Point(row=0.5, col=0.5)))])
+    (patched,) = app.patch("merge", on("both", point, "one"))
+
+    assert patched.data.regions[0].region_info.point.row == 0.5
+    assert concepts(patched) == [("boat", 1.0)]
+    assert all(hit.score < 0.99 for hit in app.rank(by_image(left)))
+    assert [hit.score > 0.99 for hit in app.rank(by_image(both))[:2]] == [True, True]
 
 
 def test_a_region_others_speak_of_stays_when_one_annotation_moves_away(app: App) -> None:
@@ -247,7 +284,7 @@ def test_concurrent_merges_lose_nothing(app: App) -> None:
     assert sorted(concepts(app.annotations()[0])) == sorted((f"c{n}", 1.0) for n in range(12))
 
 
-# Delete ------------------------------------------------------------------------------------------------------------------
+# Delete -------------------------------------------------------------------------------------------------------------
 
 
 def test_deleting_an_annotation_takes_its_region_out_of_the_search(app: App) -> None:
@@ -282,6 +319,6 @@ def test_many_annotations_are_deleted_by_pairs_or_by_input(app: App) -> None:
     app.call("DeleteAnnotations", input_ids=["a", "nobody"])
 
     assert {(i.input_id, i.id) for i in app.annotations() if not i.input_level} == {("b", "x")}
-    assert len([i for i in app.annotations(input_ids=["a"], list_all_annotations=True)]) == 2
+    assert len(app.annotations(input_ids=["a"], list_all_annotations=True)) == 2
     assert app.ask("DeleteAnnotations").status.code == 11102
     assert app.ask("DeleteAnnotations", input_ids=["a", "b"], ids=["x"]).status.code == 11102

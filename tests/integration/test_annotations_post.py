@@ -150,6 +150,15 @@ def test_several_annotations_share_a_region_by_its_id(app: App) -> None:
     assert [hit.annotation.id for hit in found] == ["first"]
 
 
+def test_a_concept_named_twice_is_one_concept_with_the_last_value(app: App) -> None:
+    app.post(of_bytes(picture(1), "a", concepts=[has("whatsit"), Concept(name="whatsit", value=0)]))
+
+    (made,) = app.annotate(on("a", Data(concepts=[has("whatsit"), Concept(name="whatsit", value=0.5)])))
+
+    assert [(concept.id, concept.value) for concept in made.data.concepts] == [("whatsit", 0.5)]
+    assert [(c.id, c.value) for c in app.call("GetInput", input_id="a").input.data.concepts] == [("whatsit", 0)]
+
+
 @pytest.mark.parametrize(
     ("data", "mentions"),
     [
@@ -240,15 +249,18 @@ def test_only_annotations_with_status_success_are_trusted(app: App, status: int,
     assert [item.id for item in app.annotations(statuses=[Status(code=status)]) if not item.input_level] == [made.id]
 
 
-def test_a_taken_annotation_id_is_refused_and_nothing_is_written(app: App) -> None:
+def test_a_taken_annotation_id_is_refused_and_its_region_is_not_made(app: App) -> None:
     app.indexed(of_bytes(picture(1), "a"), of_bytes(picture(2), "b"))
     app.annotate(on("a", Data(concepts=[has("c")]), "taken"))
 
-    answer = app.ask("PostAnnotations", annotations=[on("a", boxed(LEFT)), on("a", Data(), "taken")])
+    answer = app.ask(
+        "PostAnnotations", annotations=[on("a", Data(), "new"), on("a", boxed(LEFT), "taken"), on("a", Data(), "new")]
+    )
 
-    assert answer.status.code == 40010
-    assert "taken" in answer.status.details
-    assert len(app.annotations(list_all_annotations=True, input_ids=["a"])) == 3
+    assert answer.status.code == MIXED
+    assert [item.status.code for item in answer.annotations] == [24150, 40010, 40010]
+    assert "taken" in answer.annotations[1].status.details
+    assert len(app.annotations(list_all_annotations=True, input_ids=["a"])) == 4
     assert app.annotate(on("b", Data(concepts=[has("c")]), "taken"))[0].input_id == "b"
 
 

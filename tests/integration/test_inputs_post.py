@@ -189,7 +189,7 @@ def test_a_partly_refused_call_is_mixed_over_rest_too(app: App) -> None:
     assert response.json()["status"]["code"] == MIXED
 
 
-# Duplicates --------------------------------------------------------------------------------------------------------------
+# Duplicates ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_taken_id_is_refused_with_the_text_the_sdk_compares(app: App) -> None:
@@ -303,7 +303,7 @@ def test_concurrent_calls_with_the_same_inputs_in_opposite_order_share_them(app:
     assert set(codes) == {PENDING, 30104}
 
 
-# Other media -------------------------------------------------------------------------------------------------------------
+# Other media --------------------------------------------------------------------------------------------------------
 
 
 def test_text_is_kept_beside_an_image_and_alone(app: App) -> None:

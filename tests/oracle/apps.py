@@ -1,4 +1,4 @@
-"""Random apps: as records in plain Python, and as rows of a real database, written by the statements that ingest uses."""
+"""Random apps: as plain records, and as rows of a real database, written by the statements of ingest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -343,7 +344,7 @@ def _annotation_row(item: Input, note: Annotation) -> AnnotationRow:
     )
 
 
-async def _pairs(connection: Connection, statement: str, app: App, **parameters: object) -> list[tuple[object, object]]:
+async def _pairs(connection: Connection, statement: str, app: App, **parameters: object) -> list[tuple[Any, Any]]:
     cursor = await connection.execute(_INPUTS[statement], {"bucket": app.bucket, **parameters})
     return [(row[0], row[1]) for row in await cursor.fetchall()]
 

@@ -54,7 +54,7 @@ class Bench:
 
     def asked(self, random: Random) -> tuple[Oracle, Asked]:
         oracle = self.oracles[random.choice(_APPS)]
-        return oracle, random_search(random, oracle.app, self.images)  # type: ignore[arg-type]
+        return oracle, random_search(random, oracle.app, self.images)
 
     def check(self, engine: SearchEngine, oracle: Oracle, asked: Asked) -> None:
         """Asks both and compares. Raises Mismatch."""

@@ -1,5 +1,5 @@
-"""What "the same answer" means (design, decision 7): scores within 1e-5, neighbours closer than that may swap, areas that
-no rank can tell apart follow their creation, and pages are windows of one order."""
+"""What "the same answer" means (design, decision 7): scores within 1e-5, neighbours closer than that may swap, areas
+that no rank can tell apart follow their creation, and pages are windows of one order."""
 
 from __future__ import annotations
 

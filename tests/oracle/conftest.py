@@ -22,6 +22,8 @@ def apps(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactor
     name = f"oracle_{os.getpid()}"
     folder: Path = tmp_path_factory.mktemp("oracle")
     _create(server_url, name, template)
-    with bench(make_conninfo(server_url, dbname=name), folder, seed=SEED) as opened:
-        yield opened
-    _drop(server_url, name)
+    try:
+        with bench(make_conninfo(server_url, dbname=name), folder, seed=SEED) as opened:
+            yield opened
+    finally:
+        _drop(server_url, name)

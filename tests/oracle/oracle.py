@@ -1,12 +1,13 @@
-"""The search laws once more, as plainly as they can be said: loops over records, float64, no SQL, no index, no logarithm.
+"""The search laws once more, said plainly: loops over records, float64, no SQL, no index, no logarithm.
 
-It reads the Search message itself (api-spec 4 and the design's score laws), so that a misreading in ``search.parse`` shows
-as well. What the server answers is compared with this by ``comparison``.
+It reads the Search message itself (api-spec 4 and the design's score laws), so that a misreading in ``search.parse``
+shows as well. What the server answers is compared with this by ``comparison``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -221,7 +222,10 @@ class Oracle:
         areas = _with_vectors(found[0])
         if found[0].status != 30000 or not areas:
             raise Refused(43004)
-        return np.mean([_vector(area) for area in areas], axis=0)
+        mean = np.mean([_vector(area) for area in areas], axis=0)
+        if np.linalg.norm(mean) < 1e-9:
+            raise Refused(40002)
+        return np.asarray(mean)
 
     def _concept(self, concept_id: str) -> Probability:
         labels = self.labels(concept_id)
@@ -230,15 +234,16 @@ class Oracle:
             direction = row.direction.astype(np.float64)
             scale, bias = row.scale, row.bias
 
-            def predicted(area: Area) -> float:
-                return float(1.0 / (1.0 + np.exp(-(scale * (_vector(area) @ direction) + bias))))
+            def predicted(area: Area) -> Share:
+                logit = float(scale * (_vector(area) @ direction) + bias)
+                return Share(yes=1.0 / (1.0 + math.exp(-logit)), no=1.0 / (1.0 + math.exp(logit)))
 
             return Probability(labels=labels, otherwise=predicted)
         positives = [
             _vector(area) for item in self.app.inputs for area in _with_vectors(item) if labels.get(area.id, 0.0) >= 0.5
         ]
         if not positives or np.linalg.norm(np.mean(positives, axis=0)) < 1e-9:
-            return Probability(labels=labels, otherwise=lambda area: 0.0)
+            return Probability(labels=labels, otherwise=lambda area: Share(yes=0.0, no=1.0))
         mean = np.mean(positives, axis=0)
         return Probability(labels=labels, otherwise=lambda area: _half(area, mean))
 
@@ -258,14 +263,24 @@ class Oracle:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Share:
+    """A probability and what is missing to 1, which can be far too small to be had by a subtraction."""
+
+    yes: float
+    no: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Probability:
     """How sure it is that an area shows something: the label where there is one."""
 
     labels: Mapping[int, float]
-    otherwise: Callable[[Area], float]
+    otherwise: Callable[[Area], Share]
 
-    def of(self, area: Area) -> float:
-        return self.labels[area.id] if area.id in self.labels else self.otherwise(area)
+    def of(self, area: Area) -> Share:
+        if area.id in self.labels:
+            return Share(yes=self.labels[area.id], no=1.0 - self.labels[area.id])
+        return self.otherwise(area)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,9 +290,12 @@ class LawTerm:
     probabilities: tuple[Probability, ...]
     value: float
 
-    def score(self, areas: list[Area]) -> float:
-        likeliest = max(probability.of(area) for area in areas for probability in self.probabilities)
-        return self.value * likeliest + (1.0 - self.value) * (1.0 - likeliest)
+    def score(self, areas: list[Area]) -> Share:
+        shares = [probability.of(area) for area in areas for probability in self.probabilities]
+        p = max(shares, key=lambda share: (share.yes, -share.no))
+        return Share(
+            yes=self.value * p.yes + (1.0 - self.value) * p.no, no=self.value * p.no + (1.0 - self.value) * p.yes
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +306,10 @@ class Law:
     negate: bool
 
     def score(self, areas: list[Area]) -> float:
-        mean = _mean([term.score(areas) for term in self.terms])
+        shares = [term.score(areas) for term in self.terms]
+        if self.negate and len(shares) == 1:
+            return shares[0].no
+        mean = _mean([share.yes for share in shares])
         return 1.0 - mean if self.negate else mean
 
     def likeness(self, areas: list[Area]) -> Hashable:
@@ -304,7 +325,8 @@ class Law:
 
 def _all_or_refused(make: Callable[[S, str], T], parts: list[S], language: str) -> list[T]:
     """All that can be made; raises one Refused for everything that cannot."""
-    made, codes = [], set()
+    made: list[T] = []
+    codes: set[int] = set()
     for part in parts:
         try:
             made.append(make(part, language))
@@ -323,11 +345,12 @@ def _similar(direction: Vector) -> LawTerm:
     return LawTerm(probabilities=(Probability(labels={}, otherwise=lambda area: _half(area, direction)),), value=1.0)
 
 
-def _half(area: Area, direction: Vector) -> float:
-    return float((1.0 + np.clip(_vector(area) @ direction / np.linalg.norm(direction), -1.0, 1.0)) / 2.0)
+def _half(area: Area, direction: Vector) -> Share:
+    cosine = float(np.clip(_vector(area) @ direction / np.linalg.norm(direction), -1.0, 1.0))
+    return Share(yes=(1.0 + cosine) / 2.0, no=(1.0 - cosine) / 2.0)
 
 
-def _of_embeddings(embeddings: Iterator[resources_pb2.Embedding]) -> Vector:
+def _of_embeddings(embeddings: Iterable[resources_pb2.Embedding]) -> Vector:
     units = []
     for embedding in embeddings:
         vector = np.array(embedding.vector, np.float64)

@@ -1,12 +1,12 @@
-"""Random Search messages over an app. All chance comes from a ``random.Random``, so hypothesis can shrink what fails."""
+"""Random Search messages over an app. All chance comes from a ``random.Random``, so hypothesis can shrink it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
 from clarifai_grpc.grpc.api import resources_pb2
-from numpy.typing import NDArray
 from tests.oracle.apps import ANNOTATION_STATUSES, DATASETS, DIMS, OWN, PUBLIC, USERS, App
 
 from sightrank.search.query import Unit
@@ -15,6 +15,10 @@ _VALUES = (1.0, 0.0, 1.0, 0.5, 0.3, 0.8)
 _NAMES = ("dog", "犬", "Hund", "palm", "sea", "Gift", "DOG", "cat", "Rex", "nobody has it", "Meer")
 _LANGUAGES = ("", "", "", "en", "ja", "de", "xx")
 _WINDOWS = ((0, 5), (0, 1000), (3, 7), (0, 1), (20, 40), (128, 128), (5, 1), (60, 10))
+_CONDITIONS = (
+    *("concepts", "concepts", "concepts", "note", "input", "user", "trusted", "trusted", "level", "status"),
+    *("owner", "media", "dataset", "dataset", "indexed", "nothing"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +34,7 @@ class Asked:
         return f"{self.unit} [{self.offset}:+{self.limit}] {self.search}"
 
 
-def random_search(random: Random, app: App, images: dict[str, NDArray[object]]) -> Asked:
+def random_search(random: Random, app: App, images: Iterable[str]) -> Asked:
     """Mostly searches that make sense; now and then one that must be refused."""
     maker = _Maker(random, app, sorted(images))
     query = resources_pb2.Query(
@@ -111,10 +115,7 @@ class _Maker:
 
     def _add_condition(self, message: resources_pb2.Filter) -> None:
         random, annotation, owner = self._random, message.annotation, message.input
-        kind = random.choice(
-            ("concepts", "concepts", "concepts", "note", "input", "user", "trusted", "trusted", "level", "status", "owner",
-             "media", "dataset", "dataset", "indexed", "nothing")
-        )  # fmt: skip
+        kind = random.choice(_CONDITIONS)
         if kind == "concepts":
             annotation.data.concepts.extend(self._concept() for _ in range(random.choice((1, 1, 2))))
         elif kind == "note" and self._app.inputs:

@@ -53,10 +53,10 @@ def test_random_searches_are_worth_comparing(apps: Bench) -> None:
         kinds["ends before the hits do"] += len(expected) > asked.offset + asked.limit
         kinds["ties"] += ranked and len(scores) < len(expected)
 
-    assert kinds["hits"] > 150
-    assert kinds["ranked"] > 100
-    assert kinds["ranked and filtered"] > 40
-    assert kinds["ends before the hits do"] > 60
-    assert kinds["ties"] > 50
+    assert kinds["hits"] > 100
+    assert kinds["ranked"] > 60
+    assert kinds["ranked and filtered"] > 20
+    assert kinds["ends before the hits do"] > 40
+    assert kinds["ties"] > 40
     assert kinds["refused with 40002"] > 10
-    assert kinds["refused with 43004"] > 3
+    assert kinds["refused with 43004"] > 1

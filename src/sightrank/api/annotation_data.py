@@ -17,6 +17,7 @@ from google.protobuf import json_format, struct_pb2
 
 from sightrank.errors import AnnotationInvalid, ConceptsInvalid, InputInvalid
 from sightrank.ingest.rows import Content, NamedConcept, RegionBox
+from sightrank.search.concepts import check_concept
 
 _Medium = Literal["image", "video", "text", "audio"]
 _MEDIA: tuple[_Medium, ...] = ("image", "video", "text", "audio")
@@ -61,8 +62,7 @@ def named_concepts(concepts: Sequence[resources_pb2.Concept], where: str) -> tup
     """Concepts as posted; the last of several with one id stands. Raises ConceptsInvalid for an empty one."""
     named: dict[tuple[str, str], NamedConcept] = {}
     for i, concept in enumerate(concepts):
-        if not concept.id and not concept.name:
-            raise ConceptsInvalid(f"{where}[{i}] has neither id nor name; give the concept one of them.")
+        check_concept(concept.id, concept.name)
         if not 0.0 <= concept.value <= 1.0:
             raise ConceptsInvalid(f"{where}[{i}].value is {concept.value:g}; it lies between 0 and 1.")
         key = (concept.id, "" if concept.id else concept.name)

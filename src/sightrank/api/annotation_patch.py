@@ -11,8 +11,8 @@ from clarifai_grpc.grpc.api import resources_pb2
 from sightrank.api.annotation_data import Region, content_of, region_of, struct_to_json
 from sightrank.api.records import AnnotationRecord
 from sightrank.errors import AnnotationInvalid, InvalidRequest
-from sightrank.ingest.labelling import ChangedAnnotation, same_box
-from sightrank.ingest.rows import Content, NamedConcept, RegionBox
+from sightrank.ingest.labelling import ChangedAnnotation
+from sightrank.ingest.rows import Content, NamedConcept, RegionBox, same_box
 
 
 class Action(Enum):
@@ -120,12 +120,12 @@ def _patched_json(
         return dict(new)
     if action is Action.MERGE:
         return merge_json(old or {}, new)
-    return {key: value for key, value in (old or {}).items() if key not in new}
+    return remove_json(old or {}, new)
 
 
 def merge_json(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Objects are merged key by key, an empty one replaces, null changes nothing, lists are appended to, anything else
-    is overwritten (guide, "Patching")."""
+    """Objects are merged key by key and lists of objects with ids id by id, other lists are appended to; an empty one
+    replaces, null changes nothing, anything else is overwritten (guide, "Patching")."""
     merged = dict(old)
     for key, value in new.items():
         before = merged.get(key)
@@ -134,10 +134,45 @@ def merge_json(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
         if isinstance(value, dict) and value and isinstance(before, dict):
             merged[key] = merge_json(before, value)
         elif isinstance(value, list) and value and isinstance(before, list):
-            merged[key] = [*before, *value]
+            merged[key] = _merged_lists(before, value)
         else:
             merged[key] = value
     return merged
+
+
+def remove_json(old: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """``true``, or the very value, removes a key; objects and lists of objects with ids lose what is named in them; an
+    empty object and null change nothing; another value overwrites, another list is appended (guide, "Patching")."""
+    left = dict(old)
+    for key, value in named.items():
+        if key not in left or value is None or value == {}:
+            continue
+        before = left[key]
+        if value is True or value == before:
+            del left[key]
+        elif isinstance(value, dict) and isinstance(before, dict):
+            left[key] = remove_json(before, value)
+        elif isinstance(value, list) and isinstance(before, list):
+            gone = [_id(item) for item in value]
+            kept = [item for item in before if _id(item) is None or _id(item) not in gone]
+            left[key] = [*before, *value] if None in gone else kept
+        else:
+            left[key] = value
+    return left
+
+
+def _merged_lists(old: list[Any], new: list[Any]) -> list[Any]:
+    """Items with ids take the place of those with the same id; all others follow."""
+    values = {_id(item): item for item in new if _id(item) is not None}
+    known = {_id(item) for item in old}
+    kept = [merge_json(item, values[_id(item)]) if _id(item) in values else item for item in old]
+    return [*kept, *(item for item in new if _id(item) is None or _id(item) not in known)]
+
+
+def _id(item: Any) -> str | None:
+    """The id of an object in a list, if it has one."""
+    found = item.get("id") if isinstance(item, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _stored_box(stored: AnnotationRecord) -> RegionBox | None:

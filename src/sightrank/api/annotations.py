@@ -118,7 +118,7 @@ class Annotations:
 
     async def _change(
         self, app: AppRef, action: Action, keys: Sequence[tuple[str, str]], sent: Sequence[resources_pb2.Annotation]
-    ) -> list[ChangedAnnotation]:
+    ) -> Sequence[ChangedAnnotation]:
         """Patches what is stored; when somebody else did so meanwhile, patches what they left."""
         for _ in range(_ATTEMPTS):
             stored = {(row.input_id, row.id): row for row in await self._read(app, keys)}

@@ -14,7 +14,7 @@ from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.pages import list_page
 from sightrank.api.records import timestamp
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
-from sightrank.ingest.rows import new_id
+from sightrank.ingest.rows import hold_app, new_id
 from sightrank.store import queries
 from sightrank.store.database import Database
 
@@ -47,6 +47,7 @@ class Datasets:
                 raise InvalidRequest(f"Dataset id {name[:140]!r}: use up to 128 letters, digits, '-' and '_'.")
         rows = json.dumps([{"id": name, "description": description} for name, description in wanted])
         async with self._database.transaction() as connection:
+            await hold_app(connection, app.bucket)
             cursor = await connection.execute(_SQL["insert"], {"bucket": app.bucket, "rows": rows})
             made = {row[0]: row for row in await cursor.fetchall()}
             if len(made) < len(wanted):

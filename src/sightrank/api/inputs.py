@@ -83,7 +83,7 @@ class Inputs:
 
     async def get(self, call: Call, request: service_pb2.GetInputRequest) -> service_pb2.SingleInputResponse:
         app = call.require_app()
-        rows = await self._database.rows(_SQL["read"], {"bucket": app.bucket, "ids": [request.input_id]})
+        rows = await self._database.rows(_SQL["read"], {"bucket": app.bucket, "ids": _storable([request.input_id])})
         if not rows:
             raise DoesNotExist(f"There is no input {request.input_id!r} in app {app.app_id!r}.")
         (message,) = await self._records.inputs(app, [InputRow(*rows[0])])
@@ -93,7 +93,11 @@ class Inputs:
         """Newest first."""
         app = call.require_app()
         statement = list_page(request).limit(_SQL["list"])
-        parameters = {"bucket": app.bucket, "status": request.status.code, "ids": [*request.ids] or None}
+        parameters = {
+            "bucket": app.bucket,
+            "status": request.status.code,
+            "ids": _storable(request.ids) if request.ids else None,
+        }
         rows = [InputRow(*row) for row in await self._database.rows(statement, parameters)]
         return service_pb2.MultiInputResponse(inputs=await self._records.inputs(app, rows))
 
@@ -191,6 +195,11 @@ def fill_batch_status(status: Any, errors: Sequence[AppError], count: int) -> No
     status.code = 10010 if some else 10020
     status.description = "Mixed Success" if some else "Failure"
     status.details = f"{len(errors)} of {count} items failed; the first: {errors[0].details or errors[0].description}"
+
+
+def _storable(ids: Sequence[str]) -> Sequence[str]:
+    """Ids that the database can hold: no others name anything."""
+    return [name for name in ids if "\x00" not in name]
 
 
 def _checked_url(url: str, where: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from clarifai_grpc.grpc.api import resources_pb2
@@ -32,6 +32,9 @@ STATUS_TEXTS: Mapping[int, str] = {
     24158: "Annotation review denied",
     24159: "Annotation awaiting consensus review",
 }
+
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class InputRow(NamedTuple):
@@ -99,31 +102,45 @@ class Records:
 
     async def inputs(self, app: AppRef, rows: Sequence[InputRow]) -> list[resources_pb2.Input]:
         """One message for each row."""
-        return (await self.both(app, rows, ()))[0]
+        names = await self._names(app, rows)
+        return [self._input(app, row, names) for row in rows]
 
     async def annotations(self, app: AppRef, rows: Sequence[AnnotationRecord]) -> list[resources_pb2.Annotation]:
         """One message for each row."""
-        return (await self.both(app, (), rows))[1]
+        names = await self._names(app, rows)
+        return [_annotation(app, row, names) for row in rows]
 
-    async def both(
-        self, app: AppRef, inputs: Sequence[InputRow], annotations: Sequence[AnnotationRecord]
-    ) -> tuple[list[resources_pb2.Input], list[resources_pb2.Annotation]]:
-        """Inputs and annotations together, for hits: the names of their concepts cost one look-up."""
-        rows: tuple[InputRow | AnnotationRecord, ...] = (*inputs, *annotations)
+    def fill_hit(
+        self,
+        message: resources_pb2.Hit,
+        app: AppRef,
+        row: InputRow,
+        annotation: AnnotationRecord,
+        own_names: Mapping[str, str],
+    ) -> None:
+        """Writes an input and an annotation of it into a hit; ``own_names`` are those the app gave its concepts."""
+        ids = (*(row.concept_ids or ()), *annotation.concept_ids)
+        vocabulary = self._book.vocabulary
+        names = {concept_id: own_names.get(concept_id) or vocabulary.name(concept_id) for concept_id in ids}
+        self._fill_input(message.input, app, row, names)
+        _fill_annotation(message.annotation, app, annotation, names)
+
+    async def _names(self, app: AppRef, rows: Sequence[InputRow] | Sequence[AnnotationRecord]) -> Mapping[str, str]:
         wanted = {concept_id for row in rows for concept_id in row.concept_ids or ()}
-        names: Mapping[str, str] = {}
-        if wanted:
-            async with self._database.connection() as connection:
-                names = await self._book.names_of(connection, app.bucket, wanted)
-        return (
-            [self._input(app, row, names) for row in inputs],
-            [_annotation(app, row, names) for row in annotations],
-        )
+        if not wanted:
+            return {}
+        async with self._database.connection() as connection:
+            return await self._book.names_of(connection, app.bucket, wanted)
 
     def _input(self, app: AppRef, row: InputRow, names: Mapping[str, str]) -> resources_pb2.Input:
-        message = resources_pb2.Input(
-            id=row.id, created_at=timestamp(row.created_at), modified_at=timestamp(row.modified_at)
-        )
+        message = resources_pb2.Input()
+        self._fill_input(message, app, row, names)
+        return message
+
+    def _fill_input(self, message: resources_pb2.Input, app: AppRef, row: InputRow, names: Mapping[str, str]) -> None:
+        message.id = row.id
+        fill_timestamp(message.created_at, row.created_at)
+        fill_timestamp(message.modified_at, row.modified_at)
         fill_status(message.status, row.status, row.status_details)
         self._fill_media(app, row, message.data)
         fill_data(
@@ -134,7 +151,6 @@ class Records:
             latitude=row.latitude,
             longitude=row.longitude,
         )
-        return message
 
     def _fill_media(self, app: AppRef, row: InputRow, data: resources_pb2.Data) -> None:
         if row.media == "text":
@@ -144,8 +160,12 @@ class Records:
         if row.media not in ("image", "video", "audio"):
             return
         medium = getattr(data, row.media)
-        hosted = HostedImage(size="orig", user_id=app.user_id, app_id=app.app_id, input_id=row.id)
-        medium.url = row.url or self._urls.url(hosted)
+        if row.url:
+            medium.url = row.url
+        else:
+            medium.url = self._urls.url(
+                HostedImage(size="orig", user_id=app.user_id, app_id=app.app_id, input_id=row.id)
+            )
         if row.media != "image":
             return
         if row.blob:
@@ -159,17 +179,23 @@ class Records:
 
 
 def _annotation(app: AppRef, row: AnnotationRecord, names: Mapping[str, str]) -> resources_pb2.Annotation:
-    message = resources_pb2.Annotation(
-        id=row.id,
-        input_id=row.input_id,
-        user_id=row.user_id,
-        model_version_id=row.model_version_id,
-        task_id=row.task_id,
-        trusted=row.trusted,
-        input_level=row.input_level,
-        created_at=timestamp(row.created_at),
-        modified_at=timestamp(row.modified_at),
-    )
+    message = resources_pb2.Annotation()
+    _fill_annotation(message, app, row, names)
+    return message
+
+
+def _fill_annotation(
+    message: resources_pb2.Annotation, app: AppRef, row: AnnotationRecord, names: Mapping[str, str]
+) -> None:
+    message.id = row.id
+    message.input_id = row.input_id
+    message.user_id = row.user_id
+    message.model_version_id = row.model_version_id
+    message.task_id = row.task_id
+    message.trusted = row.trusted
+    message.input_level = row.input_level
+    fill_timestamp(message.created_at, row.created_at)
+    fill_timestamp(message.modified_at, row.modified_at)
     fill_status(message.status, row.status, "")
     if row.model_version_id:
         message.worker.model.id = row.model_id
@@ -188,7 +214,6 @@ def _annotation(app: AppRef, row: AnnotationRecord, names: Mapping[str, str]) ->
         latitude=row.latitude,
         longitude=row.longitude,
     )
-    return message
 
 
 def _fill_region(region: resources_pb2.Region, row: AnnotationRecord) -> None:
@@ -219,7 +244,14 @@ def fill_status(status: Any, code: int, details: str) -> None:
     status.details = details
 
 
+def fill_timestamp(message: Timestamp, instant: datetime) -> None:
+    """As ``Timestamp.FromDatetime``, at a fraction of its cost: a page of hits has many."""
+    since = instant - _EPOCH
+    message.seconds = since.days * 86_400 + since.seconds
+    message.nanos = since.microseconds * 1000
+
+
 def timestamp(instant: datetime) -> Timestamp:
     message = Timestamp()
-    message.FromDatetime(instant)
+    fill_timestamp(message, instant)
     return message

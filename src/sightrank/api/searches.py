@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 
 from sightrank.api.call import AppRef, Call, Handlers
+from sightrank.api.hits import Hits
 from sightrank.api.pages import search_page
-from sightrank.api.records import AnnotationRecord, InputRow, Records
-from sightrank.errors import SearchInvalid
+from sightrank.api.records import Records
+from sightrank.errors import SearchInvalid, SearchNotIndexed
 from sightrank.ingest.rows import new_id
-from sightrank.search.engine import Hit, SearchEngine, SearchScope
+from sightrank.search.engine import SearchEngine, SearchScope
 from sightrank.search.parse import parse_search
 from sightrank.search.query import Query, Unit
-from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.tagger import Tagger
-
-_INPUTS = queries.load("inputs")
-_ANNOTATIONS = queries.load("annotations")
 
 
 class SearchModels:
@@ -45,10 +43,9 @@ class Searches:
     """The search rpcs."""
 
     def __init__(self, database: Database, engine: SearchEngine, models: SearchModels, records: Records) -> None:
-        self._database = database
         self._engine = engine
         self._models = models
-        self._records = records
+        self._hits = Hits(database, records)
 
     def handlers(self) -> Handlers:
         return {"PostAnnotationsSearches": self.annotations, "PostInputsSearches": self.inputs}
@@ -79,49 +76,18 @@ class Searches:
         page = search_page(request.pagination)
         search = request.searches[0] if request.searches else resources_pb2.Search()
         query = parse_search(search, unit, offset=page.offset, limit=page.per_page)
-        hits = await self._engine.run(self._models.scope(app), query)
-        return service_pb2.MultiSearchResponse(
-            id=new_id(), hits=await self._hit_messages(app, query, hits), searches=request.searches
-        )
+        response = service_pb2.MultiSearchResponse(id=new_id(), searches=request.searches)
+        response.hits.extend(await self._page(app, self._models.scope(app), query))
+        return response
 
-    async def _hit_messages(self, app: AppRef, query: Query, hits: Sequence[Hit]) -> list[resources_pb2.Hit]:
-        """Hits with their input and annotation. One whose input was deleted this very moment is left out."""
-        if not hits:
-            return []
-        numbers = [hit.input_number for hit in hits]
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                _INPUTS["read_numbers"], {"bucket": app.bucket, "numbers": list(dict.fromkeys(numbers))}
-            )
-            input_rows = [InputRow(*row) for row in await cursor.fetchall()]
-            cursor = await connection.execute(
-                _ANNOTATIONS["read_of_hits"],
-                {
-                    "bucket": app.bucket,
-                    "numbers": numbers,
-                    "area_ids": [hit.area_id for hit in hits],
-                    "annotation_ids": [hit.annotation_id for hit in hits],
-                },
-            )
-            rows = [AnnotationRecord(*row) for row in await cursor.fetchall()]
-        inputs, annotations = await self._records.both(app, input_rows, rows)
-        by_number = {row.number: message for row, message in zip(input_rows, inputs, strict=True)}
-        found: dict[tuple[int, int | str | None], resources_pb2.Annotation] = {
-            (row.input_number, row.area_id if query.ranks else row.id): message
-            for row, message in zip(rows, annotations, strict=True)
-        }
-        messages = []
-        for hit in hits:
-            annotation = found.get((hit.input_number, hit.area_id if query.ranks else hit.annotation_id))
-            if annotation is None or hit.input_number not in by_number:
-                continue
-            message = resources_pb2.Hit(
-                score=hit.score,
-                input=by_number[hit.input_number],
-                annotation=annotation,
-                user_id=app.user_id,
-                app_id=app.app_id,
-            )
-            message.annotation.input_id = message.input.id
-            messages.append(message)
-        return messages
+    async def _page(self, app: AppRef, scope: SearchScope, query: Query) -> list[resources_pb2.Hit]:
+        """Ranks by what this process holds, so that reading the hits tells in the same round trip whether that was all
+        there is. Only if it was not, the search runs again, as of now.
+        """
+        seen = self._engine.seen(scope, query)
+        if seen is not None:
+            with suppress(SearchNotIndexed):  # the input to rank by may be newer than what this process holds
+                page = await self._hits.read(app, await self._engine.run(scope, query, seen))
+                if page.versions == seen:
+                    return page.messages
+        return (await self._hits.read(app, await self._engine.run(scope, query))).messages

@@ -16,11 +16,16 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sightrank.errors import AppError, InputDuplicateUrl, InputInvalid
+from psycopg.errors import DeadlockDetected
+
+from sightrank.errors import AppError, InputDuplicateUrl, InputInvalid, ServerBusy
+from sightrank.ingest.removal import Removal
 from sightrank.ingest.rows import (
     AnnotationRow,
     Content,
     concept_ids,
+    distinct_concepts,
+    hold_app,
     insert_annotations,
     new_id,
     next_version,
@@ -34,6 +39,7 @@ from sightrank.store.database import Connection, Database
 
 _SQL = queries.load("inputs")
 PENDING = 30001
+_ATTEMPTS = 50
 ANNOTATION_SUCCESS = 24150
 DUPLICATE_ID = "Input has a duplicate ID."  # the official SDK compares this text
 
@@ -71,12 +77,17 @@ class _Row:
     text_raw: str
 
 
+class _Raced(Exception):
+    """Another call took an id or a URL between our look and our insert: look again."""
+
+
 class Intake:
     """Writes new inputs."""
 
-    def __init__(self, database: Database, blobs: BlobStore, book: ConceptBook, clock: Clock) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, removal: Removal, book: ConceptBook, clock: Clock) -> None:
         self._database = database
         self._blobs = blobs
+        self._removal = removal
         self._book = book
         self._clock = clock
 
@@ -84,31 +95,54 @@ class Intake:
         self, bucket: int, user_id: str, inputs: Sequence[NewInput], conflict: IdConflict
     ) -> list[str | AppError]:
         """For each input its id, or why it was refused, in the order given."""
-        async with asyncio.TaskGroup() as group:
-            uploads = [group.create_task(self._upload(bucket, item)) for item in inputs]
-        async with self._database.transaction() as connection:
-            known_ids, known_urls, known_datasets = await _known(connection, bucket, inputs)
-            ids = _choose_ids(inputs, known_ids, conflict)
-            refusals = [
-                _refusal(item, name, known_urls, known_datasets) for item, name in zip(inputs, ids, strict=True)
-            ]
-            rows = [
-                _Row(
-                    id=name,
-                    created_at=created_at,
-                    status=PENDING,
-                    media=item.media,
-                    url=item.url,
-                    unique_url=bool(item.url) and not item.allow_duplicate_url,
-                    blob=upload.result(),
-                    text_raw=item.text_raw,
-                )
-                for item, name, created_at, upload in zip(
-                    inputs, ids, self._clock.take(len(inputs)), uploads, strict=True
-                )
-            ]
-            chosen = _first_of_each_url([i for i, refusal in enumerate(refusals) if refusal is None], inputs, refusals)
-            await self._write(connection, bucket, user_id, [(inputs[i], rows[i]) for i in chosen], refusals, chosen)
+        blobs = await asyncio.gather(*(self._upload(bucket, item) for item in inputs))
+        unused = set(blobs)
+        try:
+            results = await self._accept_all(bucket, user_id, inputs, blobs, conflict)
+            unused = {blob for blob, result in zip(blobs, results, strict=True) if isinstance(result, AppError)}
+            return results
+        finally:
+            await self._removal.drop_blobs(bucket, unused)
+
+    async def _accept_all(
+        self, bucket: int, user_id: str, inputs: Sequence[NewInput], blobs: Sequence[str], conflict: IdConflict
+    ) -> list[str | AppError]:
+        for _ in range(_ATTEMPTS):
+            try:
+                async with self._database.transaction() as connection:
+                    await hold_app(connection, bucket)
+                    return await self._accept(connection, bucket, user_id, inputs, blobs, conflict)
+            except (_Raced, DeadlockDetected):
+                continue
+        raise ServerBusy("Other calls keep taking the ids and URLs of these inputs; try again in a moment.")
+
+    async def _accept(
+        self,
+        connection: Connection,
+        bucket: int,
+        user_id: str,
+        inputs: Sequence[NewInput],
+        blobs: Sequence[str],
+        conflict: IdConflict,
+    ) -> list[str | AppError]:
+        known_ids, known_urls, known_datasets = await _known(connection, bucket, inputs)
+        ids = _choose_ids(inputs, known_ids, conflict)
+        refusals = [_refusal(item, name, known_urls, known_datasets) for item, name in zip(inputs, ids, strict=True)]
+        rows = [
+            _Row(
+                id=name,
+                created_at=created_at,
+                status=PENDING,
+                media=item.media,
+                url=item.url,
+                unique_url=bool(item.url) and not item.allow_duplicate_url,
+                blob=blob,
+                text_raw=item.text_raw,
+            )
+            for item, name, created_at, blob in zip(inputs, ids, self._clock.take(len(inputs)), blobs, strict=True)
+        ]
+        chosen = _first_of_each_url([i for i, refusal in enumerate(refusals) if refusal is None], inputs, refusals)
+        await self._write(connection, bucket, user_id, [(inputs[i], rows[i]) for i in chosen])
         return [refusal or name for refusal, name in zip(refusals, ids, strict=True)]
 
     async def _upload(self, bucket: int, item: NewInput) -> str:
@@ -120,8 +154,6 @@ class Intake:
         bucket: int,
         user_id: str,
         items: Sequence[tuple[NewInput, _Row]],
-        refusals: list[AppError | None],
-        places: Sequence[int],
     ) -> None:
         if not items:
             return
@@ -129,24 +161,19 @@ class Intake:
             _SQL["insert"], {"bucket": bucket, "rows": to_json([row for _, row in items])}
         )
         numbers: dict[str, int] = dict(await cursor.fetchall())
-        for place, (item, row) in zip(places, items, strict=True):
-            # Another call took the id or the URL between our look and our insert.
-            if row.id not in numbers:
-                refusals[place] = InputDuplicateUrl(_url_taken(item)) if row.unique_url else InputInvalid(DUPLICATE_ID)
-        written = [(item, row) for item, row in items if row.id in numbers]
+        if len(numbers) < len(items):
+            raise _Raced
         cursor = await connection.execute(
             _SQL["insert_whole_areas"], {"bucket": bucket, "numbers": list(numbers.values())}
         )
         areas: dict[int, int] = dict(await cursor.fetchall())
-        contents = [item.content for item, _ in written]
+        contents = [item.content for item, _ in items]
         annotations = [
             _input_level(numbers[row.id], areas[numbers[row.id]], row.created_at, user_id, item.content, ids)
-            for (item, row), ids in zip(
-                written, await concept_ids(connection, self._book, bucket, contents), strict=True
-            )
+            for (item, row), ids in zip(items, await concept_ids(connection, self._book, bucket, contents), strict=True)
         ]
         await insert_annotations(connection, bucket, annotations)
-        await _join_datasets(connection, bucket, written, numbers)
+        await _join_datasets(connection, bucket, items, numbers)
         if any(content.concepts for content in contents):
             await next_version(connection, bucket, labels=True)
 
@@ -154,6 +181,7 @@ class Intake:
 def _input_level(
     number: int, area_id: int, created_at: datetime, user_id: str, content: Content, ids: Sequence[str]
 ) -> AnnotationRow:
+    distinct_ids, values = distinct_concepts(content, ids)
     return AnnotationRow(
         input_number=number,
         id=new_id(),
@@ -163,8 +191,8 @@ def _input_level(
         trusted=True,
         input_level=True,
         user_id=user_id,
-        concept_ids=ids,
-        concept_values=[concept.value for concept in content.concepts],
+        concept_ids=distinct_ids,
+        concept_values=values,
         metadata=content.metadata,
         latitude=content.latitude,
         longitude=content.longitude,
@@ -186,7 +214,7 @@ async def _known(
     }
     cursor = await connection.execute(_SQL["existing"], parameters)
     rows = await cursor.fetchall()
-    wanted = sorted({dataset_id for item in inputs for dataset_id in item.dataset_ids})
+    wanted = sorted({name for item in inputs for name in item.dataset_ids if "\x00" not in name})
     datasets: set[str] = set()
     if wanted:
         cursor = await connection.execute(_SQL["existing_datasets"], {"bucket": bucket, "ids": wanted})

@@ -81,12 +81,12 @@ class Jobs:
         self._lease_s = lease_s
 
     async def claim(self, limit: int) -> list[Job]:
-        """Up to ``limit`` waiting inputs, from as many apps as there are."""
+        """Up to ``limit`` waiting inputs; every app gets its share, so that a large one does not hold up the others."""
+        buckets = await self._database.rows(_SQL["buckets_with_work"], {"limit": limit})
         claimed: list[Job] = []
-        for bucket, workflow_id in await self._database.rows(_SQL["buckets_with_work"]):
-            if len(claimed) >= limit:
-                break
-            claimed += await self._claim_from(bucket, workflow_id, limit - len(claimed))
+        for place, (bucket, workflow_id) in enumerate(buckets):
+            share = (limit - len(claimed)) // (len(buckets) - place)
+            claimed += await self._claim_from(bucket, workflow_id, share)
         return claimed
 
     async def renew(self, jobs: Sequence[Job]) -> None:
@@ -96,12 +96,9 @@ class Jobs:
                 _SQL["renew"], {"bucket": bucket, "numbers": numbers, "owner": self._owner, "lease_s": self._lease_s}
             )
 
-    async def hand_back(self, jobs: Sequence[Job]) -> None:
-        """Gives unfinished jobs back to whoever is next, for a stop in good order."""
-        for bucket, numbers in _by_bucket(jobs).items():
-            await self._database.execute(
-                _SQL["hand_back"], {"bucket": bucket, "numbers": numbers, "owner": self._owner}
-            )
+    async def hand_back(self) -> None:
+        """Gives all unfinished jobs of this worker back to whoever is next, for a stop in good order."""
+        await self._database.execute(_SQL["hand_back_all"], {"owner": self._owner})
 
     async def fail(self, job: Job, status: int, details: str) -> None:
         """Ends a job with a status code and the reason."""

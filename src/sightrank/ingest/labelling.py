@@ -17,7 +17,7 @@ from psycopg.errors import DeadlockDetected
 
 from sightrank.errors import AnnotationInvalid, AppError, DoesNotExist, DuplicateKey, ServerBusy
 from sightrank.ingest.jobs import Workflow
-from sightrank.ingest.regions import InputMovedOn, Look, NewRegion, Regions, Seen, Target
+from sightrank.ingest.regions import InputMovedOn, Look, NewRegion, Place, Regions, Seen, Target, known_regions
 from sightrank.ingest.rows import (
     AnnotationRow,
     Content,
@@ -27,6 +27,7 @@ from sightrank.ingest.rows import (
     insert_annotations,
     new_id,
     next_version,
+    same_box,
 )
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
@@ -58,8 +59,10 @@ class NewAnnotation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedAnnotation:
-    """What an annotation says after a patch. ``moves``: it is about another region now, with this ``box``. ``read_at`` is
-    the ``modified_at`` of the annotation that was patched."""
+    """What an annotation says after a patch. ``moves``: it is about another region now, with this ``box``.
+
+    ``read_at`` is the ``modified_at`` of the annotation that was patched.
+    """
 
     input_number: int
     id: str
@@ -75,15 +78,6 @@ class ChangedAnnotation:
 
 class ChangedMeanwhile(Exception):
     """An annotation is no longer what was patched: read it again and patch that."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a region is; ``area_id`` None: it is made in this call."""
-
-    input_number: int
-    box: RegionBox | None
-    area_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +170,7 @@ class Labelling:
             if item.is_region and item.input_id in targets:
                 targets[item.input_id].check_still(status.get(targets[item.input_id].number, 0))
         present = {name: target for name, target in targets.items() if target.number in status}
-        places = await _known_regions(connection, bucket, items)
+        places = await known_regions(connection, bucket, {item.region_id for item in items})
         taken = await _taken(connection, bucket, items, present)
         results: list[tuple[str, str] | AppError] = []
         chosen: list[_Chosen] = []
@@ -189,7 +183,7 @@ class Labelling:
             one = _Chosen(item, item.id or new_id(), number, (item.region_id or new_id()) if item.is_region else "")
             taken.add((number, one.id))
             if one.region_id:
-                places.setdefault(one.region_id, _Place(number, item.box))
+                places.setdefault(one.region_id, Place(number, item.box))
             results.append((item.input_id, one.id))
             chosen.append(one)
         if chosen:
@@ -202,7 +196,7 @@ class Labelling:
         bucket: int,
         workflow: Workflow | None,
         chosen: Sequence[_Chosen],
-        places: Mapping[str, _Place],
+        places: Mapping[str, Place],
         looks: Mapping[str, Look],
     ) -> None:
         new = {one.region_id: one for one in chosen if one.region_id and places[one.region_id].area_id is None}
@@ -304,20 +298,6 @@ async def _lock(connection: Connection, bucket: int, numbers: Sequence[int]) -> 
     return dict(await cursor.fetchall())
 
 
-async def _known_regions(connection: Connection, bucket: int, items: Sequence[NewAnnotation]) -> dict[str, _Place]:
-    """Where the regions are that items name."""
-    named = sorted({item.region_id for item in items if item.region_id})
-    if not named:
-        return {}
-    cursor = await connection.execute(_SQL["areas_of_regions"], {"bucket": bucket, "region_ids": named})
-    return {
-        region_id: _Place(
-            number, None if top is None else RegionBox(top=top, left=left, bottom=bottom, right=right), area_id
-        )
-        for region_id, area_id, number, top, left, bottom, right in await cursor.fetchall()
-    }
-
-
 async def _taken(
     connection: Connection, bucket: int, items: Sequence[NewAnnotation], present: Mapping[str, Target]
 ) -> set[tuple[int, str]]:
@@ -338,7 +318,7 @@ async def _whole_areas(connection: Connection, bucket: int, numbers: Sequence[in
 def _refusal(
     item: NewAnnotation,
     present: Mapping[str, Target],
-    places: Mapping[str, _Place],
+    places: Mapping[str, Place],
     taken: set[tuple[int, str]],
 ) -> AppError | None:
     target = present.get(item.input_id)
@@ -359,13 +339,6 @@ def _refusal(
             f"Region {item.region_id!r} exists with another place; leave region_info out, or choose another region id."
         )
     return None
-
-
-def same_box(one: RegionBox | None, other: RegionBox | None) -> bool:
-    """Whether two boxes are equal as far as the database keeps them apart."""
-    if one is None or other is None:
-        return one is other
-    return all(abs(getattr(one, side) - getattr(other, side)) < 1e-6 for side in ("top", "left", "bottom", "right"))
 
 
 def _new_row(one: _Chosen, area_id: int | None, ids: Sequence[str], created_at: datetime) -> AnnotationRow:

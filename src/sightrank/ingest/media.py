@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
@@ -30,6 +31,11 @@ class HostedImage:
     input_id: str
 
 
+@lru_cache(maxsize=4096)
+def _quoted(part: str) -> str:
+    return quote(part, safe="")
+
+
 class HostedUrls:
     """URLs of hosted pictures: ``<public url>/media/<size>/<user>/<app>/<input>``."""
 
@@ -40,7 +46,7 @@ class HostedUrls:
         return f"{self._base}/media"
 
     def suffix(self, user_id: str, app_id: str, input_id: str) -> str:
-        return "/".join(quote(part, safe="") for part in (user_id, app_id, input_id))
+        return f"{_quoted(user_id)}/{_quoted(app_id)}/{_quoted(input_id)}"
 
     def url(self, image: HostedImage) -> str:
         return f"{self.prefix()}/{image.size}/{self.suffix(image.user_id, image.app_id, image.input_id)}"
@@ -66,16 +72,19 @@ class ImageSource:
         self._urls = urls
         self._eye = eye
 
-    async def load(self, bucket: int, *, url: str, blob: str) -> tuple[bytes, str]:
-        """The bytes of an input, and the blob that keeps them. A fetched image is kept: crops, thumbnails and a later
-        re-index need it when its URL is long gone.
+    async def load(self, bucket: int, *, url: str, blob: str) -> bytes:
+        """The bytes of an input.
 
         Raises what ``Fetcher.fetch`` raises, and InputFailed when a hosted URL names no image of this app.
         """
-        if blob:
-            return await self._blobs.get(blob), blob
-        data = await self._read(bucket, url)
-        return data, await self._blobs.put(bucket, data)
+        return await self._blobs.get(blob) if blob else await self._read(bucket, url)
+
+    async def keep(self, bucket: int, data: bytes) -> str:
+        """Keeps a fetched image and returns its blob: crops, thumbnails and a later re-index outlive its URL.
+
+        Call it for what has proved to be an image.
+        """
+        return await self._blobs.put(bucket, data)
 
     async def look(self, bucket: int, term: ImageTerm) -> NDArray[np.float32]:
         """The unit vector of a query image."""

@@ -58,6 +58,15 @@ class Look:
     places: Mapping[RegionBox | None, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a region is; ``area_id`` None: it is made in this call."""
+
+    input_number: int
+    box: RegionBox | None
+    area_id: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRegion:
     """A region to be made; ``box`` None has no extent of its own and stands for the whole picture."""
@@ -116,7 +125,7 @@ class Regions:
         return dict(zip(names, looks, strict=True))
 
     async def _look(self, bucket: int, target: Target, boxes: Sequence[RegionBox | None]) -> Look:
-        data, _ = await self._images.load(bucket, url=target.url, blob=target.blob)
+        data = await self._images.load(bucket, url=target.url, blob=target.blob)
         distinct = list(dict.fromkeys(box for box in boxes if box is not None))
         prepared = await self._eye.prepare(
             data, tuple(Box(top=b.top, left=b.left, bottom=b.bottom, right=b.right) for b in distinct)
@@ -169,3 +178,17 @@ class Regions:
             vectors=np.stack([one.look.vectors[one.look.places[one.box]] for one in seen]).astype(np.float16),
         )
         await vectors.insert(connection, workflow.table, bucket, version, rows)
+
+
+async def known_regions(connection: Connection, bucket: int, region_ids: set[str]) -> dict[str, Place]:
+    """Where those of these regions are that exist."""
+    named = sorted(region_ids - {""})
+    if not named:
+        return {}
+    cursor = await connection.execute(_SQL["areas_of_regions"], {"bucket": bucket, "region_ids": named})
+    return {
+        region_id: Place(
+            number, None if top is None else RegionBox(top=top, left=left, bottom=bottom, right=right), area_id
+        )
+        for region_id, area_id, number, top, left, bottom, right in await cursor.fetchall()
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -78,7 +78,9 @@ class AnnotationRow:
 
 def to_json(rows: Sequence[Any]) -> str:
     """Dataclasses as the JSON that ``jsonb_to_recordset`` reads: one statement for a whole batch, of any length."""
-    return json.dumps([asdict(row) for row in rows], default=_json_value, ensure_ascii=False)
+    # Not asdict: it copies every list and text of every row.
+    values = [{field.name: getattr(row, field.name) for field in fields(row)} for row in rows]
+    return json.dumps(values, default=_json_value, ensure_ascii=False)
 
 
 def _json_value(value: object) -> str:
@@ -102,6 +104,13 @@ async def insert_annotations(
         keys = {"ids": [row.id for row in labelled], "numbers": [row.input_number for row in labelled]}
         await connection.execute(_SQL["derive_labels"], {"bucket": bucket, **keys})
     return written
+
+
+async def hold_app(connection: Connection, bucket: int) -> None:
+    """Keeps the app from being deleted until the caller's transaction ends. Raises DoesNotExist when it is gone."""
+    cursor = await connection.execute(_SQL["hold_app"], {"bucket": bucket})
+    if await cursor.fetchone() is None:
+        raise DoesNotExist("The app was deleted.")
 
 
 async def next_version(connection: Connection, bucket: int, *, labels: bool) -> int:
@@ -131,3 +140,10 @@ def distinct_concepts(content: Content, ids: Sequence[str]) -> tuple[list[str], 
     """Ids and values of a content's concepts; of two that turn out to be one concept the last value counts."""
     values = {concept_id: concept.value for concept_id, concept in zip(ids, content.concepts, strict=True)}
     return list(values), list(values.values())
+
+
+def same_box(one: RegionBox | None, other: RegionBox | None) -> bool:
+    """Whether two boxes are equal as far as the database keeps them apart."""
+    if one is None or other is None:
+        return one is other
+    return all(abs(getattr(one, side) - getattr(other, side)) < 1e-6 for side in ("top", "left", "bottom", "right"))

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import psycopg
 import structlog
 
-from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl
+from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl, ServerBusy
 from sightrank.ingest.jobs import Job, Jobs, Outcome, Workflow
 from sightrank.ingest.media import ImageSource
 from sightrank.vision.embedder import LARGEST_BATCH
@@ -28,6 +29,7 @@ LEASE_S = 60.0
 _CLAIM = 128  # jobs held at a time: enough to keep the network, the cores and the database busy at once
 _FETCHERS = 16
 _IDLE_S = 1.0  # how long an idle worker waits for other processes' inputs; its own server wakes it at once
+_FULL_S = 0.02  # how long a worker with enough to do waits before it looks for more
 _ATTEMPTS = 5
 _TAGS = 20
 
@@ -62,11 +64,12 @@ class Worker:
                 group.create_task(self._forever(self._claim))
                 for _ in range(_FETCHERS):
                     group.create_task(self._forever(self._fetch))
-                group.create_task(self._forever(self._infer))
+                for _ in range(self._eye.threads):
+                    group.create_task(self._forever(self._infer))
                 group.create_task(self._forever(self._write))
                 group.create_task(self._forever(self._renew))
         finally:
-            await asyncio.shield(self._jobs.hand_back(list(self._held.values())))
+            await asyncio.shield(self._jobs.hand_back())
 
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
         """Repeats one stage. An error nobody foresaw is logged; the jobs it hit come back when their lease runs out."""
@@ -79,18 +82,25 @@ class Worker:
 
     async def _claim(self) -> None:
         room = _CLAIM - len(self._held)
+        if room < _CLAIM // 2:
+            await asyncio.sleep(_FULL_S)
+            return
         self._wake.clear()
-        jobs = await self._jobs.claim(room) if room > 0 else []
+        jobs = await self._jobs.claim(room)
         for job in jobs:
             self._held[job.bucket, job.number] = job
             await self._claimed.put(job)
-        if len(jobs) < max(room // 2, 1):
-            await _wait(self._wake, _IDLE_S if room > 0 else 0.05)
+        if not jobs:
+            await _wait(self._wake, _IDLE_S)
 
     async def _fetch(self) -> None:
         job = await self._claimed.get()
         try:
             await self._prepare(job)
+        except (ServerBusy, psycopg.OperationalError, OSError) as error:
+            # Not the input's fault: it stays leased and is tried again when the lease runs out.
+            _log.warning("input put off", input_id=job.id, bucket=job.bucket, reason=str(error))
+            self._let_go([job])
         except AppError as error:
             await self._fail(job, error)
         except Exception as error:
@@ -107,22 +117,23 @@ class Worker:
         if job.media != "image" or self._workflows.get(job.workflow_id) is None:
             await self._outcomes.put(Outcome(job=job))
             return
-        data, blob = await self._images.load(job.bucket, url=job.url, blob=job.blob)
-        boxes = tuple(area.box for area in job.areas if area.box is not None)
-        await self._pictures.put(_Picture(job=job, blob=blob, prepared=await self._eye.prepare(data, boxes)))
+        data = await self._images.load(job.bucket, url=job.url, blob=job.blob)
+        prepared = await self._eye.prepare(data, tuple(area.box for area in job.areas if area.box is not None))
+        blob = job.blob or await self._images.keep(job.bucket, data)
+        await self._pictures.put(_Picture(job=job, blob=blob, prepared=prepared))
 
     async def _infer(self) -> None:
         pictures = await _some(self._pictures, LARGEST_BATCH)
         try:
             vectors = await self._eye.embed(np.concatenate([picture.prepared.pixels for picture in pictures]))
+            start = 0
+            for picture in pictures:
+                count = len(picture.prepared.pixels)
+                await self._outcomes.put(self._outcome(picture, vectors[start : start + count]))
+                start += count
         except Exception:
             self._let_go([picture.job for picture in pictures])
             raise
-        start = 0
-        for picture in pictures:
-            count = len(picture.prepared.pixels)
-            await self._outcomes.put(self._outcome(picture, vectors[start : start + count]))
-            start += count
 
     def _outcome(self, picture: _Picture, vectors: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Outcome:
         """Gives every area its vector: the whole image's for a region without extent."""
@@ -145,11 +156,14 @@ class Worker:
         by_app: dict[tuple[int, str], list[Outcome]] = {}
         for outcome in outcomes:
             by_app.setdefault((outcome.job.bucket, outcome.job.workflow_id), []).append(outcome)
-        try:
-            for (_, workflow_id), group in by_app.items():
+        for (bucket, workflow_id), group in by_app.items():
+            try:
                 await self._jobs.finish(self._workflows.get(workflow_id), group)
-        finally:
-            self._let_go([outcome.job for outcome in outcomes])
+            except Exception:
+                # One app's trouble must not keep the others waiting; its jobs come back when their lease runs out.
+                _log.exception("inputs could not be written", bucket=bucket, inputs=len(group))
+            finally:
+                self._let_go([outcome.job for outcome in group])
 
     async def _fail(self, job: Job, error: AppError) -> None:
         # A failed fetch says so by a code of its own; whatever else is wrong with the medium is 30002 and its reason.

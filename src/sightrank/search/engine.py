@@ -88,8 +88,17 @@ class SearchEngine:
         self._concepts = concepts
         self._look = look
 
-    async def run(self, scope: SearchScope, query: Query) -> list[Hit]:
-        """One page of hits. Raises SearchInvalid, SearchNotIndexed, SearchPredictionFailed or DoesNotExist."""
+    def seen(self, scope: SearchScope, query: Query) -> Versions | None:
+        """Versions as of which ``run`` can rank with what this process holds already; None where the query needs the
+        database anyway.
+        """
+        return self._matrices.seen(scope.bucket) if plan(query) is Plan.RANK else None
+
+    async def run(self, scope: SearchScope, query: Query, versions: Versions | None = None) -> list[Hit]:
+        """One page of hits, as of ``versions`` or later; without them, as of now.
+
+        Raises SearchInvalid, SearchNotIndexed, SearchPredictionFailed or DoesNotExist.
+        """
         concepts = await self._resolve(scope, query)
         filters = sql.FilterScope(bucket=scope.bucket, concepts=concepts)
         chosen = plan(query)
@@ -106,7 +115,7 @@ class SearchEngine:
             rows = await self._database.rows(sql.candidates(query, filters))
             annotation_of = {area_id: annotation_id for area_id, _, annotation_id in rows}
         # The version is read after the candidates: the matrix then holds at least the areas they name.
-        versions = await self._matrices.versions(scope.bucket)
+        versions = versions or await self._matrices.versions(scope.bucket)
         gathered = _Gathered(
             concepts=concepts,
             labels=await self._all_labels(scope.bucket, query, concepts, versions),
@@ -187,8 +196,7 @@ def _terms(query: Query, kind: type[_T]) -> list[_T]:
     return [term for item in query.ranks for term in item.terms if isinstance(term, kind)]
 
 
-# Pure from here on
-# -----------------------------------------------------------------------------------------------------
+# Pure from here on --------------------------------------------------------------------------------
 
 
 async def _score(
@@ -202,7 +210,13 @@ async def _score(
     directions = sum(len(item.terms) for item in query.ranks)
     if len(matrix) * directions <= _INLINE_WORK:
         return _hits(matrix, scope, query, gathered, annotation_of)
-    return await asyncio.to_thread(_hits, matrix, scope, query, gathered, annotation_of)
+    work = asyncio.ensure_future(asyncio.to_thread(_hits, matrix, scope, query, gathered, annotation_of))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        # The thread goes on reading the matrix: whoever holds its lock must not let go before it is done.
+        await asyncio.wait([work])
+        raise
 
 
 def _hits(

@@ -33,6 +33,9 @@ class Versions:
     labels: int
 
 
+NO_VERSIONS = Versions(all=0, labels=0)
+
+
 class _Followed:
     """A matrix and the lock that serialises its changes and searches."""
 
@@ -49,14 +52,22 @@ class Matrices:
         self._memory_bytes = memory_bytes
         self._followed: OrderedDict[tuple[int, int], _Followed] = OrderedDict()
         self._labels: OrderedDict[tuple[int, str], tuple[int, Labels]] = OrderedDict()
+        self._seen: dict[int, Versions] = {}
+
+    def seen(self, bucket: int) -> Versions | None:
+        """The versions that a search of this process found last. An answer made of them may leave only after a look
+        whether they are still the bucket's.
+        """
+        return self._seen.get(bucket)
 
     async def versions(self, bucket: int) -> Versions:
         """The bucket's versions now; zero, and the bucket forgotten, when the app was deleted meanwhile."""
         row = await self._database.row(_SQL["versions"], {"bucket": bucket})
         if row is None:
             self._forget(bucket)
-            return Versions(all=0, labels=0)
-        return Versions(all=row[0], labels=row[1])
+            return NO_VERSIONS
+        versions = self._seen[bucket] = Versions(all=row[0], labels=row[1])
+        return versions
 
     @asynccontextmanager
     async def following(self, table: EmbedderTable, bucket: int, versions: Versions) -> AsyncIterator[Matrix]:
@@ -120,6 +131,7 @@ class Matrices:
             del self._followed[key]
         for name in [name for name in self._labels if name[0] == bucket]:
             del self._labels[name]
+        self._seen.pop(bucket, None)
 
     def _forget_oldest(self) -> None:
         total = sum(followed.matrix.size_bytes for followed in self._followed.values())

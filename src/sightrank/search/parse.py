@@ -33,6 +33,9 @@ from sightrank.search.query import (
     VectorTerm,
 )
 
+#: What one search may ask for: generous for people, a bound for programs.
+MAX_TERMS = 64
+MAX_CONDITIONS = 256
 _ALGORITHMS = frozenset({"", "nearest_neighbor", "brute_force", "avg_concept_brute_force"})
 _MEDIA: tuple[Literal["image", "video", "text", "audio"], ...] = ("image", "video", "text", "audio")
 
@@ -55,6 +58,7 @@ def parse_search(message: resources_pb2.Search, unit: Unit, *, offset: int, limi
         raise SearchInvalid(
             "query.ands is the legacy form, not built in this version; use query.filters and query.ranks."
         )
+    _check_size(query)
     ranks = (_rank(rank, query.language, f"ranks[{i}]") for i, rank in enumerate(query.ranks))
     filters = (_filter(item, query.language, f"filters[{i}]") for i, item in enumerate(query.filters))
     return Query(
@@ -67,8 +71,21 @@ def parse_search(message: resources_pb2.Search, unit: Unit, *, offset: int, limi
     )
 
 
-# Ranks
-# -----------------------------------------------------------------------------------------------------------------
+def _check_size(query: resources_pb2.Query) -> None:
+    """Bounds what one search may cost. Raises SearchInvalid."""
+    terms = sum(len(rank.annotation.data.concepts) + len(rank.annotation.data.embeddings) + 1 for rank in query.ranks)
+    if terms > MAX_TERMS:
+        raise SearchInvalid(
+            f"ranks name {terms} concepts, embeddings and ranks in all; at most {MAX_TERMS} make sense."
+        )
+    conditions = sum(len(f.annotation.data.concepts) + len(f.input.dataset_ids) + 1 for f in query.filters)
+    if conditions > MAX_CONDITIONS:
+        raise SearchInvalid(
+            f"filters name {conditions} conditions in all; at most {MAX_CONDITIONS} can be searched by."
+        )
+
+
+# Ranks --------------------------------------------------------------------------------------------
 
 
 def _rank(message: resources_pb2.Rank, language: str, where: str) -> Rank | None:
@@ -115,8 +132,7 @@ def _vectors(embeddings: Iterable[resources_pb2.Embedding], where: str) -> Itera
         yield vector
 
 
-# Filters
-# ---------------------------------------------------------------------------------------------------------------
+# Filters ------------------------------------------------------------------------------------------
 
 
 def _filter(message: resources_pb2.Filter, language: str, where: str) -> Filter | None:
@@ -171,8 +187,7 @@ def _input_groups(message: resources_pb2.Input, where: str) -> Iterator[tuple[Co
     yield tuple(kinds)
 
 
-# Shared
-# ----------------------------------------------------------------------------------------------------------------
+# Shared -------------------------------------------------------------------------------------------
 
 
 def _concept_name(concept: resources_pb2.Concept, language: str, where: str) -> ConceptName:

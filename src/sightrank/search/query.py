@@ -30,8 +30,7 @@ class ConceptName:
         return f"id {self.id!r}" if self.id else f"name {self.name!r}"
 
 
-# Terms of a rank
-# -------------------------------------------------------------------------------------------------------
+# Terms of a rank ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +82,7 @@ class Rank:
     model_version_id: str = ""
 
 
-# Conditions of a filter
-# ------------------------------------------------------------------------------------------------
+# Conditions of a filter ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

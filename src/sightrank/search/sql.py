@@ -86,7 +86,8 @@ def page(query: Query, scope: FilterScope) -> sql.Composed:
         "WITH hits AS MATERIALIZED (SELECT i.number, i.created_at, i.id FROM inputs i WHERE i.bucket = {bucket}"
         " AND {condition} ORDER BY i.created_at, i.id{window})"
         " SELECT hits.number, (SELECT a.id FROM {join} AND a.input_number = hits.number"
-        " ORDER BY CASE WHEN {matching} THEN 0 ELSE 1 END, a.created_at, a.id LIMIT 1) FROM hits ORDER BY hits.created_at, hits.id"
+        " ORDER BY CASE WHEN {matching} THEN 0 ELSE 1 END, a.created_at, a.id LIMIT 1)"
+        " FROM hits ORDER BY hits.created_at, hits.id"
     ).format(
         bucket=bucket,
         condition=_each_on_some_annotation(query.filters, scope),

@@ -1,6 +1,6 @@
 """Uploaded files on a local folder, named by what is in them.
 
-A key is ``<bucket>/ab/cd/<sha256>``: the same bytes twice in one app are one file, and no key can name a path outside.
+A key is ``<bucket>/ab/<sha256>``: the same bytes twice in one app are one file, and no key can name a path outside.
 A variant (``<key>.small``) is made from a file and goes with it. A file appears under its name whole or not at all; a
 killed process leaves at most a file in ``tmp/`` for ``sweep``.
 
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 _T = TypeVar("_T")
-_KEY = re.compile(r"[0-9]{1,19}/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}(\.[a-z]{1,16})?")
+_KEY = re.compile(r"[0-9]{1,19}/[0-9a-f]{2}/[0-9a-f]{64}(\.[a-z]{1,16})?")
 
 
 class BlobMissingError(LookupError):
@@ -43,7 +43,8 @@ class Usage:
 def key_of(bucket: int, data: bytes) -> str:
     """The key that ``data`` has in the app bucket."""
     digest = hashlib.sha256(data).hexdigest()
-    return f"{bucket}/{digest[:2]}/{digest[2:4]}/{digest}"
+    # One level of folders: each new one costs two more waits for the disk, and file systems index theirs.
+    return f"{bucket}/{digest[:2]}/{digest}"
 
 
 def variant(key: str, name: str) -> str:

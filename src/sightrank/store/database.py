@@ -13,9 +13,9 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from sightrank.errors import ServerBusy
+from sightrank.errors import InvalidRequest, ServerBusy
 
 Connection = AsyncConnection[TupleRow]
 
@@ -44,13 +44,19 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection in autocommit mode. Raises ServerBusy when none is free in time."""
+        """A connection in autocommit mode.
+
+        Raises ServerBusy when none is free in time, InvalidRequest when PostgreSQL refuses a value used on it.
+        """
         try:
             connection = await self._pool.getconn()
-        except (PoolTimeout, psycopg.errors.TooManyConnections) as error:
+        except (PoolTimeout, TooManyRequests) as error:
             raise ServerBusy("All database connections are in use; try again in a moment.") from error
         try:
             yield connection
+        except psycopg.DataError as error:
+            # A zero character, a number out of range: values a check further up did not know of.
+            raise InvalidRequest(f"A value of the request cannot be stored: {_first_line(error)}.") from error
         finally:
             await self._pool.putconn(connection)
 
@@ -78,7 +84,11 @@ class Database:
             return (await connection.execute(statement, parameters)).rowcount
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0].rstrip(".")
+
+
 async def _configure(connection: Connection) -> None:
-    # A generic plan ignores how selective this caller's values are (docs/architecture.md, "Plans").
-    await connection.execute("SET plan_cache_mode = force_custom_plan")
+    # The statements of a search with filters are composed anew each time and so planned for their values. The named
+    # ones are look-ups by key that PostgreSQL may plan once: planning the hits of a page took as long as reading them.
     await connection.execute("SET idle_in_transaction_session_timeout = '60s'")

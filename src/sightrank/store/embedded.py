@@ -32,18 +32,26 @@ class DataDirectory:
         self.path = path.expanduser().absolute()
         self._lock_file: IO[str] | None = None
 
+    def make(self) -> None:
+        """Makes the folder. Raises DataDirectoryError when that cannot be."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> DataDirectoryError:
+        return DataDirectoryError(f"Cannot use {self.path} as data directory: {error}. Choose one by --data-dir.")
+
     def lock(self) -> None:
         """Makes the folder and takes its lock until ``release()`` or the end of the process.
 
         Raises DataDirectoryError when a second server wants the same folder or the folder cannot be made.
         """
+        self.make()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             handle = (self.path / "lock").open("a+")
         except OSError as error:
-            raise DataDirectoryError(
-                f"Cannot use {self.path} as data directory: {error}. Choose one by --data-dir."
-            ) from error
+            raise self._unusable(error) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -84,6 +92,7 @@ class EmbeddedServer:
         self._configure()
         server.start()
         self._server = server
+        _end_other_sessions(server.get_uri())
         _create_database(server.get_uri())
         return server.get_uri(database=DATABASE)
 
@@ -156,6 +165,15 @@ def _check_walkable(directory: Path) -> None:
         raise DataDirectoryError(
             f"As root, the database runs as the user `pgserver`, who cannot walk through {blocked}. Choose a data"
             " directory outside of it (--data-dir /var/lib/sightrank), or start sightrank as an ordinary user."
+        )
+
+
+def _end_other_sessions(url: str) -> None:
+    """Waits for what a killed process had begun: a claim that is still to commit would lease inputs to nobody."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
         )
 
 

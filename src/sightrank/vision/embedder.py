@@ -1,7 +1,8 @@
 """Pictures to unit vectors, by ONNX Runtime.
 
-A session is thread-safe. Batches are padded to a few fixed sizes, because every new input shape makes ONNX Runtime plan
-and allocate again; padding never changes a vector (tested).
+A session is thread-safe. Batches have a few fixed sizes, because every new input shape makes ONNX Runtime plan and
+allocate again. A padded place costs as much as a picture, so what does not nearly fill a size is run in several smaller
+ones; neither changes a vector (tested).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from sightrank.vision.bundle import Bundle
 
-BATCH_SIZES = (1, 4, 16)
+BATCH_SIZES = (1, 2, 4, 8, 16)
 LARGEST_BATCH = BATCH_SIZES[-1]
 
 
@@ -47,14 +48,22 @@ class Embedder:
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``pixels`` [n, size, size, 3] RGB to unit vectors [n, dims]; any n, run in batches of at most 16."""
         vectors = np.empty((len(pixels), self.dims), np.float32)
-        for start in range(0, len(pixels), LARGEST_BATCH):
-            part = pixels[start : start + LARGEST_BATCH]
-            vectors[start : start + len(part)] = self._run(part)
+        start = 0
+        while start < len(pixels):
+            size = _size_for(len(pixels) - start)
+            part = pixels[start : start + size]
+            vectors[start : start + len(part)] = self._run(part, size)
+            start += len(part)
         return vectors
 
-    def _run(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        count = next(size for size in BATCH_SIZES if size >= len(pixels))
+    def _run(self, pixels: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
         batch = np.zeros((count, 3, self.size, self.size), np.float32)
         batch[: len(pixels)] = (pixels * self._factor - self._offset).transpose(0, 3, 1, 2)
         vectors = cast("NDArray[np.float32]", self._session.run(["embedding"], {"pixels": batch})[0])
         return vectors[: len(pixels)]
+
+
+def _size_for(count: int) -> int:
+    """The batch size to run next: the smallest that holds all, if that is three quarters full, else the one below."""
+    above = next((size for size in BATCH_SIZES if size >= count), LARGEST_BATCH)
+    return above if 4 * count >= 3 * above else max(size for size in BATCH_SIZES if size <= count)

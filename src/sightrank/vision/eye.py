@@ -1,7 +1,7 @@
 """The base workflow's networks and the threads they run on.
 
-One ``Eye`` serves interactive queries and ingest. Decoding runs on a pool of threads; inference on one thread of its
-own, so batches never compete with each other for the cores.
+One ``Eye`` serves interactive queries and ingest. Decoding and inference have a pool of threads each. A batch runs on
+one thread: several batches side by side get more out of the cores than one that is spread over them (`make bench`).
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class Eye:
 
     def __init__(self, bundle: Bundle, *, threads: int, limits: ImageLimits) -> None:
         self.bundle = bundle
-        self.embedder = Embedder(bundle, threads=threads)
+        self.embedder = Embedder(bundle, threads=1)
         self.tagger = Tagger(bundle)
         self.limits = limits
         self.threads = threads
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._inference = ThreadPoolExecutor(1, thread_name_prefix="infer")
+        self._inference = ThreadPoolExecutor(threads, thread_name_prefix="infer")
         self._queries = asyncio.Semaphore(256)
 
     def close(self) -> None:

@@ -24,9 +24,9 @@ _SHORTEST_PING_MS = 5_000
 
 
 def make_grpc_server(
-    rpcs: Mapping[str, Rpc], dispatcher: Dispatcher, *, max_message_bytes: int, handshake_s: float
+    rpcs: Mapping[str, Rpc], dispatcher: Dispatcher, *, max_message_bytes: int, max_rpcs: int, handshake_s: float
 ) -> grpc.aio.Server:
-    """A server of all rpcs, not yet bound to an address."""
+    """A server of all rpcs, not yet bound to an address. Beyond ``max_rpcs`` at once gRPC itself refuses."""
     options = [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
@@ -38,7 +38,9 @@ def make_grpc_server(
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _SHORTEST_PING_MS),
     ]
-    server: grpc.aio.Server = grpc.aio.server(handlers=[_ServiceHandler(rpcs, dispatcher)], options=options)
+    server: grpc.aio.Server = grpc.aio.server(
+        handlers=[_ServiceHandler(rpcs, dispatcher)], options=options, maximum_concurrent_rpcs=max_rpcs
+    )
     return server
 
 

@@ -118,7 +118,12 @@ class WireServer:
         self._folder = Path(tempfile.mkdtemp(prefix="sightrank-"))
         socket_path = str(self._folder / "grpc")
         self._grpc = make_grpc_server(
-            self._rpcs, self._dispatcher, max_message_bytes=options.max_message_bytes, handshake_s=options.head_s
+            self._rpcs,
+            self._dispatcher,
+            max_message_bytes=options.max_message_bytes,
+            # Twice what runs: the dispatcher answers those in between that the server is busy, in-band.
+            max_rpcs=2 * options.max_running,
+            handshake_s=options.head_s,
         )
         self._grpc.add_insecure_port(f"unix:{socket_path}")
         grpc_port = _bind_grpc(self._grpc, options.host, options.grpc_port)

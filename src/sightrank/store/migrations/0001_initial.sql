@@ -122,8 +122,10 @@ CREATE TABLE inputs (
     PRIMARY KEY (bucket, number),
     UNIQUE (bucket, id)
 );
-CREATE UNIQUE INDEX inputs_unique_url ON inputs (bucket, sha256(url::bytea)) WHERE unique_url;
-CREATE INDEX inputs_by_url ON inputs (bucket, sha256(url::bytea)) WHERE url <> '';
+-- A cast of text to bytea reads backslashes as escapes; doubled, they stand for themselves.
+CREATE UNIQUE INDEX inputs_unique_url ON inputs (bucket, sha256(replace(url, '\', '\\')::bytea)) WHERE unique_url;
+CREATE INDEX inputs_by_url ON inputs (bucket, sha256(replace(url, '\', '\\')::bytea)) WHERE url <> '';
+CREATE INDEX inputs_by_blob ON inputs (bucket, blob) WHERE blob <> '';
 CREATE INDEX inputs_by_creation ON inputs (bucket, created_at, id);
 CREATE INDEX inputs_by_status ON inputs (bucket, status, created_at, id);
 CREATE INDEX inputs_to_do ON inputs (bucket, created_at) WHERE status IN (30001, 30003);

@@ -1,26 +1,35 @@
 -- name: buckets_with_work
 -- Apps in which an input waits, or was left by a worker that died; the longest waiting first.
-SELECT i.bucket, a.workflow_id
-FROM inputs i JOIN apps a ON a.first_bucket = i.bucket
-WHERE i.status IN (30001, 30003) AND (i.lease_until IS NULL OR i.lease_until < now())
-GROUP BY i.bucket, a.workflow_id
-ORDER BY min(i.created_at)
-LIMIT 1000
+-- One look into the index for each app, however long its queue.
+SELECT a.first_bucket, a.workflow_id
+FROM apps a CROSS JOIN LATERAL (
+    SELECT i.created_at FROM inputs i
+    WHERE i.bucket = a.first_bucket AND i.status IN (30001, 30003) AND (i.lease_until IS NULL OR i.lease_until < now())
+    ORDER BY i.created_at LIMIT 1
+) first
+ORDER BY first.created_at
+LIMIT %(limit)s
 
 -- name: claim
 -- Takes inputs that wait, or whose worker died. No lock outlives the statement: the lease is what holds them.
 UPDATE inputs SET status = 30003, lease_owner = %(owner)s, lease_until = now() + %(lease_s)s * interval '1 second',
     attempts = attempts + 1, modified_at = clock_timestamp()
-WHERE bucket = %(bucket)s AND number IN (
+WHERE bucket = %(bucket)s AND number = ANY (ARRAY (
     SELECT number FROM inputs
     WHERE bucket = %(bucket)s AND status IN (30001, 30003) AND (lease_until IS NULL OR lease_until < now())
     ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
+))
 RETURNING number, id, media, created_at, url, blob, attempts
 
 -- name: renew
+-- Whoever has locked a row (a commit of this very worker, mostly) is not waited for: the next renewal comes in time, and
+-- locks taken out of order could block each other.
 UPDATE inputs SET lease_until = now() + %(lease_s)s * interval '1 second'
-WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s) AND status = 30003 AND lease_owner = %(owner)s
+WHERE bucket = %(bucket)s AND number IN (
+    SELECT number FROM inputs
+    WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s) AND status = 30003 AND lease_owner = %(owner)s
+    FOR UPDATE SKIP LOCKED
+)
 
 -- name: release_all
 -- Only for a server that is alone on its database: whatever was leased belonged to a process that is gone.
@@ -45,6 +54,13 @@ WHERE i.bucket = %(bucket)s AND i.number = r.number
 -- name: hand_back
 UPDATE inputs SET lease_owner = NULL, lease_until = NULL, attempts = attempts - 1
 WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s) AND status = 30003 AND lease_owner = %(owner)s
+
+-- name: hand_back_all
+-- Whatever a worker that stops still holds.
+UPDATE inputs SET lease_owner = NULL, lease_until = NULL, attempts = attempts - 1
+WHERE (bucket, number) IN (
+    SELECT bucket, number FROM inputs WHERE status = 30003 AND lease_owner = %(owner)s ORDER BY bucket, number FOR UPDATE
+)
 
 -- name: fail
 UPDATE inputs SET status = %(status)s, status_details = %(details)s, modified_at = clock_timestamp(),

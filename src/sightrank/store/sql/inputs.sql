@@ -3,7 +3,7 @@
 SELECT id, NULL FROM inputs WHERE bucket = %(bucket)s AND id = ANY(%(ids)s)
 UNION ALL
 SELECT NULL, url FROM inputs
-WHERE bucket = %(bucket)s AND url <> '' AND sha256(url::bytea) = ANY(%(url_hashes)s) AND url = ANY(%(urls)s)
+WHERE bucket = %(bucket)s AND url <> '' AND sha256(replace(url, '\', '\\')::bytea) = ANY(%(url_hashes)s) AND url = ANY(%(urls)s)
 
 -- name: insert
 INSERT INTO inputs (bucket, id, created_at, modified_at, status, media, url, unique_url, blob, text_raw)
@@ -57,6 +57,9 @@ ORDER BY c.concept_id, a.area_id, a.id, c.place DESC
 -- name: delete_labels
 DELETE FROM labels
 WHERE bucket = %(bucket)s AND annotation_id = ANY(%(ids)s) AND input_number = ANY(%(numbers)s)
+
+-- name: hold_app
+SELECT 1 FROM app_buckets WHERE bucket = %(bucket)s FOR KEY SHARE
 
 -- name: next_version
 -- Last in every transaction that changes what a search sees: the row stays locked until the commit.

@@ -1,0 +1,146 @@
+"""Hosted images: the originals and thumbnails of inputs, and their URLs as images (api-spec 3.1)."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from PIL import Image
+from tests.integration.serving import (
+    API_KEY,
+    FAILED,
+    PAT,
+    App,
+    Site,
+    by_image,
+    encoded,
+    hit_inputs,
+    new_app,
+    of_bytes,
+    of_url,
+    picture,
+    pixels,
+)
+
+BIG = encoded(pixels(1, 1600, 900), "JPEG")
+
+
+def hosted(app: App, input_id: str, size: str = "orig") -> str:
+    image = app.call("GetInput", input_id=input_id).input.data.image.hosted
+    return f"{image.prefix}/{size}/{image.suffix}"
+
+
+def get(app: App, url: str, **options: Any) -> Any:
+    return app.server.rest("GET", url, **({"key": None} | options))
+
+
+def test_the_original_is_byte_for_byte_what_was_posted(app: App, site: Site) -> None:
+    url = site.show(picture(2, "PNG"))
+    app.indexed(of_bytes(BIG, "bytes"), of_url(url, "url"))
+
+    uploaded = app.call("GetInput", input_id="bytes").input.data.image
+    fetched = app.call("GetInput", input_id="url").input.data.image
+
+    assert uploaded.url == hosted(app, "bytes")
+    assert fetched.url == url
+    assert uploaded.hosted.crossorigin == "use-credentials"
+    assert list(uploaded.hosted.sizes) == ["orig", "large", "small", "tiny"]
+    answer = get(app, uploaded.url, key=PAT)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+    assert answer.content == BIG
+    answer = get(app, hosted(app, "url"), key=PAT)
+    assert (answer.content, answer.headers["content-type"]) == (picture(2, "PNG"), "image/png")
+
+
+@pytest.mark.parametrize(("size", "longest"), [("large", 1024), ("small", 320), ("tiny", 112)])
+def test_thumbnails_are_jpegs_of_their_size(app: App, size: str, longest: int) -> None:
+    app.indexed(of_bytes(BIG, "big"), of_bytes(picture(3, "PNG"), "little"))
+
+    for _ in range(2):
+        answer = get(app, hosted(app, "big", size), key=PAT)
+        made = Image.open(io.BytesIO(answer.content))
+        assert (answer.headers["content-type"], made.format) == ("image/jpeg", "JPEG")
+        assert made.size == (longest, round(longest * 9 / 16))
+    assert Image.open(io.BytesIO(get(app, hosted(app, "little", size), key=PAT).content)).size == (96, 72)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"key": PAT},
+        {"headers": {"X-Clarifai-Session-Token": PAT}},
+        {"headers": {"Cookie": f"x-clarifai-api-key={PAT}"}},
+        {"headers": {"Cookie": f"a=b; x_clarifai_session_token={PAT}"}},
+    ],
+    ids=["header", "session token", "key cookie", "session cookie"],
+)
+def test_every_way_to_send_a_key_opens_an_image(app: App, options: dict[str, Any]) -> None:
+    app.post(of_bytes(BIG, "a"))
+
+    assert get(app, hosted(app, "a"), **options).content == BIG
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({}, 404),
+        ({"key": "0" * 32}, 401),
+        ({"headers": {"Cookie": "x-clarifai-api-key=wrong"}}, 401),
+        ({"headers": {"X-Clarifai-Session-Token": "wrong"}}, 401),
+        ({"key": API_KEY}, 401),
+    ],
+    ids=["none", "wrong key", "wrong cookie", "wrong token", "key of another app"],
+)
+def test_without_the_right_key_there_is_no_image(app: App, options: dict[str, Any], status: int) -> None:
+    app.post(of_bytes(BIG, "a"))
+
+    answer = get(app, hosted(app, "a"), **options)
+
+    assert answer.status_code == status
+    assert answer.json()["status"]["code"]
+
+
+def test_unknown_images_and_sizes_do_not_exist(app: App, site: Site) -> None:
+    app.post(of_bytes(BIG, "a"), of_url(site.show(status=404), "failed"))
+    app.finished("failed")
+    url = hosted(app, "a")
+
+    for wrong in (url.replace("/orig/", "/huge/"), f"{url}x", url.replace(app.id, "noapp"), f"{url[:-1]}failed"):
+        assert get(app, wrong, key=PAT).status_code == 404
+    assert app.call("GetInput", input_id="failed").input.data.image.hosted.prefix == ""
+
+
+def test_a_thumbnail_of_what_is_no_image_is_an_error_that_says_so(app: App) -> None:
+    app.post(of_bytes(b"<html></html>", "page"))
+    app.finished("page")
+
+    assert get(app, hosted(app, "page"), key=PAT).content == b"<html></html>"
+    answer = get(app, hosted(app, "page", "tiny"), key=PAT)
+    assert (answer.status_code, answer.json()["status"]["code"]) == (400, FAILED)
+
+
+def test_an_image_is_gone_with_its_input(app: App) -> None:
+    app.post(of_bytes(BIG, "a"))
+    url = hosted(app, "a")
+    app.call("DeleteInput", input_id="a")
+
+    assert get(app, url, key=PAT).status_code == 404
+
+
+def test_a_hosted_url_is_a_query_and_an_input_of_its_own_app_only(app: App) -> None:
+    app.indexed(of_bytes(BIG, "a"), of_bytes(picture(7), "b"))
+    url = hosted(app, "a")
+    other = new_app(app.server, app.stub)
+    other.indexed(of_bytes(picture(8), "c"))
+
+    hits = app.rank(by_image(url=url))
+    assert (hit_inputs(hits)[0], hits[0].score > 0.99) == ("a", True)
+    app.indexed(of_url(url, "again"))
+    assert get(app, hosted(app, "again"), key=PAT).content == BIG
+
+    other.post(of_url(url, "stolen"))
+    status = other.finished("stolen").status
+    assert (status.code, "another app" in status.details) == (FAILED, True)
+    query = {"searches": [{"query": {"ranks": [{"annotation": {"data": {"image": {"url": url}}}}]}}]}
+    assert other.rest("POST", "/annotations/searches", query)["status"]["code"] == 43003
