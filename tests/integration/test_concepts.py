@@ -10,6 +10,7 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from tests.integration.worlds import PAT, World, Worlds
 
 from sightrank.errors import AppError, ConceptsInvalid, DoesNotExist, InvalidRequest, WorkflowDoesNotExist
+from sightrank.search.concepts import Meaning
 from sightrank.search.query import ConceptName
 
 MAIN = resources_pb2.UserAppIDSet(user_id="clarifai", app_id="main")
@@ -456,22 +457,23 @@ def test_a_reference_means_ids_first_then_names(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         await post(world, ("a", "Dog"), ("people", "somebody"), ("b", "puppy"), ("c", "Puppy"), ("Hund", "wolf"))
         await translate(world, "b", ja="子犬", de="Welpe")
-        cases: list[tuple[ConceptName, tuple[str, ...]]] = [
-            (ConceptName(id="a"), ("a",)),
-            (ConceptName(id="ai_8S2Vq3cR"), ("ai_8S2Vq3cR",)),
-            (ConceptName(id="ai_8S2Vq3cR", name="other"), ("ai_8S2Vq3cR",)),
-            (ConceptName(id="people"), ("people",)),
-            (ConceptName(id="water"), ("ai_water000",)),
-            (ConceptName(id="nothing", name="palm"), ("ai_palm0000",)),
-            (ConceptName(name="DOG"), ("a", "ai_8S2Vq3cR")),
-            (ConceptName(name="puppy"), ("b", "c")),
-            (ConceptName(name="犬", language="ja"), ("ai_8S2Vq3cR",)),
-            (ConceptName(name="子犬", language="ja"), ("b",)),
+        dog = ("ai_8S2Vq3cR", "a")  # the app's "Dog" and the public dog are one concept
+        cases: list[tuple[ConceptName, Meaning]] = [
+            (ConceptName(id="a"), (dog,)),
+            (ConceptName(id="ai_8S2Vq3cR"), (dog,)),
+            (ConceptName(id="ai_8S2Vq3cR", name="other"), (dog,)),
+            (ConceptName(id="people"), (("people",),)),
+            (ConceptName(id="water"), (("ai_water000",),)),
+            (ConceptName(id="nothing", name="palm"), (("ai_palm0000",),)),
+            (ConceptName(name="DOG"), (dog,)),
+            (ConceptName(name="puppy"), (("b",), ("c",))),
+            (ConceptName(name="犬", language="ja"), (dog,)),
+            (ConceptName(name="子犬", language="ja"), (("b",),)),
             (ConceptName(name="子犬"), ()),
-            (ConceptName(name="dog", language="ja"), ("a", "ai_8S2Vq3cR")),
-            (ConceptName(name="hund", language="de"), ("ai_8S2Vq3cR",)),
-            (ConceptName(id="Hund", language="de"), ("Hund",)),
-            (ConceptName(name="dog", language="tlh"), ("a", "ai_8S2Vq3cR")),
+            (ConceptName(name="dog", language="ja"), (dog,)),
+            (ConceptName(name="hund", language="de"), (dog,)),
+            (ConceptName(id="Hund", language="de"), (("Hund",),)),
+            (ConceptName(name="dog", language="tlh"), (dog,)),
             (ConceptName(), ()),
             (ConceptName(id="\0", name="\0"), ()),
         ]
@@ -479,7 +481,6 @@ def test_a_reference_means_ids_first_then_names(world: Worlds) -> None:
             number = await bucket(world)
             found = await world.book.resolve_all(connection, number, [ref for ref, _ in cases], "en")
             assert found == [expected for _, expected in cases]
-            assert await world.book.resolve(connection, number, "", "dog", "", "en") == ("a", "ai_8S2Vq3cR")
             assert await world.book.resolve_all(connection, number, [], "en") == []
 
     world.run(scenario)
@@ -493,10 +494,19 @@ def test_an_app_in_another_language_resolves_names_in_it_then_in_english(world: 
         assert ref is not None
         async with world.database.transaction() as connection:
             await world.book.ensure_concepts(connection, ref.bucket, [("x", "犬"), ("y", "dog")])
-            resolve = world.book.resolve
-            assert await resolve(connection, ref.bucket, "", "犬", "", "ja") == ("x", "ai_8S2Vq3cR")
-            assert await resolve(connection, ref.bucket, "", "water", "", "ja") == ("ai_water000",)
-            assert await resolve(connection, ref.bucket, "", "Wasser", "de", "ja") == ("ai_water000",)
+            names = [
+                ConceptName(name="犬"),
+                ConceptName(name="dog"),
+                ConceptName(name="water"),
+                ConceptName(name="Wasser", language="de"),
+            ]
+            # "dog" is that concept's name in this Japanese app: an English word, and no name of the public dog there.
+            assert await world.book.resolve_all(connection, ref.bucket, names, "ja") == [
+                (("ai_8S2Vq3cR", "x"),),
+                (("y",),),
+                (("ai_water000",),),
+                (("ai_water000",),),
+            ]
         request = service_pb2.GetConceptRequest(concept_id="ai_8S2Vq3cR")
         request.user_app_id.user_id, request.user_app_id.app_id = "me", "inu"
         assert (await world.call("GetConcept", request, key=PAT)).concept.name == "犬"

@@ -45,7 +45,7 @@ UNION ALL SELECT bucket, 'all', number, created_at FROM inputs;
 _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("search", "versions", {"bucket": 1}),
     ("search", "removed_since", {"bucket": 1, "version": 5990}),
-    ("search", "latest_labels", {"bucket": 1, "concept_id": "c-8"}),
+    ("search", "latest_labels", {"bucket": 1, "concept_ids": ["c-8"]}),
     ("search", "input_to_rank_by", {"bucket": 1, "id": "in-8"}),
     ("ingest", "renew", {"bucket": 1, "numbers": [100, 200], "owner": "me", "lease_s": 60}),
     ("ingest", "claim", {"bucket": 1, "owner": "me", "lease_s": 60, "limit": 8}),
@@ -62,7 +62,7 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
 
 BIG = ("inputs", "areas", "annotations", "labels", "concepts", "removals", "vectors_1", "dataset_inputs")
 DOG = ConceptName(id="c-8")
-SCOPE = FilterScope(bucket=1, concepts={DOG: ("c-8",)})
+SCOPE = FilterScope(bucket=1, concepts={DOG: (("c-8",),)})
 
 
 def on_grown_apps(url: str, scenario: Callable[[Database], Awaitable[Any]]) -> Any:

@@ -58,7 +58,7 @@ class Oracle:
     app: App
     tagger: Tagger
     images: Mapping[str, Vector]
-    _labels: dict[str, dict[int, float]] = field(default_factory=dict)
+    _labels: dict[frozenset[str], dict[int, float]] = field(default_factory=dict)
 
     def answer(self, search: resources_pb2.Search, unit: Unit) -> list[Expected]:
         """All hits in order, before ``min_value`` and pages. Raises Refused."""
@@ -171,11 +171,27 @@ class Oracle:
 
     def _says(self, concept: resources_pb2.Concept, note: Annotation, language: str, negated: bool) -> bool:
         positive = concept.value >= 0.5 or (negated and concept.value == 0.0)
-        meant = self.meant(concept, language)
+        meant = {name for ids in self.meant(concept, language) for name in ids}
         return any(name in meant and (value >= 0.5) == positive for name, value in note.concepts)
 
-    def meant(self, concept: resources_pb2.Concept, language: str) -> set[str]:
-        """The concepts a reference means: by id, else by name in its language, else the app's, else English."""
+    def meant(self, concept: resources_pb2.Concept, language: str) -> set[frozenset[str]]:
+        """The concepts a reference means, each with all ids that are this one concept."""
+        return {self._same(name) for name in self._named(concept, language)}
+
+    def _same(self, concept_id: str) -> frozenset[str]:
+        """An own concept and the public one of the same name in the app's language are one concept."""
+        public = self._public(concept_id)
+        return frozenset({public, *(name for name in OWN if self._public(name) == public)})
+
+    def _public(self, concept_id: str) -> str:
+        if concept_id in PUBLIC:
+            return concept_id
+        name = self._own_name(concept_id, self.app.language).lower()
+        same = [public for public, words in PUBLIC.items() if words.get(self.app.language, words["en"]).lower() == name]
+        return same[0] if same else concept_id
+
+    def _named(self, concept: resources_pb2.Concept, language: str) -> set[str]:
+        """By id, else by name in its language, else the app's, else English."""
         if concept.id in PUBLIC or concept.id in OWN:
             return {concept.id}
         for text in filter(None, (concept.id, concept.name)):
@@ -209,11 +225,11 @@ class Oracle:
             yield lambda: _similar(_of_embeddings(data.embeddings))
 
     def _concept_term(self, concept: resources_pb2.Concept, language: str, negated: bool) -> LawTerm:
-        meant = sorted(self.meant(concept, language))
+        meant = sorted(self.meant(concept, language), key=sorted)
         if not meant:
             raise Refused(40002)
         value = 1.0 if negated and concept.value == 0.0 else concept.value
-        return LawTerm(probabilities=tuple(self._concept(name) for name in meant), value=value)
+        return LawTerm(probabilities=tuple(self._concept(ids) for ids in meant), value=value)
 
     def _of_input(self, input_id: str) -> Vector:
         found = [item for item in self.app.inputs if item.id == input_id]
@@ -227,9 +243,9 @@ class Oracle:
             raise Refused(40002)
         return np.asarray(mean)
 
-    def _concept(self, concept_id: str) -> Probability:
-        labels = self.labels(concept_id)
-        row = self.tagger.row(concept_id)
+    def _concept(self, ids: frozenset[str]) -> Probability:
+        labels = self.labels(ids)
+        row = next(filter(None, map(self.tagger.row, ids)), None)
         if row is not None:
             direction = row.direction.astype(np.float64)
             scale, bias = row.scale, row.bias
@@ -247,19 +263,19 @@ class Oracle:
         mean = np.mean(positives, axis=0)
         return Probability(labels=labels, otherwise=lambda area: _half(area, mean))
 
-    def labels(self, concept_id: str) -> dict[int, float]:
+    def labels(self, ids: frozenset[str]) -> dict[int, float]:
         """Area to what the latest trusted annotation says of the concept there."""
-        if concept_id not in self._labels:
+        if ids not in self._labels:
             said = [
                 (note.modified_us, note.id, note.area_id, value)
                 for item in self.app.inputs
                 for note in item.annotations
                 if note.trusted and not note.by_model
                 for name, value in note.concepts
-                if name == concept_id
+                if name in ids
             ]
-            self._labels[concept_id] = {area_id: value for _, _, area_id, value in sorted(said)}
-        return self._labels[concept_id]
+            self._labels[ids] = {area_id: value for _, _, area_id, value in sorted(said)}
+        return self._labels[ids]
 
 
 @dataclass(frozen=True, kw_only=True)

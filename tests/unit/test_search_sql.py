@@ -21,7 +21,7 @@ from sightrank.search.query import (
 )
 
 DOG = ConceptName(id="dog")
-SCOPE = sql.FilterScope(bucket=7, concepts={DOG: ("dog", "ai_dog")})
+SCOPE = sql.FilterScope(bucket=7, concepts={DOG: (("dog",), ("ai_dog",))})
 NASTY = "'; DROP TABLE inputs; -- %s {} \\"
 
 
@@ -73,7 +73,7 @@ def test_values_are_quoted(field: str) -> None:
 
 
 def test_an_id_of_a_dataset_or_concept_is_quoted_too() -> None:
-    scope = sql.FilterScope(bucket=7, concepts={DOG: (NASTY,)})
+    scope = sql.FilterScope(bucket=7, concepts={DOG: ((NASTY,),)})
     conditions = (DatasetCondition(dataset_id=NASTY), ConceptCondition(concept=DOG, positive=True))
 
     found = text(sql.candidates(query(*conditions), scope))

@@ -54,28 +54,30 @@ class Searches:
         self, call: Call, request: service_pb2.PostAnnotationsSearchesRequest
     ) -> service_pb2.MultiSearchResponse:
         """One hit for each area that survives the filters, best first; without ranks one for each annotation."""
-        return await self._search(call.require_app(), request, Unit.ANNOTATION)
+        return await self._search(call, request, Unit.ANNOTATION)
 
     async def inputs(
         self, call: Call, request: service_pb2.PostInputsSearchesRequest
     ) -> service_pb2.MultiSearchResponse:
         """One hit for each input; with ``only_count`` their number instead."""
         if not request.only_count:
-            return await self._search(call.require_app(), request, Unit.INPUT)
+            return await self._search(call, request, Unit.INPUT)
         app = call.require_app()
         scope = self._models.scope(app)
         response = service_pb2.MultiSearchResponse(id=new_id(), searches=request.searches)
         for search in request.searches or [resources_pb2.Search()]:
-            query = parse_search(search, Unit.INPUT, offset=0, limit=0)
+            query = parse_search(search, Unit.INPUT, offset=0, limit=0, me=call.require_caller().user_id)
             response.hit_counts.add(estimated_total=await self._engine.count(scope, query))
         return response
 
-    async def _search(self, app: AppRef, request: Any, unit: Unit) -> service_pb2.MultiSearchResponse:
+    async def _search(self, call: Call, request: Any, unit: Unit) -> service_pb2.MultiSearchResponse:
+        app = call.require_app()
         if len(request.searches) > 1:
             raise SearchInvalid(f"searches has {len(request.searches)} items; send one search in a call.")
         page = search_page(request.pagination)
         search = request.searches[0] if request.searches else resources_pb2.Search()
-        query = parse_search(search, unit, offset=page.offset, limit=page.per_page)
+        me = call.require_caller().user_id
+        query = parse_search(search, unit, offset=page.offset, limit=page.per_page, me=me)
         response = service_pb2.MultiSearchResponse(id=new_id(), searches=request.searches)
         response.hits.extend(await self._page(app, self._models.scope(app), query))
         return response

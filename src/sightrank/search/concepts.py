@@ -20,6 +20,10 @@ MAX_NAME_CHARACTERS = 500
 _MAX_INDEXED_BYTES = 2000
 
 
+#: What a reference stands for: one entry for each concept, with all the ids under which it goes (the public one first).
+Meaning = tuple[tuple[str, ...], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class NewConcepts:
     """Columns of concepts to insert, in the posted order."""
@@ -47,10 +51,13 @@ class NewConcepts:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a look-up statement brought: own ids, and own ones by (language, folded name); "" is the app's language."""
+    """What a look-up brought: the own ids that were asked for, own ones by (language, folded name), and the folded name
+    of each in the app's language, which is also the language "".
+    """
 
     ids: frozenset[str]
     named: Mapping[tuple[str, str], Sequence[str]]
+    own_names: Mapping[str, str]
 
 
 class ConceptBook:
@@ -97,36 +104,28 @@ class ConceptBook:
         own: dict[str, str] = dict(rows)
         return {id: own.get(id) or self.vocabulary.name(id, language or ENGLISH) for id in wanted}
 
-    async def resolve(
-        self, connection: Connection, bucket: int, id: str, name: str, language: str, default_language: str
-    ) -> tuple[str, ...]:
-        """The concepts one reference of a query means; see ``resolve_all``."""
-        return (
-            await self.resolve_all(
-                connection, bucket, [ConceptName(id=id, name=name, language=language)], default_language
-            )
-        )[0]
-
     async def resolve_all(
         self, connection: Connection, bucket: int, refs: Sequence[ConceptName], default_language: str
-    ) -> list[tuple[str, ...]]:
-        """The ids each reference means, in one round trip (api-spec 4.4); empty for one that means nothing.
+    ) -> list[Meaning]:
+        """What each reference means, in one round trip (api-spec 4.4); empty for one that means nothing.
 
         An id is an own or public concept, else it is read as a name. A name means every own and every public concept so
-        called in the reference's language, else in the app's language, else in English.
+        called in the reference's language, else in the app's language, else in English. An own concept and the public
+        one of the same name in the app's language are one: who labels with "dog" and searches for 犬 means one thing.
         """
         if not refs:
             return []
-        names = {fold(text) for ref in refs for text in (ref.id, ref.name) if text and "\0" not in text}
+        texts = {text for ref in refs for text in (ref.id, ref.name) if text and "\0" not in text}
+        spoken = {ref.language for ref in refs if ref.language} | {default_language, ENGLISH}
         parameters = {
             "bucket": bucket,
             "ids": sorted({ref.id for ref in refs if ref.id and "\0" not in ref.id}),
-            "names": sorted(names),
-            "languages": sorted({ref.language for ref in refs if ref.language} - {default_language} | {ENGLISH}),
+            "names": sorted({fold(text) for text in texts} | self._namesakes(texts, spoken, default_language)),
+            "languages": sorted(spoken - {default_language}),
         }
         rows = await (await connection.execute(self._sql["lookup"], parameters)).fetchall()
         found = _found(rows)
-        return [self._meant(ref, found, default_language) for ref in refs]
+        return [self._joined(self._meant(ref, found, default_language), found, default_language) for ref in refs]
 
     async def insert(self, connection: Connection, bucket: int, new: NewConcepts) -> list[tuple[object, ...]]:
         """Inserts what is not there yet; the rows made, without order. Raises DoesNotExist when the app is gone."""
@@ -150,6 +149,35 @@ class ConceptBook:
 
     def _id_for_name(self, name: str, by_name: Mapping[str, str]) -> str:
         return by_name.get(fold(name)) or next(iter(self._ids_of_name(name)))
+
+    def _namesakes(self, texts: Iterable[str], languages: Iterable[str], default_language: str) -> set[str]:
+        """The folded names that own concepts would share with the public ones these texts may mean."""
+        public = {text for text in texts if text in self.vocabulary}
+        public |= {id for text in texts for language in languages for id in self.vocabulary.translated(text, language)}
+        return {fold(self.vocabulary.name(id, default_language)) for id in public}
+
+    def _joined(self, ids: Sequence[str], found: _Found, default_language: str) -> Meaning:
+        """These concepts, each with the own and public ones that are the same."""
+        namesakes: dict[str, list[str]] = {}
+        for own in found.own_names:
+            namesakes.setdefault(self._public_id(own, found, default_language), []).append(own)
+        keys = dict.fromkeys(self._public_id(id, found, default_language) for id in ids)
+        return tuple(tuple(dict.fromkeys((key, *namesakes.get(key, ())))) for key in keys)
+
+    def _public_id(self, id: str, found: _Found, default_language: str) -> str:
+        """The public concept that this one is, by id or by its name in the app's language; else itself."""
+        if id in self.vocabulary or id not in found.own_names:
+            return id
+        name = found.own_names[id]
+        return next(
+            # "Gift" in German is no gift: an English name counts only for a concept without one in the app's language.
+            (
+                public
+                for public in self.vocabulary.by_name(name, default_language)
+                if fold(self.vocabulary.name(public, default_language)) == name
+            ),
+            id,
+        )
 
     def _meant(self, ref: ConceptName, found: _Found, default_language: str) -> tuple[str, ...]:
         if ref.id in found.ids or ref.id in self.vocabulary:
@@ -189,7 +217,8 @@ def check_concept(concept_id: str, name: str) -> None:
 
 def _found(rows: Sequence[Sequence[str]]) -> _Found:
     named: dict[tuple[str, str], list[str]] = {}
-    for kind, language, key, id in rows:
+    for kind, language, key, id, _ in rows:
         if kind == "name":
             named.setdefault((language, key), []).append(id)
-    return _Found(frozenset(id for kind, _, _, id in rows if kind == "id"), named)
+    ids = frozenset(id for kind, _, _, id, _ in rows if kind == "id")
+    return _Found(ids, named, {id: own_name for _, _, _, id, own_name in rows})

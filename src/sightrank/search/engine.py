@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sightrank.errors import AppError, DoesNotExist, SearchInvalid, SearchNotIndexed, SearchPredictionFailed
 from sightrank.search import sql
-from sightrank.search.concepts import ConceptBook
+from sightrank.search.concepts import ConceptBook, Meaning
 from sightrank.search.follow import Matrices, Versions
 from sightrank.search.matrix import Matrix
 from sightrank.search.plan import Plan, plan
@@ -73,8 +73,8 @@ class Hit:
 class _Gathered:
     """What I/O found out about the terms of the ranks."""
 
-    concepts: Mapping[ConceptName, tuple[str, ...]]
-    labels: Mapping[str, Labels]
+    concepts: Mapping[ConceptName, Meaning]
+    labels: Mapping[tuple[str, ...], Labels]
     images: Mapping[ImageTerm, NDArray[np.float32]]
     inputs: Mapping[InputTerm, int]
 
@@ -131,7 +131,7 @@ class SearchEngine:
         row = await self._database.row(sql.count(query, sql.FilterScope(bucket=scope.bucket, concepts=concepts)))
         return int(row[0]) if row else 0
 
-    async def _resolve(self, scope: SearchScope, query: Query) -> dict[ConceptName, tuple[str, ...]]:
+    async def _resolve(self, scope: SearchScope, query: Query) -> dict[ConceptName, Meaning]:
         names = {term.concept for term in _terms(query, ConceptTerm)}
         names |= {
             condition.concept
@@ -148,7 +148,7 @@ class SearchEngine:
         return dict(zip(ordered, ids, strict=True))
 
     @staticmethod
-    def _check_ranks(scope: SearchScope, query: Query, concepts: Mapping[ConceptName, tuple[str, ...]]) -> None:
+    def _check_ranks(scope: SearchScope, query: Query, concepts: Mapping[ConceptName, Meaning]) -> None:
         for item in query.ranks:
             if item.model_version_id and item.model_version_id not in scope.model_version_ids:
                 raise SearchInvalid(
@@ -186,10 +186,10 @@ class SearchEngine:
         return int(row[0])
 
     async def _all_labels(
-        self, bucket: int, query: Query, concepts: Mapping[ConceptName, tuple[str, ...]], versions: Versions
-    ) -> dict[str, Labels]:
-        ids = {concept_id for term in _terms(query, ConceptTerm) for concept_id in concepts[term.concept]}
-        return {concept_id: await self._matrices.labels(bucket, concept_id, versions) for concept_id in ids}
+        self, bucket: int, query: Query, concepts: Mapping[ConceptName, Meaning], versions: Versions
+    ) -> dict[tuple[str, ...], Labels]:
+        wanted = {ids for term in _terms(query, ConceptTerm) for ids in concepts[term.concept]}
+        return {ids: await self._matrices.labels(bucket, ids, versions) for ids in wanted}
 
 
 def _terms(query: Query, kind: type[_T]) -> list[_T]:
@@ -255,24 +255,22 @@ def _compile(matrix: Matrix, scope: SearchScope, item: Rank, gathered: _Gathered
 def _compile_term(matrix: Matrix, scope: SearchScope, term: Term, gathered: _Gathered) -> CompiledTerm:
     if isinstance(term, ConceptTerm):
         alternatives = tuple(
-            (
-                _concept_direction(matrix, scope.tagger, concept_id, gathered.labels[concept_id]),
-                gathered.labels[concept_id],
-            )
-            for concept_id in gathered.concepts[term.concept]
+            (_concept_direction(matrix, scope.tagger, ids, gathered.labels[ids]), gathered.labels[ids])
+            for ids in gathered.concepts[term.concept]
         )
         return CompiledTerm(alternatives=alternatives, value=term.value)
     return CompiledTerm(alternatives=((Direction(vector=_similarity(matrix, term, gathered)), NO_LABELS),))
 
 
-def _concept_direction(matrix: Matrix, tagger: Tagger | None, concept_id: str, labels: Labels) -> Direction:
+def _concept_direction(matrix: Matrix, tagger: Tagger | None, ids: tuple[str, ...], labels: Labels) -> Direction:
     """The tagger's row, else the mean of the concept's positives, else nothing at all (design, "which p")."""
-    row = tagger.row(concept_id) if tagger else None
+    rows_of_tagger = (tagger.row(concept_id) for concept_id in ids) if tagger else ()
+    row = next((row for row in rows_of_tagger if row is not None), None)
     if row is not None:
         return Direction(vector=row.direction.astype(np.float64), link=Link.SIGMOID, scale=row.scale, bias=row.bias)
-    rows = matrix.rows_of(labels.area_ids[labels.values >= 0.5])
-    rows = rows[rows >= 0]
-    return Direction(vector=unit(matrix.vectors(rows).mean(axis=0)) if len(rows) else None)
+    positives = matrix.rows_of(labels.area_ids[labels.values >= 0.5])
+    positives = positives[positives >= 0]
+    return Direction(vector=unit(matrix.vectors(positives).mean(axis=0)) if len(positives) else None)
 
 
 def _similarity(matrix: Matrix, term: Term, gathered: _Gathered) -> Array:

@@ -51,7 +51,7 @@ class Matrices:
         self._database = database
         self._memory_bytes = memory_bytes
         self._followed: OrderedDict[tuple[int, int], _Followed] = OrderedDict()
-        self._labels: OrderedDict[tuple[int, str], tuple[int, Labels]] = OrderedDict()
+        self._labels: OrderedDict[tuple[int, tuple[str, ...]], tuple[int, Labels]] = OrderedDict()
         self._seen: dict[int, Versions] = {}
 
     def seen(self, bucket: int) -> Versions | None:
@@ -84,14 +84,14 @@ class Matrices:
                 self._forget_oldest()
             yield followed.matrix
 
-    async def labels(self, bucket: int, concept_id: str, versions: Versions) -> Labels:
-        """The latest trusted label of the concept on each area, as of ``versions`` or later."""
-        key = (bucket, concept_id)
+    async def labels(self, bucket: int, concept_ids: tuple[str, ...], versions: Versions) -> Labels:
+        """The latest trusted label of a concept, under any of its ids, on each area, as of ``versions`` or later."""
+        key = (bucket, concept_ids)
         known = self._labels.get(key)
         if known is not None and known[0] >= versions.labels:
             self._labels.move_to_end(key)
             return known[1]
-        rows = await self._database.rows(_SQL["latest_labels"], {"bucket": bucket, "concept_id": concept_id})
+        rows = await self._database.rows(_SQL["latest_labels"], {"bucket": bucket, "concept_ids": list(concept_ids)})
         labels = NO_LABELS
         if rows:
             area_ids, values = zip(*rows, strict=True)

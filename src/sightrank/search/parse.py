@@ -32,10 +32,13 @@ from sightrank.search.query import (
     Unit,
     VectorTerm,
 )
+from sightrank.vision.vocabulary import LANGUAGES
 
+ME = "me"
 #: What one search may ask for: generous for people, a bound for programs.
 MAX_TERMS = 64
 MAX_CONDITIONS = 256
+_LANGUAGES = {language.lower(): language for language in LANGUAGES}
 _ALGORITHMS = frozenset({"", "nearest_neighbor", "brute_force", "avg_concept_brute_force"})
 _MEDIA: tuple[Literal["image", "video", "text", "audio"], ...] = ("image", "video", "text", "audio")
 
@@ -43,8 +46,11 @@ _MEDIA: tuple[Literal["image", "video", "text", "audio"], ...] = ("image", "vide
 _IGNORED_IN_CONCEPT = frozenset({"id", "name", "value", "language", "app_id", "user_id", "created_at", "definition"})
 
 
-def parse_search(message: resources_pb2.Search, unit: Unit, *, offset: int, limit: int) -> Query:
-    """One Search message. Raises SearchInvalid naming the field that is wrong or not supported."""
+def parse_search(message: resources_pb2.Search, unit: Unit, *, offset: int, limit: int, me: str = ME) -> Query:
+    """One Search message. Raises SearchInvalid naming the field that is wrong or not supported.
+
+    ``me`` is the id of the user whom a filter calls "me".
+    """
     if message.algorithm not in _ALGORITHMS:
         raise SearchInvalid(f"algorithm {message.algorithm!r} is unknown; use one of {sorted(_ALGORITHMS - {''})}.")
     if message.save:
@@ -60,7 +66,7 @@ def parse_search(message: resources_pb2.Search, unit: Unit, *, offset: int, limi
         )
     _check_size(query)
     ranks = (_rank(rank, query.language, f"ranks[{i}]") for i, rank in enumerate(query.ranks))
-    filters = (_filter(item, query.language, f"filters[{i}]") for i, item in enumerate(query.filters))
+    filters = (_filter(item, query.language, me, f"filters[{i}]") for i, item in enumerate(query.filters))
     return Query(
         unit=unit,
         filters=tuple(item for item in filters if item is not None),
@@ -135,10 +141,10 @@ def _vectors(embeddings: Iterable[resources_pb2.Embedding], where: str) -> Itera
 # Filters ------------------------------------------------------------------------------------------
 
 
-def _filter(message: resources_pb2.Filter, language: str, where: str) -> Filter | None:
+def _filter(message: resources_pb2.Filter, language: str, me: str, where: str) -> Filter | None:
     _refuse_others(message, {"negate", "annotation", "input"}, where)
     groups = [
-        *_annotation_groups(message.annotation, language, message.negate, f"{where}.annotation"),
+        *_annotation_groups(message.annotation, language, me, message.negate, f"{where}.annotation"),
         *_input_groups(message.input, f"{where}.input"),
     ]
     groups = [group for group in groups if group]
@@ -146,15 +152,18 @@ def _filter(message: resources_pb2.Filter, language: str, where: str) -> Filter 
 
 
 def _annotation_groups(
-    annotation: resources_pb2.Annotation, language: str, negate: bool, where: str
+    annotation: resources_pb2.Annotation, language: str, me: str, negate: bool, where: str
 ) -> Iterator[tuple[Condition, ...]]:
     _refuse_others(
         annotation, {"id", "input_id", "user_id", "task_id", "trusted", "input_level", "status", "data"}, where
     )
-    for field in ("id", "input_id", "user_id", "task_id"):
+    for field in ("id", "input_id", "task_id"):
         value = getattr(annotation, field)
         if value:
             yield (FieldCondition(field=f"annotation.{field}", value=value),)
+    if annotation.user_id:
+        user_id = me if annotation.user_id == ME else annotation.user_id
+        yield (FieldCondition(field="annotation.user_id", value=user_id),)
     for field in ("trusted", "input_level"):
         if getattr(annotation, field):
             yield (FieldCondition(field=f"annotation.{field}", value=True),)
@@ -164,7 +173,8 @@ def _annotation_groups(
     yield tuple(
         ConceptCondition(
             concept=_concept_name(concept, language, f"{where}.data.concepts[{i}]"),
-            positive=concept.value >= 0.5 or (negate and concept.value == 0.0),
+            positive=_share(concept.value, f"{where}.data.concepts[{i}].value") >= 0.5
+            or (negate and concept.value == 0.0),
         )
         for i, concept in enumerate(annotation.data.concepts)
     )
@@ -194,7 +204,8 @@ def _concept_name(concept: resources_pb2.Concept, language: str, where: str) -> 
     if not concept.id and not concept.name:
         raise SearchInvalid(f"{where} has neither id nor name; say which concept you mean.")
     _refuse_others(concept, _IGNORED_IN_CONCEPT, where)
-    return ConceptName(id=concept.id, name=concept.name, language=concept.language or language)
+    spoken = concept.language or language
+    return ConceptName(id=concept.id, name=concept.name, language=_LANGUAGES.get(spoken.lower(), spoken))
 
 
 def _share(value: float, where: str) -> float:

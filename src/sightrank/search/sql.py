@@ -49,7 +49,7 @@ class FilterScope:
     """What SQL needs to know beside the query: the bucket, and what the concepts' names stand for."""
 
     bucket: int
-    concepts: Mapping[ConceptName, tuple[str, ...]]
+    concepts: Mapping[ConceptName, tuple[tuple[str, ...], ...]]
 
 
 def candidates(query: Query, scope: FilterScope) -> sql.Composed:
@@ -158,7 +158,7 @@ def _concept(condition: ConceptCondition, scope: FilterScope) -> sql.Composed:
         " AND l.area_id = a.area_id AND l.annotation_id = a.id AND l.value {comparison} 0.5)"
     ).format(
         bucket=sql.Literal(scope.bucket),
-        concepts=sql.Literal(list(scope.concepts[condition.concept])),
+        concepts=sql.Literal([concept_id for ids in scope.concepts[condition.concept] for concept_id in ids]),
         comparison=sql.SQL(">=" if condition.positive else "<"),
     )
 

@@ -30,17 +30,19 @@ SELECT c.id, coalesce(l.name, c.name)
  WHERE c.bucket = %(bucket)s AND c.id = ANY(%(ids)s::text[])
 
 -- name: lookup
-SELECT 'id' AS kind, '' AS language, id AS key, id
+-- Own concepts by id, by name and by translation; `own_name` is the name in the app's language.
+SELECT 'id' AS kind, '' AS language, id AS key, id, name_folded AS own_name
   FROM concepts
  WHERE bucket = %(bucket)s AND id = ANY(%(ids)s::text[])
 UNION ALL
-SELECT 'name', '', name_folded, id
+SELECT 'name', '', name_folded, id, name_folded
   FROM concepts
  WHERE bucket = %(bucket)s AND name_folded = ANY(%(names)s::text[])
 UNION ALL
-SELECT 'name', language, name_folded, concept_id
-  FROM concept_languages
- WHERE bucket = %(bucket)s AND language = ANY(%(languages)s::text[]) AND name_folded = ANY(%(names)s::text[])
+SELECT 'name', l.language, l.name_folded, c.id, c.name_folded
+  FROM concept_languages l JOIN concepts c ON c.bucket = l.bucket AND c.id = l.concept_id
+ WHERE l.bucket = %(bucket)s AND c.bucket = %(bucket)s AND l.language = ANY(%(languages)s::text[])
+   AND l.name_folded = ANY(%(names)s::text[])
  ORDER BY id
 
 -- name: rows
