@@ -2,7 +2,7 @@
 # installs what it uses into .venv, once, with the versions of constraints.txt.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check format bench train docs
+.PHONY: help install demo serve test fuzz check format bench train docs
 .SUFFIXES:
 .NOTPARALLEL:
 
@@ -14,6 +14,9 @@ DATA ?= ../shared/data
 IMAGES ?=
 #: 1 makes the demo stop its server at the end instead of leaving it running.
 DEMO_EXIT ?=
+#: How many random searches `make fuzz` compares with the oracle, and the seed to repeat a run by.
+SIGHTRANK_FUZZ_QUERIES ?= 5000
+SIGHTRANK_FUZZ_SEED ?=
 #: Further arguments for the program behind a target, for example `make test ARGS="tests/unit -x"`.
 ARGS ?=
 
@@ -30,6 +33,7 @@ help:
 	@echo 'make demo     index real photographs and run the seven searches of the guide (IMAGES=DIR: your own; DEMO_EXIT=1: stop at the end)'
 	@echo 'make serve    start the server (ARGS="--http-port 9000" and so on)'
 	@echo 'make test     run the tests (ARGS=tests/unit: a part of them)'
+	@echo 'make fuzz     compare random searches with the oracle (SIGHTRANK_FUZZ_QUERIES=5000; SIGHTRANK_FUZZ_SEED=N: those of an earlier run)'
 	@echo 'make check    format, lint, types, import directions, then the tests'
 	@echo 'make format   let ruff put the format right'
 	@echo 'make bench    measure (DATA=DIR: the folder with the photographs)'
@@ -73,6 +77,12 @@ serve: $(RUNTIME)
 
 test: $(DEVELOP)
 	@$(BIN)/python -m pytest -ra $(ARGS)
+
+fuzz: $(DEVELOP)
+	@seed="$(SIGHTRANK_FUZZ_SEED)"; seed=$${seed:-$$($(BIN)/python -c 'import secrets; print(secrets.randbelow(2**32))')}; \
+	echo "$(SIGHTRANK_FUZZ_QUERIES) random searches; the same again: make fuzz SIGHTRANK_FUZZ_QUERIES=$(SIGHTRANK_FUZZ_QUERIES) SIGHTRANK_FUZZ_SEED=$$seed"; \
+	SIGHTRANK_FUZZ_QUERIES=$(SIGHTRANK_FUZZ_QUERIES) SIGHTRANK_FUZZ_SEED=$$seed \
+	  $(BIN)/python -m pytest -ra tests/oracle/test_search_oracle.py --hypothesis-seed=$$seed $(ARGS)
 
 check: $(DEVELOP)
 	$(BIN)/ruff format --check .

@@ -9,9 +9,11 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -51,7 +53,7 @@ from sightrank.store import migrate, queries, vectors
 from sightrank.store.blobs import BlobStore
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
-from sightrank.store.embedded import DataDirectory, EmbeddedServer, machine_memory_bytes
+from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.bundle import built_in_bundle, load_bundle
 from sightrank.vision.eye import Eye, ImageLimits
@@ -59,7 +61,7 @@ from sightrank.vision.thumbnail import MediaSizes
 from sightrank.vision.vocabulary import Vocabulary
 from sightrank.wire.media_route import media_route
 from sightrank.wire.options import WireOptions
-from sightrank.wire.server import WireServer
+from sightrank.wire.server import PortTakenError, WireServer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +145,7 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             id=bundle.id, version=bundle.version, dims=bundle.dims, has_tagger=True, vocabulary=vocabulary
         )
         catalogue = Catalogue.of([info])
-        blobs = BlobStore(settings.blobs_dir())
+        blobs = _open_blobs(settings.blobs_dir())
         stack.callback(blobs.close)
         await blobs.sweep()
         fetcher = await stack.enter_async_context(
@@ -167,6 +169,15 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
         )
 
 
+def _open_blobs(folder: Path) -> BlobStore:
+    try:
+        return BlobStore(folder)
+    except OSError as error:
+        raise DataDirectoryError(
+            f"Cannot store images in {folder}: {error.strerror or error}. Choose a folder by SIGHTRANK_BLOB_URL."
+        ) from error
+
+
 @asynccontextmanager
 async def serve(settings: Settings) -> AsyncIterator[Running]:
     """A server with its workers. On leaving it takes no new calls, ends the running ones, and gives jobs back."""
@@ -187,8 +198,10 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         sizes = MediaSizes(core.blobs, max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
         stack.callback(sizes.close)
         identity = Identity(core.database)
+        hosted = HostedMedia(core.database, identity.authenticate, core.blobs, sizes)
         removal = Removal(core.database, core.blobs)
         stack.push_async_callback(removal.close)
+        await stack.enter_async_context(_background(removal.keep_swept()))
         wire = WireServer(
             _handlers(core, identity, removal, wake),
             identity.authenticate,
@@ -202,7 +215,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
                 tls_key=settings.tls_key,
                 timeout_s=settings.request_timeout_s,
             ),
-            extra_routes=[media_route(HostedMedia(core.database, identity.authenticate, sizes))],
+            extra_routes=lambda dispatcher: [media_route(hosted, dispatcher)],
         )
         await wire.start()
         stack.push_async_callback(wire.stop)
@@ -220,6 +233,17 @@ async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs beside the block and ends with it."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _worker(core: Core, wake: asyncio.Event) -> Worker:
@@ -281,8 +305,11 @@ def _handlers(core: Core, identity: Identity, removal: Removal, wake: asyncio.Ev
 
 def _free_port(host: str) -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as listener:
-        return int(listener.getsockname()[1])
+    try:
+        with socket.create_server((host, 0), family=family) as listener:
+            return int(listener.getsockname()[1])
+    except OSError as error:
+        raise PortTakenError(f"Cannot listen on {host}: {error.strerror or error}. Choose another --host.") from error
 
 
 async def _is_ready(database: Database) -> bool:

@@ -74,11 +74,14 @@ def worker(
 @cli.command()
 def env(data_dir: DataDir = None) -> None:
     """Print the variables that Clarifai's clients read, for `eval "$(sightrank env)"`."""
-    from sightrank.api.bootstrap import CREDENTIALS_FILE, env_lines, read_credentials
+    from sightrank.api.bootstrap import CREDENTIALS_FILE, BootstrapError, env_lines, read_credentials
     from sightrank.client_env import client_addresses
 
     settings = _settings(data_dir=data_dir)
-    credentials = read_credentials(settings.data_dir / CREDENTIALS_FILE)
+    try:
+        credentials = read_credentials(settings.data_dir / CREDENTIALS_FILE)
+    except BootstrapError as error:
+        _stop(str(error))
     if credentials is None:
         _stop(f"There are no credentials in {settings.data_dir}. Start `sightrank serve` with this --data-dir first.")
     api_base, grpc_base = client_addresses(settings)
@@ -94,7 +97,10 @@ def certs(
     """Make a certificate authority and a server certificate for the TLS port."""
     from sightrank.wire.certificates import make_certificates
 
-    made = make_certificates(directory, host or ["localhost", "127.0.0.1"])
+    try:
+        made = make_certificates(directory, host or ["localhost", "127.0.0.1"])
+    except OSError as error:
+        _stop(f"Cannot write certificates into {directory}: {error.strerror or error}. Choose another folder.")
     for path in made:
         typer.echo(str(path))
 
@@ -187,7 +193,9 @@ def _settings(**options: Any) -> Settings:
         settings = Settings(**{name: value for name, value in options.items() if value is not None})
         AddressPolicy(settings.fetch_allow_list())
     except ValidationError as error:
-        problems = "; ".join(f"SIGHTRANK_{str(e['loc'][0]).upper()} {e['msg']}" for e in error.errors())
+        problems = "; ".join(
+            f"SIGHTRANK_{str(e['loc'][0]).upper()} {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+        )
         _stop(f"Wrong setting: {problems}")
     except ValueError as error:
         _stop(f"Wrong setting: {error}")

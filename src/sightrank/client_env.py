@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sightrank.api.bootstrap import Bootstrap, env_lines
+from sightrank.api.bootstrap import Bootstrap, BootstrapError, env_lines, unwritable
 from sightrank.settings import Settings
 from sightrank.wire.options import WirePorts
 
@@ -17,9 +17,9 @@ def client_addresses(settings: Settings) -> tuple[str, str]:
     """CLARIFAI_API_BASE and CLARIFAI_GRPC_BASE of the server that uses this data directory, or will."""
     try:
         known = json.loads((settings.data_dir / _FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return known["api_base"], known["grpc_base"]
+    except (OSError, ValueError, LookupError, TypeError):
         return _addresses(settings, settings.http_port, settings.grpc_port)
-    return known["api_base"], known["grpc_base"]
 
 
 def announce(settings: Settings, ports: WirePorts, first_start: Bootstrap) -> None:
@@ -42,5 +42,8 @@ def _addresses(settings: Settings, http_port: int, grpc_port: int) -> tuple[str,
 
 def _note(path: Path, api_base: str, grpc_base: str) -> None:
     unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps({"api_base": api_base, "grpc_base": grpc_base}), encoding="utf-8")
-    unfinished.replace(path)
+    try:
+        unfinished.write_text(json.dumps({"api_base": api_base, "grpc_base": grpc_base}), encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise BootstrapError(unwritable(path, error)) from error

@@ -53,7 +53,10 @@ def _model() -> Finding:
 
 
 async def _disk(settings: Settings) -> Finding:
-    store = BlobStore(settings.blobs_dir())
+    try:
+        store = BlobStore(settings.blobs_dir())
+    except OSError as error:
+        return Finding(False, "disk", f"images cannot be stored in {settings.blobs_dir()}: {error}")
     try:
         usage = await store.usage()
     finally:

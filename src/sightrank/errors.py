@@ -15,7 +15,7 @@ An ``AppError`` carries a Clarifai status code (``api-spec`` section 7), the pub
     │   └── CredentialMissing   11102   the same, answered with HTTP 401
     ├── MethodNotAllowed        11103
     ├── ModelDoesNotExist       21200
-    ├── WorkflowNeedsModel      22002   the workflow is listed, its model is not installed
+    ├── WorkflowNeedsModel      22002   a workflow of Clarifai's whose models are not here
     ├── WorkflowDoesNotExist    22102
     ├── AnnotationInvalid       24155
     ├── AnnotationForbidden     24156

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import unquote
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -44,7 +45,6 @@ class Settings(BaseSettings):
         1, ge=0, le=64, description="Ingest workers inside the server; 0 leaves it to `sightrank worker`"
     )
     base_workflow: str = Field("General", description="Workflow of apps created without one")
-    models_dir: Path | None = Field(None, description="Folder with further model bundles; default <data-dir>/models")
     fetch_allow: str = Field("", description="Private CIDRs or hosts that image URLs may name, separated by commas")
     fetch_timeout_s: float = Field(60.0, gt=0, description="Longest time one image download may take")
     max_image_bytes: int = Field(20_000_000, gt=0, description="Largest image file")
@@ -65,8 +65,21 @@ class Settings(BaseSettings):
             raise ValueError("is one of debug, info, warning, error")
         return value.lower()
 
+    @field_validator("blob_url")
+    @classmethod
+    def _folder(cls, value: str) -> str:
+        """``s3://…`` must not become a folder of that name."""
+        if "://" in value and not value.startswith("file:///"):
+            raise ValueError(
+                f"is {value}; it can be a path or file:///folder, this release stores images in folders only"
+            )
+        return value
+
     def blobs_dir(self) -> Path:
-        return Path(self.blob_url.removeprefix("file://")) if self.blob_url else self.data_dir / "blobs"
+        if not self.blob_url:
+            return self.data_dir / "blobs"
+        is_url = self.blob_url.startswith("file://")
+        return Path(unquote(self.blob_url.removeprefix("file://"))) if is_url else Path(self.blob_url)
 
     def http_base(self, port: int) -> str:
         """``http://host:port`` as a client on this machine writes it."""

@@ -10,7 +10,7 @@ from clarifai_grpc.grpc.api.resources_pb2 import Annotation, Concept, Data, Geo,
 from clarifai_grpc.grpc.api.status.status_pb2 import Status
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
-from tests.integration.serving import App, by_concept, by_image, hit_inputs, of_bytes, picture
+from tests.integration.serving import FAILURE, MIXED, App, by_concept, by_image, hit_inputs, of_bytes, picture
 from tests.integration.test_annotations_post import LEFT, RIGHT, boxed, has, on, pair
 
 
@@ -23,6 +23,10 @@ def struct(**values: Any) -> Struct:
 def concepts(annotation: Annotation) -> list[tuple[str, float]]:
     found = annotation.data.regions[0].data if annotation.data.regions else annotation.data
     return [(concept.id, round(concept.value, 3)) for concept in found.concepts]
+
+
+def two_regions() -> Data:
+    return Data(regions=[*boxed(LEFT).regions, *boxed(RIGHT).regions])
 
 
 def input_level(app: App, input_id: str) -> Annotation:
@@ -71,7 +75,8 @@ def test_an_unknown_annotation_does_not_exist(app: App, name: str) -> None:
     for rpc in ("GetAnnotation", "DeleteAnnotation"):
         assert app.ask(rpc, input_id="a", annotation_id=name).status.code == 11101
         assert app.ask(rpc, input_id=name, annotation_id="x").status.code == 11101
-    assert app.ask("PatchAnnotations", action="merge", annotations=[on("a", Data(), name)]).status.code == 11101
+    answer = app.ask("PatchAnnotations", action="merge", annotations=[on("a", Data(), name)])
+    assert (answer.status.code, answer.annotations[0].status.code) == (FAILURE, 11101)
 
 
 # Patch --------------------------------------------------------------------------------------------------------------
@@ -239,7 +244,7 @@ def test_an_unknown_status_is_refused(app: App) -> None:
 
     answer = app.ask("PatchAnnotations", action="merge", annotations=[on("a", Data(), made.id, status=Status(code=7))])
 
-    assert answer.status.code == 24155
+    assert answer.annotations[0].status.code == 24155
     assert app.annotations()[0].status.code == 24150
 
 
@@ -258,18 +263,35 @@ def test_the_input_level_annotation_cannot_become_a_region(app: App) -> None:
 
     answer = app.ask("PatchAnnotations", action="merge", annotations=[on("a", boxed(LEFT), input_level(app, "a").id)])
 
-    assert answer.status.code == 24155
+    assert answer.annotations[0].status.code == 24155
     assert not input_level(app, "a").data.regions
 
 
-def test_a_patch_is_all_or_nothing_and_its_action_is_known(app: App) -> None:
+def test_each_annotation_is_patched_or_refused_by_itself(app: App) -> None:
     app.post(of_bytes(picture(1), "a"))
     app.annotate(on("a", Data(concepts=[has("c")]), "one"))
-    both = [on("a", Data(concepts=[has("d")]), "one"), on("a", Data(), "nobody")]
+    good = on("a", Data(concepts=[has("d")]), "one")
+    bad = [on("a", Data(), "nobody"), Annotation(id="one"), Annotation(input_id="a"), on("a", two_regions(), "one2")]
 
-    assert app.ask("PatchAnnotations", action="merge", annotations=both).status.code == 11101
-    assert app.ask("PatchAnnotations", action="paint", annotations=both[:1]).status.code == 11102
-    assert app.ask("PatchAnnotations", action="merge", annotations=[Annotation(id="one")]).status.code == 11102
+    answer = app.ask("PatchAnnotations", action="merge", annotations=[bad[0], good, *bad[1:]])
+
+    assert answer.status.code == MIXED
+    assert [item.status.code for item in answer.annotations] == [11101, 24150, 24155, 24155, 11101]
+    assert [item.id for item in answer.annotations] == ["nobody", "one", "one", "", "one2"]
+    assert "'nobody' on input 'a'" in answer.annotations[0].status.details
+    assert concepts(answer.annotations[1]) == [("c", 1.0), ("d", 1.0)]
+    refused = app.ask("PatchAnnotations", action="overwrite", annotations=[on("a", two_regions(), "one")])
+    assert (refused.status.code, refused.annotations[0].status.code) == (FAILURE, 24155)
+    assert concepts(app.annotations()[0]) == [("c", 1.0), ("d", 1.0)]
+
+
+def test_a_patch_names_a_known_action_and_each_annotation_once(app: App) -> None:
+    app.post(of_bytes(picture(1), "a"))
+    app.annotate(on("a", Data(concepts=[has("c")]), "one"))
+    item = on("a", Data(concepts=[has("d")]), "one")
+
+    assert app.ask("PatchAnnotations", action="paint", annotations=[item]).status.code == 11102
+    assert app.ask("PatchAnnotations", action="merge", annotations=[item, item]).status.code == 11102
     assert app.ask("PatchAnnotations", action="merge").status.code == 11102
     assert concepts(app.annotations()[0]) == [("c", 1.0)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -73,8 +74,10 @@ def test_predictions_are_listed_only_when_asked_for(app: App) -> None:
     (predicted,) = [found for found in everything if not found.input_level]
     assert not predicted.trusted
     assert predicted.model_version_id
-    assert predicted.worker.model.model_version.id == predicted.model_version_id
-    assert predicted.data.concepts
+    model = predicted.worker.model
+    assert model.model_version.id == predicted.model_version_id
+    assert (model.user_id, model.app_id) == ("clarifai", "main")
+    assert {concept.app_id for concept in predicted.data.concepts} == {"main"}
     assert len(app.annotations(input_ids=["a"])) == 1
     version = predicted.model_version_id
     assert [found.id for found in app.annotations(model_version_ids=[version])] == [predicted.id]
@@ -214,7 +217,10 @@ def test_a_point_has_no_extent_and_stands_for_the_whole_picture(app: App) -> Non
     [
         (Annotation(input_id="nobody", data=Data(concepts=[has("c")])), 11101),
         (Annotation(data=Data(concepts=[has("c")])), 24155),
-        (Annotation(input_id="a", user_id="mallory", data=Data(concepts=[has("c")])), 0),
+        (Annotation(input_id="a", user_id=USER, data=Data(concepts=[has("c")])), 0),
+        (Annotation(input_id="a"), 0),
+        (Annotation(input_id="a", user_id="mallory", data=Data(concepts=[has("c")])), 24155),
+        (Annotation(input_id="a", user_id="x\0y", data=Data(concepts=[has("c")])), 24155),
         (Annotation(input_id="a", status=Status(code=30000)), 24155),
         (Annotation(input_id="a", data=Data(concepts=[Concept()])), 40003),
         (Annotation(input_id="a", id="x\0y"), 24155),
@@ -227,9 +233,29 @@ def test_a_wrong_annotation_is_refused_alone(app: App, wrong: Annotation, code: 
 
     answer = app.ask("PostAnnotations", annotations=[wrong, on("a", Data(concepts=[has("c")]), "good")])
 
-    # The owner of an app may annotate in anybody's name.
     assert answer.status.code == (MIXED if code else 10000), answer
     assert [item.status.code for item in answer.annotations] == [code or 24150, 24150]
+
+
+def test_a_user_that_does_not_exist_is_named_in_the_refusal(app: App) -> None:
+    app.post(of_bytes(picture(1), "a"))
+
+    answer = app.ask("PostAnnotations", annotations=[on("a", Data(), user_id="mallory")])
+
+    assert "no user 'mallory'" in answer.annotations[0].status.details
+
+
+def test_one_region_id_posted_to_many_inputs_at_once_belongs_to_one_of_them(app: App) -> None:
+    names = [f"i{n}" for n in range(6)]
+    app.indexed(*(of_bytes(picture(n), name) for n, name in enumerate(names)))
+
+    for turn in range(4):
+        items = [on(name, boxed(LEFT, region_id=f"same-{turn}")) for name in names]
+        with ThreadPoolExecutor(len(items)) as pool:
+            answers = list(pool.map(lambda item: app.ask("PostAnnotations", annotations=[item]), items))
+
+        codes = sorted(answer.annotations[0].status.code for answer in answers)
+        assert codes == [24150] + [24155] * 5
 
 
 def test_when_no_annotation_is_accepted_the_call_failed(app: App) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
-from tests.integration.worlds import API_KEY, World, Worlds, small_catalogue
+from tests.integration.worlds import API_KEY, World, Worlds
 
 from sightrank.errors import (
     AppError,
@@ -110,7 +110,7 @@ def test_each_app_has_a_bucket_of_its_own(world: Worlds) -> None:
         ({"id": "a" * 65}, InvalidRequest, "not allowed"),
         ({"id": "ä"}, InvalidRequest, "not allowed"),
         ({"id": "x", "default_workflow_id": "Nope"}, WorkflowDoesNotExist, "General, Empty"),
-        ({"id": "x", "default_workflow_id": "Universal"}, WorkflowNeedsModel, "sightrank models add clip"),
+        ({"id": "x", "default_workflow_id": "Universal"}, WorkflowNeedsModel, "General, Empty"),
         ({"id": "x", "default_language": "tlh"}, InvalidRequest, "zh-TW"),
         ({"id": "x", "description": "a\0b"}, InvalidRequest, "NUL"),
     ],
@@ -123,19 +123,20 @@ def test_a_wrong_app_is_refused_with_the_reason(
             await post(world, resources_pb2.App(id="good"), resources_pb2.App(**fields))
         assert await app_ids(world) == ["photos"]
 
-    world.run(scenario, catalogue=small_catalogue(Universal="sightrank models add clip"))
+    world.run(scenario)
 
 
-def test_the_text_backslash_u0000_in_metadata_is_fine_and_a_nul_is_not(world: Worlds) -> None:
+def test_metadata_that_cannot_be_stored_is_refused_and_the_text_backslash_u0000_is_fine(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         app = resources_pb2.App(id="x")
         app.metadata.update({"a": "\\u0000"})
         (made,) = await post(world, app)
         assert made.metadata["a"] == "\\u0000"
-        app = resources_pb2.App(id="y")
-        app.metadata.update({"a": ["\0"]})
-        with pytest.raises(InvalidRequest, match="NUL"):
-            await post(world, app)
+        for wrong, what in (["\0"], "zero character"), ({"\0": 1}, "zero character"), (float("nan"), "not finite"):
+            app = resources_pb2.App(id="y")
+            app.metadata.update({"a": wrong})
+            with pytest.raises(InvalidRequest, match=what):
+                await post(world, app)
 
     world.run(scenario)
 

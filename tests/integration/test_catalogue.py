@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
-from tests.integration.worlds import API_KEY, PAT, World, Worlds, small_catalogue
+from tests.integration.worlds import API_KEY, PAT, World, Worlds
 
 from sightrank.errors import ModelDoesNotExist, WorkflowDoesNotExist, WorkflowNeedsModel
 
@@ -138,11 +138,12 @@ def test_workflows_can_be_read(world: Worlds) -> None:
     world.run(scenario)
 
 
-def test_a_workflow_that_can_be_installed_says_how(world: Worlds) -> None:
+def test_a_workflow_of_clarifais_that_is_not_here_says_what_is(world: Worlds) -> None:
     async def scenario(world: World) -> None:
-        with pytest.raises(WorkflowNeedsModel, match="`sightrank models add clip`"):
-            await world.call("GetWorkflow", service_pb2.GetWorkflowRequest(workflow_id="Universal"))
+        for workflow_id in ("Universal", "Face", "Language-Understanding"):
+            with pytest.raises(WorkflowNeedsModel, match=f"{workflow_id} needs models .* General, Empty"):
+                await world.call("GetWorkflow", service_pb2.GetWorkflowRequest(workflow_id=workflow_id))
         with pytest.raises(WorkflowDoesNotExist):
             await world.call("GetWorkflow", service_pb2.GetWorkflowRequest(workflow_id="general"))
 
-    world.run(scenario, catalogue=small_catalogue(Universal="sightrank models add clip"))
+    world.run(scenario)

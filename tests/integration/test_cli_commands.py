@@ -97,6 +97,29 @@ def test_doctor_reports_what_it_cannot_reach() -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_doctor_reports_a_folder_for_images_that_cannot_be() -> None:
+    with home() as folder:
+        url = f"postgresql://nobody@{HOST}:1/none?connect_timeout=2"
+        settings = {"SIGHTRANK_DATABASE_URL": url, "SIGHTRANK_BLOB_URL": "file:///dev/null/images"}
+        done = run_command("doctor", "--data-dir", folder / "data", **settings)
+
+        assert done.returncode == 1
+        assert "BAD  disk: images cannot be stored in /dev/null/images" in done.stdout
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["env", "--data-dir"], ["certs"]])
+def test_a_file_in_the_way_is_told_in_one_line(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "credentials.env").mkdir()
+    (tmp_path / "file").touch()
+
+    done = run_command(*command, tmp_path if command[0] == "env" else tmp_path / "file")
+
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert str(tmp_path) in done.stderr
+
+
 def test_certs_make_a_chain_that_clients_verify(tmp_path: Path) -> None:
     done = run_command("certs", tmp_path / "tls", "--host", "search.example", "--host", HOST)
 
@@ -137,6 +160,10 @@ def _shakes_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> 
         (["serve"], {"SIGHTRANK_WORKERS": "many"}, "SIGHTRANK_WORKERS"),
         (["serve"], {"SIGHTRANK_LOG_LEVEL": "loud"}, "SIGHTRANK_LOG_LEVEL"),
         (["serve"], {"SIGHTRANK_FETCH_ALLOW": "10.0.0.0/99"}, "SIGHTRANK_FETCH_ALLOW"),
+        (["serve"], {"SIGHTRANK_BLOB_URL": "s3://bucket/images"}, "SIGHTRANK_BLOB_URL is s3://bucket/images"),
+        (["doctor"], {"SIGHTRANK_BLOB_URL": "file://host/images"}, "SIGHTRANK_BLOB_URL"),
+        (["serve", "--host", "no.such.host.invalid", "--http-port", "0"], {}, "--host"),
+        (["worker"], {"SIGHTRANK_FETCH_ALLOW": "user@host"}, "SIGHTRANK_FETCH_ALLOW"),
         (
             ["serve"],
             {"SIGHTRANK_DATABASE_URL": f"postgresql://x@{HOST}:1/x?connect_timeout=2"},
@@ -169,6 +196,8 @@ def test_a_wrong_setting_ends_with_2_and_one_line(command: list[str], settings: 
         ({"SIGHTRANK_TLS_PORT": "0"}, "certificate"),
         ({"SIGHTRANK_BASE_WORKFLOW": "Nonsense"}, "Nonsense"),
         ({"SIGHTRANK_BOOTSTRAP_PAT": "short"}, "SIGHTRANK_BOOTSTRAP_PAT"),
+        ({"SIGHTRANK_BASE_WORKFLOW": "Universal"}, "General, Empty"),
+        ({"SIGHTRANK_BLOB_URL": "/dev/null/images"}, "SIGHTRANK_BLOB_URL"),
     ],
 )
 def test_what_shows_only_at_the_start_ends_so_too(
@@ -190,6 +219,17 @@ def test_a_folder_that_cannot_be_used_is_refused_by_name(database_url: str, tmp_
     assert done.returncode == 2
     assert str(tmp_path / "file") in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["addresses.json", "credentials.env"])
+def test_a_file_that_cannot_be_written_is_refused_by_name(database_url: str, tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "in the way").mkdir(parents=True)
+
+    done = run_command(*free_serve(tmp_path), SIGHTRANK_DATABASE_URL=database_url)
+
+    assert done.returncode == 2
+    assert str(tmp_path / name) in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_second_server_on_the_same_folder_is_refused(server: Server) -> None:

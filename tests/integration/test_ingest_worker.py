@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,11 +18,12 @@ from tests.integration.worlds import World, Worlds
 from sightrank.ingest.intake import IdConflict, Intake, NewInput
 from sightrank.ingest.jobs import Jobs, Workflow
 from sightrank.ingest.media import ImageSource
+from sightrank.ingest.regions import Regions, Target
 from sightrank.ingest.removal import Removal
 from sightrank.ingest.rows import Content
 from sightrank.ingest.worker import Worker
 from sightrank.store import vectors
-from sightrank.store.blobs import BlobStore
+from sightrank.store.blobs import BlobStore, key_of
 from sightrank.store.clock import Clock
 from sightrank.vision.eye import Box, Eye, Prepared
 
@@ -34,7 +37,9 @@ class FakeEye:
 
     broken: int = 0
     gate: asyncio.Event | None = None
+    slow_s: float = 0.0
     seen: int = 0
+    batches: list[int] = field(default_factory=list)
     threads: int = 1
     tagger: Any = field(init=False)
 
@@ -47,6 +52,8 @@ class FakeEye:
 
     async def embed(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         self.seen += len(pixels)
+        self.batches.append(len(pixels))
+        await asyncio.sleep(self.slow_s)
         if self.gate is not None:
             await self.gate.wait()
         if self.broken:
@@ -58,8 +65,26 @@ class FakeEye:
         return [[("thing", 0.5)] for _ in found]
 
 
+@dataclass
 class FakeImages:
+    """Every file is there at once, but URLs answer only when ``site`` is open, and ``full`` says the disk is."""
+
+    site: asyncio.Event | None = None
+    full: bool = False
+    loading: int = 0
+    most: int = 0
+
     async def load(self, bucket: int, *, url: str, blob: str) -> bytes:
+        if self.full:
+            raise OSError("no space left")
+        self.loading += 1
+        self.most = max(self.most, self.loading)
+        try:
+            if url and self.site is not None:
+                await self.site.wait()
+            await asyncio.sleep(0)
+        finally:
+            self.loading -= 1
         return b"x"
 
     async def keep(self, bucket: int, data: bytes) -> str:
@@ -73,9 +98,11 @@ class Bench:
     workflow: Workflow
     intake: Intake
 
-    async def post(self, count: int) -> None:
+    async def post(self, count: int, *, uploaded: bool = False) -> None:
         items = [
-            NewInput(id=f"i{n}", media="image", content=Content(), url=f"http://x/{n}", allow_duplicate_url=True)
+            NewInput(id=f"u{n}", media="image", content=Content(), data=b"x")
+            if uploaded
+            else NewInput(id=f"i{n}", media="image", content=Content(), url=f"http://x/{n}", allow_duplicate_url=True)
             for n in range(count)
         ]
         await self.intake.accept(self.bucket, "admin", items, IdConflict.SKIP)
@@ -90,10 +117,16 @@ class Bench:
         ]
 
     @asynccontextmanager
-    async def working(self, eye: FakeEye, owner: str = "w", lease_s: float = 60.0) -> AsyncIterator[None]:
+    async def working(
+        self, eye: FakeEye, owner: str = "w", lease_s: float = 60.0, images: FakeImages | None = None
+    ) -> AsyncIterator[None]:
         jobs = Jobs(self.world.database, Clock(), owner=owner, lease_s=lease_s)
         worker = Worker(
-            jobs, cast(ImageSource, FakeImages()), cast(Eye, eye), {"General": self.workflow}, asyncio.Event()
+            jobs,
+            cast(ImageSource, images or FakeImages()),
+            cast(Eye, eye),
+            {"General": self.workflow},
+            asyncio.Event(),
         )
         task = asyncio.create_task(worker.run())
         try:
@@ -110,7 +143,6 @@ async def bench(world: World, folder: Path) -> Bench:
     workflow = Workflow(table=table, tagger_id="tagger", tagger_version_id="t1")
     blobs = BlobStore(folder / "blobs")
     intake = Intake(world.database, blobs, Removal(world.database, blobs), world.book, Clock())
-    blobs.close()
     return Bench(world, app.bucket, workflow, intake)
 
 
@@ -193,6 +225,110 @@ def test_an_input_that_ends_the_worker_again_and_again_is_left_alone(world: Worl
 
         async with place.working(FakeEye()):
             await until(ended)
+
+    world.run(scenario)
+
+
+def test_inputs_that_may_end_the_worker_are_worked_on_alone_and_last(world: Worlds, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        place = await bench(world, tmp_path)
+        await place.post(9)
+        await world.database.execute("UPDATE inputs SET attempts = 3 WHERE id IN ('i0', 'i1', 'i2')")
+        eye = FakeEye(slow_s=0.05)
+
+        async def all_indexed() -> bool:
+            return all(status == 30000 for status, _, _ in await place.states())
+
+        jobs = Jobs(world.database, Clock(), owner="look", lease_s=0.0)
+        assert [job.id for job in await jobs.claim(9)] == [f"i{n}" for n in range(3, 9)]
+        assert [job.id for job in await jobs.claim(1, suspect=True)] == ["i0"]
+        await jobs.hand_back()
+        async with place.working(eye):
+            await until(all_indexed)
+        assert eye.batches[-3:] == [1, 1, 1]
+        assert sum(eye.batches) == 9
+
+    world.run(scenario)
+
+
+def test_an_input_that_is_put_off_through_no_fault_of_its_own_counts_no_attempt(world: Worlds, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        place = await bench(world, tmp_path)
+        await place.post(2)
+        images = FakeImages(full=True)
+
+        async def put_off() -> bool:
+            return await place.states() == [(30003, None, 0)] * 2
+
+        async def all_indexed() -> bool:
+            return all(status == 30000 for status, _, _ in await place.states())
+
+        async with place.working(FakeEye(), lease_s=0.5, images=images):
+            await until(put_off)
+            images.full = False
+            await until(all_indexed)
+
+    world.run(scenario)
+
+
+def test_sites_that_do_not_answer_hold_up_no_uploads(world: Worlds, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        place = await bench(world, tmp_path)
+        await place.post(30)
+        await place.post(3, uploaded=True)
+        images = FakeImages(site=asyncio.Event())
+
+        async def uploads_indexed() -> bool:
+            return [status for status, _, _ in await place.states()][-3:] == [30000] * 3
+
+        async with place.working(FakeEye(), images=images):
+            await until(uploads_indexed)
+            assert [status for status, _, _ in await place.states()][:30] == [30003] * 30
+
+    world.run(scenario)
+
+
+def test_files_waiting_to_be_looked_at_are_few(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        images = FakeImages()
+        regions = Regions(world.database, cast(ImageSource, images), cast(Eye, FakeEye()), Clock())
+        names = [f"i{n}" for n in range(50)]
+        targets = {name: Target(number=1, status=30000, media="image", url="", blob="b") for name in names}
+
+        looks = await regions.look(1, targets, {name: [None] for name in names})
+
+        assert len(looks) == 50
+        assert images.most <= 2
+
+    world.run(scenario)
+
+
+def test_files_no_input_names_are_swept_when_old_enough(world: Worlds, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        app = await world.identity.app("admin", "photos")
+        assert app is not None
+        blobs = BlobStore(tmp_path / "blobs")
+        removal = Removal(world.database, blobs)
+        intake = Intake(world.database, blobs, removal, world.book, Clock())
+        try:
+            orphan, young = await blobs.put(app.bucket, b"orphan"), await blobs.put(app.bucket, b"young")
+            elsewhere = await blobs.put(app.bucket + 1, b"of an app that is not in this database")
+            old = time.time() - 7200
+            os.utime(tmp_path / "blobs" / orphan, (old, old))
+            os.utime(tmp_path / "blobs" / elsewhere, (old, old))
+            assert await removal.sweep() == 0, "an app without inputs may be one that is still to be restored"
+
+            item = NewInput(id="a", media="image", content=Content(), data=b"kept")
+            await intake.accept(app.bucket, "admin", [item], IdConflict.SKIP)
+            kept = key_of(app.bucket, b"kept")
+            os.utime(tmp_path / "blobs" / kept, (old, old))
+
+            assert await removal.sweep() == 1
+            there = [await blobs.exists(key) for key in (orphan, young, kept, elsewhere)]
+            assert there == [False, True, True, True]
+        finally:
+            await removal.close()
+            blobs.close()
 
     world.run(scenario)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import numpy as np
 import pytest
+from clarifai_grpc.grpc.api import service_pb2
 from PIL import Image
 from tests.integration.serving import (
     API_KEY,
@@ -99,6 +101,31 @@ def test_without_the_right_key_there_is_no_image(app: App, options: dict[str, An
 
     assert answer.status_code == status
     assert answer.json()["status"]["code"]
+
+
+def test_a_wrong_key_is_told_what_to_do_everywhere(app: App) -> None:
+    app.post(of_bytes(BIG, "a"))
+    wrong = "0" * 32
+
+    metadata = (("authorization", f"Key {wrong}"),)
+    over_grpc = app.stub.GetInput(service_pb2.GetInputRequest(input_id="a"), metadata=metadata)
+    statuses = [get(app, url, key=wrong).json()["status"] for url in ("/v2/inputs/a", hosted(app, "a"))]
+
+    assert {over_grpc.status.description, *(status["description"] for status in statuses)} == {
+        "Invalid API key or Invalid API key/application pair"
+    }
+    for details in (over_grpc.status.details, *(status["details"] for status in statuses)):
+        assert "`sightrank env` prints the keys of this server" in details
+
+
+def test_a_large_original_comes_whole_and_its_size_without_it(app: App) -> None:
+    noise = np.random.default_rng(5).bytes(3_000_000)
+    app.post(of_bytes(noise, "noise"))
+    url = hosted(app, "noise")
+
+    assert get(app, url, key=PAT).content == noise
+    head = app.server.rest("HEAD", url)
+    assert (head.content, head.headers["content-length"]) == (b"", "3000000")
 
 
 def test_unknown_images_and_sizes_do_not_exist(app: App, site: Site) -> None:

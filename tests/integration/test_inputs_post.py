@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import base64
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from clarifai_grpc.grpc.api import resources_pb2
+from clarifai_grpc.grpc.api import resources_pb2, service_pb2, service_pb2_grpc
 from clarifai_grpc.grpc.api.resources_pb2 import Concept, Data, Geo, GeoPoint, Input
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 from tests.integration.serving import (
+    FAILED,
     FAILURE,
     HOST,
     INDEXED,
     MIXED,
+    PAT,
     PENDING,
     SUCCESS,
+    USER,
     App,
+    Server,
     Site,
     of_bytes,
     of_url,
@@ -147,7 +152,8 @@ def test_a_call_without_inputs_is_refused(app: App) -> None:
         (of_bytes(b"x", "x", metadata=struct(bad=float("inf"))), 30104, "finite"),
         (of_bytes(b"x", "x", metadata=struct(bad="a\0b")), 30104, "zero"),
         (of_bytes(b"x", "x", metadata=struct(**{"a\0b": 1})), 30104, "zero"),
-        (of_bytes(b"x", "a b"), 30104, "id"),
+        (of_bytes(b"x", "a b"), 30104, "ASCII letters"),
+        (of_bytes(b"x", "searches"), 30104, "/v2/inputs/searches is a path of the API"),
         (of_bytes(b"x", "a" * 129), 30104, "128"),
         (of_bytes(b"x", "a\0"), 30104, "id"),
         (of_bytes(bytes(20_000_001), "x"), 30105, "20000001"),
@@ -304,6 +310,40 @@ def test_concurrent_calls_with_the_same_inputs_in_opposite_order_share_them(app:
 
 
 # Other media --------------------------------------------------------------------------------------------------------
+
+
+def elsewhere(medium: str, input_id: str, **fields: Any) -> Input:
+    kind = {"video": resources_pb2.Video, "audio": resources_pb2.Audio, "text": resources_pb2.Text}[medium]
+    return Input(id=input_id, data=Data(**{medium: kind(**fields)}))  # type: ignore[arg-type, operator]
+
+
+def media_but_images() -> list[Input]:
+    return [
+        elsewhere("video", "video-bytes", base64=b"v"),
+        elsewhere("video", "video-url", url="http://example.org/a.mp4"),
+        elsewhere("audio", "audio-bytes", base64=b"a"),
+        elsewhere("audio", "audio-url", url="http://example.org/a.mp3"),
+        elsewhere("text", "text-url", url="http://example.org/a.txt"),
+    ]
+
+
+def test_what_is_not_indexed_fails_and_says_so(app: App) -> None:
+    for name in app.post(*media_but_images()):
+        found = app.finished(name)
+        assert found.status.code == FAILED, found
+        assert "is not indexed by this version of sightrank" in found.status.details
+    app.indexed(elsewhere("text", "both", raw="words", url="http://example.org/b.txt"))
+
+
+def test_the_empty_workflow_takes_every_medium_as_it_is(server: Server, stub: service_pb2_grpc.V2Stub) -> None:
+    made = App(server=server, stub=stub, id=f"empty-{uuid.uuid4().hex[:12]}")
+    request = service_pb2.PostAppsRequest(
+        user_app_id=resources_pb2.UserAppIDSet(user_id=USER),
+        apps=[resources_pb2.App(id=made.id, default_workflow_id="Empty")],
+    )
+    stub.PostApps(request, metadata=(("authorization", f"Key {PAT}"),))
+
+    made.indexed(*media_but_images(), elsewhere("text", "raw", raw="words"))
 
 
 def test_text_is_kept_beside_an_image_and_alone(app: App) -> None:

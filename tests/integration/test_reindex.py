@@ -16,7 +16,7 @@ _DIMS = 4
 
 
 async def _fill(database: Database) -> tuple[int, int]:
-    """An app of workflow General with two indexed images, a text and a failed one; (bucket, area of the first image)."""
+    """An app of workflow General: two indexed images, a text, a failed one; (bucket, area of the first image)."""
     await database.execute("INSERT INTO users (id) VALUES ('me')")
     row = await database.row("INSERT INTO app_buckets DEFAULT VALUES RETURNING bucket")
     assert row is not None
@@ -25,7 +25,8 @@ async def _fill(database: Database) -> tuple[int, int]:
         "INSERT INTO apps (user_id, id, first_bucket, workflow_id) VALUES ('me', 'app', %s, 'General')", [bucket]
     )
     await database.execute(
-        "INSERT INTO inputs (bucket, id, created_at, modified_at, status, media) SELECT %s, id, now(), now(), status, media"
+        "INSERT INTO inputs (bucket, id, created_at, modified_at, status, media)"
+        " SELECT %s, id, now(), now(), status, media"
         " FROM (VALUES ('a', 30000, 'image'), ('b', 30000, 'image'), ('c', 30000, 'text'), ('d', 30002, 'image'))"
         " AS v (id, status, media)",
         [bucket],
@@ -37,9 +38,9 @@ async def _fill(database: Database) -> tuple[int, int]:
     assert area is not None
     for version in ("old", "new"):
         await database.execute(
-            "INSERT INTO annotations (bucket, input_number, id, area_id, created_at, modified_at, status, trusted, model_id,"
-            " model_version_id) SELECT bucket, number, %(version)s, %(area)s, now(), now(), 24150, false, 'tagger',"
-            " %(version)s FROM inputs WHERE id = 'a'",
+            "INSERT INTO annotations (bucket, input_number, id, area_id, created_at, modified_at, status, trusted,"
+            " model_id, model_version_id) SELECT bucket, number, %(version)s, %(area)s, now(), now(), 24150, false,"
+            " 'tagger', %(version)s FROM inputs WHERE id = 'a'",
             {"version": version, "area": area[0]},
         )
     return bucket, area[0]

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.integration.searching import DIMS, Photo, Process, like, process, random_unit
 
+from sightrank.ingest.removal import Removal
 from sightrank.search.query import ConceptName, ConceptTerm
 from sightrank.store import vectors
+from sightrank.store.blobs import BlobStore
 from sightrank.store.database import Connection
 from sightrank.store.vectors import EmbedderTable, VectorRows
 
@@ -70,6 +72,29 @@ def test_what_came_and_went_between_two_searches_leaves_nothing(database_url: st
         (late,) = await one.add(bucket, random_unit(4))
 
         assert await other.numbers(bucket, like(random_unit(4))) == [late.number, kept.number]
+
+    with_two(database_url, scenario)
+
+
+def test_a_process_that_stays_behind_longer_than_removals_are_kept_loads_anew(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors, "VERSIONS_KEPT", 3)
+
+    async def scenario(one: Process, other: Process) -> None:
+        bucket = await one.new_bucket()
+        photos = await one.add(bucket, *(random_unit(seed) for seed in range(8)))
+        assert len(await other.numbers(bucket, like(random_unit(2)))) == 8
+        removal = Removal(one.database, cast(BlobStore, None))
+        ids = dict(await one.database.rows("SELECT number, id FROM inputs"))
+
+        for photo in photos[:6]:
+            await removal.delete_inputs(bucket, [ids[photo.number]])
+
+        ((kept,),) = await one.database.rows("SELECT count(*) FROM removals")
+        assert kept == 3
+        for reader in (one, other):
+            assert sorted(await reader.numbers(bucket, like(random_unit(2)))) == [p.number for p in photos[6:]]
 
     with_two(database_url, scenario)
 

@@ -14,7 +14,7 @@ from sightrank.app import open_store
 from sightrank.errors import ServerBusy
 from sightrank.settings import Settings
 from sightrank.store import queries
-from sightrank.store.database import Database
+from sightrank.store.database import Database, TryAgain, retrying
 
 
 def with_database(url: str, scenario: Callable[[Database], Awaitable[Any]], **options: Any) -> Any:
@@ -43,6 +43,23 @@ def test_a_transaction_is_all_or_nothing(database_url: str) -> None:
         return await database.execute("UPDATE users SET first_name = 'x'")
 
     assert with_database(database_url, scenario) == 1
+
+
+def test_work_that_another_transaction_disturbed_is_done_anew() -> None:
+    troubles = [TryAgain(), psycopg.errors.DeadlockDetected(), psycopg.errors.UniqueViolation()]
+
+    async def work() -> str:
+        if troubles:
+            raise troubles.pop()
+        return "done"
+
+    assert asyncio.run(retrying(work, busy="no")) == "done"
+    troubles += [TryAgain()] * 3
+    with pytest.raises(ServerBusy, match="others are faster"):
+        asyncio.run(retrying(work, busy="others are faster", attempts=3))
+    troubles[:] = [psycopg.errors.CheckViolation()]
+    with pytest.raises(psycopg.errors.CheckViolation):
+        asyncio.run(retrying(work, busy="no"))
 
 
 def test_rows_and_row(database_url: str) -> None:

@@ -48,7 +48,7 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("search", "latest_labels", {"bucket": 1, "concept_ids": ["c-8"]}),
     ("search", "input_to_rank_by", {"bucket": 1, "id": "in-8"}),
     ("ingest", "renew", {"bucket": 1, "numbers": [100, 200], "owner": "me", "lease_s": 60}),
-    ("ingest", "claim", {"bucket": 1, "owner": "me", "lease_s": 60, "limit": 8}),
+    ("ingest", "claim", {"bucket": 1, "owner": "me", "lease_s": 60, "limit": 8, "suspect": False, "suspect_from": 3}),
     ("ingest", "areas", {"bucket": 1, "numbers": [4, 8]}),
     ("inputs", "read", {"bucket": 1, "ids": ["in-8"]}),
     ("inputs", "read_numbers", {"bucket": 1, "numbers": [4, 8]}),

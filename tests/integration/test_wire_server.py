@@ -19,11 +19,11 @@ from google.protobuf.message import Message
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from tests.rest_paths import binding_path
 
 from sightrank.api.call import Call
 from sightrank.errors import CredentialMissing, DoesNotExist, KeyInvalid
 from sightrank.wire.options import MIB, WireOptions
-from sightrank.wire.routes import binding_path
 from sightrank.wire.server import PortTakenError, WireServer
 from sightrank.wire.service import read_service
 
@@ -75,11 +75,6 @@ async def list_inputs(call: Call, request: Any) -> Message:
     return service_pb2.MultiInputResponse(inputs=[resources_pb2.Input(id=f"i{index}") for index in range(count)])
 
 
-async def generate(call: Call, first: Any, rest: AsyncIterator[Message]) -> AsyncIterator[Message]:
-    for name in ("a", "b"):
-        yield service_pb2.MultiOutputResponse(outputs=[resources_pb2.Output(id=first.model_id + name)])
-
-
 async def hello(request: Request) -> Response:
     return PlainTextResponse("hello")
 
@@ -103,8 +98,7 @@ async def ready() -> bool:
 
 def make_server(is_ready: Callable[[], Awaitable[bool]] = ready, **changes: Any) -> WireServer:
     options = WireOptions(**{"grpc_port": 0, "http_port": 0, **changes})
-    streams = {"GenerateModelOutputs": generate}
-    return WireServer(HANDLERS, authenticate, is_ready, options, extra_routes=ROUTES, stream_handlers=streams)
+    return WireServer(HANDLERS, authenticate, is_ready, options, extra_routes=lambda dispatcher: ROUTES)
 
 
 def with_server(use: Callable[[WireServer], Coroutine[Any, Any, None]], **changes: Any) -> None:
@@ -214,7 +208,7 @@ def test_a_large_body_over_rest() -> None:
 
 
 def test_every_unbuilt_rpc_answers_over_grpc_and_rest() -> None:
-    rpcs = [rpc for rpc in read_service().values() if rpc.name not in {*HANDLERS, "GenerateModelOutputs"}]
+    rpcs = [rpc for rpc in read_service().values() if rpc.name not in HANDLERS]
     rpcs = [rpc for rpc in rpcs if not rpc.name.endswith(("StatusCode", "StatusCodes"))]
 
     async def over_grpc(server: WireServer) -> None:
@@ -271,20 +265,6 @@ def test_a_client_deadline_is_kept() -> None:
                 await stub.GetInput(service_pb2.GetInputRequest(input_id="slow"), metadata=KEY, timeout=0.1)
             assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
             await until(lambda: len(CANCELLED) == 1)
-
-    with_server(use)
-
-
-def test_streams_over_grpc_and_rest() -> None:
-    async def use(server: WireServer) -> None:
-        async with ClarifaiChannel.get_aio_insecure_grpc_channel("127.0.0.1", server.ports.http) as channel:
-            stub = service_pb2_grpc.V2Stub(channel)
-            stream = stub.GenerateModelOutputs(service_pb2.PostModelOutputsRequest(model_id="m"), metadata=KEY)
-            assert [message.outputs[0].id async for message in stream] == ["ma", "mb"]
-        async with web(server) as client:
-            path = "/v2/users/me/apps/main/models/m/outputs/generate"
-            lines = (await client.post(path, content=b"{}")).text.splitlines()
-            assert ['"id":"ma"' in lines[0], '"id":"mb"' in lines[1], len(lines)] == [True, True, 2]
 
     with_server(use)
 

@@ -45,9 +45,9 @@ def small_vocabulary() -> Vocabulary:
     )
 
 
-def small_catalogue(**installable: str) -> Catalogue:
+def small_catalogue() -> Catalogue:
     bundle = BundleInfo(id="general", version="v1", dims=8, has_tagger=True, vocabulary=small_vocabulary())
-    return Catalogue.of([bundle], installable)
+    return Catalogue.of([bundle])
 
 
 @dataclass

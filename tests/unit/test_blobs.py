@@ -23,6 +23,22 @@ def files(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*") if path.is_file())
 
 
+def test_aged_files_are_listed_folder_by_folder_without_their_variants(tmp_path: Path) -> None:
+    folder = BlobFolder(tmp_path / "blobs")
+    old, young, other = folder.put(7, DATA), folder.put(7, b"young"), folder.put(12, DATA)
+    folder.put_variant(old, "small", b"made")
+    (tmp_path / "blobs" / "notes").mkdir()
+    for path in files(tmp_path):
+        if path.name not in young:
+            os.utime(path, (time.time() - 100, time.time() - 100))
+
+    folders = folder.folders()
+
+    assert folders == sorted((int(key.split("/")[0]), key[: key.rindex("/")]) for key in (old, young, other))
+    assert [key for _, name in folders for key in folder.aged(name, min_age_s=50)] == [old, other]
+    assert folder.aged("7/zz", min_age_s=0) == []
+
+
 def test_put_and_get(tmp_path: Path) -> None:
     folder = BlobFolder(tmp_path / "blobs")
     key = folder.put(7, DATA)

@@ -6,14 +6,17 @@ import io
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from sightrank.errors import AppError, InputFailed, InputOverLimit
 from sightrank.vision.decode import Decoded, crop, decode, resize
@@ -44,6 +47,39 @@ def encoded(image: Image.Image | Pixels, kind: str, **options: object) -> bytes:
 
 def read(data: bytes, size: int | None = None, max_pixels: int = 85_000_000, max_bytes: int = 20_000_000) -> Decoded:
     return decode(data, size=size, max_pixels=max_pixels, max_bytes=max_bytes)
+
+
+def test_transparency_over_white_is_the_same_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.dstack([photo(61, 47), np.random.default_rng(1).integers(0, 256, (47, 61), dtype=np.uint8)])
+    palette = Image.fromarray(photo(61, 47)).quantize(16)
+    files = [encoded(pixels, "PNG"), encoded(palette, "PNG", transparency=3)]
+    whole = [read(data).pixels for data in files]
+    monkeypatch.setattr("sightrank.vision.decode._STRIP_PIXELS", 200)
+
+    assert all(np.array_equal(read(data).pixels, once) for data, once in zip(files, whole, strict=True))
+
+
+def test_large_pictures_are_decoded_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightrank.vision.decode._LARGE_PIXELS", 64 * 64 - 1)
+    running, most = 0, 0
+    load = PngImageFile.load
+
+    def counted(image: PngImageFile) -> object:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.02)
+        running -= 1
+        return load(image)
+
+    monkeypatch.setattr(PngImageFile, "load", counted)
+    data = encoded(photo(64, 64), "PNG")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read, [data] * 4))
+        assert most == 1
+        small = encoded(photo(63, 64), "PNG")
+        list(pool.map(read, [small] * 4))
+    assert most > 1
 
 
 def error_of(a: Pixels, b: Pixels) -> float:

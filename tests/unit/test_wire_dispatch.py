@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,8 +11,8 @@ import structlog
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from google.protobuf.message import Message
 
-from sightrank.api.call import Call, Handlers, StreamHandlers
-from sightrank.errors import BadRequestFormat, CredentialMissing, KeyInvalid, ModelDoesNotExist
+from sightrank.api.call import Call, Handlers
+from sightrank.errors import AppError, BadRequestFormat, CredentialMissing, ModelDoesNotExist
 from sightrank.wire.body import BodyReader
 from sightrank.wire.credentials import Sender, new_request_id, read_key, read_sender
 from sightrank.wire.dispatch import Answer, Dispatcher
@@ -30,16 +30,9 @@ async def authenticate(rpc: str, key: str | None, request: Message, request_id: 
     return Call(rpc=rpc, request_id=request_id, caller=None, app=None)
 
 
-def make(handlers: Handlers, streams: StreamHandlers | None = None, **changes: Any) -> Dispatcher:
+def make(handlers: Handlers, **changes: Any) -> Dispatcher:
     settings: dict[str, Any] = {"timeout_s": 5.0, "max_running": 8, **changes}
-    return Dispatcher(
-        handlers=handlers,
-        stream_handlers=streams or {},
-        authenticate=authenticate,
-        codes=CODES,
-        log=structlog.get_logger(),
-        **settings,
-    )
+    return Dispatcher(handlers=handlers, authenticate=authenticate, codes=CODES, log=structlog.get_logger(), **settings)
 
 
 def call(dispatcher: Dispatcher, rpc: str = "ListInputs", *, sender: Sender = SENDER, read: Any = None) -> Any:
@@ -196,40 +189,31 @@ def test_an_unreadable_request_is_answered() -> None:
     assert (status_of(answer).code, answer.http_status) == (11100, 400)
 
 
-# ---- streams ----
+# ---- work that is no rpc ----
 
 
-def stream(dispatcher: Dispatcher, rpc: str = "GenerateModelOutputs") -> list[int]:
-    async def requests() -> AsyncIterator[Message]:
-        yield RPCS[rpc].request_type()
+def test_other_work_has_a_deadline_a_place_and_a_line() -> None:
+    async def work() -> str:
+        return "done"
 
-    async def collect() -> list[int]:
-        return [status_of(answer).code async for answer in dispatcher.stream(RPCS[rpc], SENDER, requests())]
-
-    with structlog.testing.capture_logs():
-        return asyncio.run(collect())
-
-
-def test_an_unbuilt_stream_is_one_message() -> None:
-    assert stream(make({})) == [10040]
-
-
-def test_a_stream_ends_with_its_error() -> None:
-    async def two(call: Call, first: Message, rest: AsyncIterator[Message]) -> AsyncIterator[Message]:
-        assert [message async for message in rest] == []
-        yield service_pb2.MultiOutputResponse()
-        yield service_pb2.MultiOutputResponse()
-        raise KeyInvalid()
-
-    assert stream(make({}, {"GenerateModelOutputs": two})) == [10000, 10000, 11008]
-
-
-def test_each_message_of_a_stream_has_a_deadline() -> None:
-    async def stuck(call: Call, first: Message, rest: AsyncIterator[Message]) -> AsyncIterator[Message]:
-        yield service_pb2.MultiOutputResponse()
+    async def stuck() -> None:
         await asyncio.Event().wait()
 
-    assert stream(make({}, {"GenerateModelOutputs": stuck}, timeout_s=0.2)) == [10000, 40032]
+    async def use() -> tuple[str, list[int]]:
+        dispatcher = make({}, timeout_s=0.05, max_running=1)
+        result = await dispatcher.run("GET /media", SENDER, work)
+        waiting = asyncio.create_task(dispatcher.run("GET /media", SENDER, stuck))
+        await asyncio.sleep(0)
+        codes = []
+        for attempt in (dispatcher.run("GET /media", SENDER, work), waiting):
+            with pytest.raises(AppError) as caught:
+                await attempt
+            codes.append(caught.value.code)
+        return result, codes
+
+    with structlog.testing.capture_logs() as logs:
+        assert asyncio.run(use()) == ("done", [40031, 40032])
+    assert [(line["rpc"], line["code"], line["req_id"]) for line in logs] == [("GET /media", 10000, SENDER.request_id)]
 
 
 # ---- headers ----
@@ -283,12 +267,13 @@ def test_a_status_code_by_its_number() -> None:
         answer: Answer = await call(make(status_code_handlers(CODES)), "GetStatusCode", read=read)
         return answer
 
-    with structlog.testing.capture_logs():
+    with structlog.testing.capture_logs() as logs:
         found = asyncio.run(look_up("21200"))
         unknown, odd = asyncio.run(look_up("5")), asyncio.run(look_up("x"))
     assert (status_of(found).code, status_of(found).details, found.http_status) == (21200, "MODEL_DOES_NOT_EXIST", 200)
     assert (status_of(unknown).code, unknown.http_status) == (11101, 404)
     assert (status_of(odd).code, odd.http_status) == (11100, 400)
+    assert [line["code"] for line in logs] == [10000, 11101, 11100], "looking up a failure is not one"
 
 
 # ---- bodies ----

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from tests.rest_paths import binding_path
 
-from sightrank.wire.routes import Place, RouteTable, binding_path
+from sightrank.wire.routes import Place, RouteTable
 from sightrank.wire.service import HttpBinding, Rpc, read_service
 
 RPCS = read_service()
@@ -96,12 +97,45 @@ def test_a_literal_path_is_never_an_id_of_another_method() -> None:
     assert set(place.bindings) == {"DELETE"}
 
 
+def literal_paths_of_apps() -> dict[str, set[tuple[str, str]]]:
+    """Paths below an app that hold no id, without the app: who answers them there, by method."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for rpc, binding in every_binding():
+        prefix, _, rest = binding.template.partition("/apps/{user_app_id.app_id}/")
+        if prefix == "/v2/users/{user_app_id.user_id}" and "{" not in rest:
+            found.setdefault(f"/v2/{rest}", set()).add((binding.method, answering(rpc, binding)))
+    return found
+
+
+def test_no_literal_path_of_an_app_is_an_id_without_it() -> None:
+    paths = literal_paths_of_apps()
+    assert ("GET", "ListConceptRelations") in paths["/v2/concepts/relations"]
+    assert ("PATCH", "PatchModelIds") in paths["/v2/models/ids"]
+    for path, expected in paths.items():
+        place = ROUTES.find(path)
+        if place is None:
+            continue
+        assert place.values == (), path
+        assert {(method, binding.rpc) for method, binding in place.bindings.items()} <= expected, path
+
+
+@pytest.mark.parametrize("path", ["/inputs/jobs", "/concepts/languages"])
+def test_a_word_that_leads_nowhere_by_itself_is_no_id(path: str) -> None:
+    assert ROUTES.find("/v2" + path) is None
+    assert ROUTES.find(APP + path) is None
+
+
+def test_further_down_a_word_may_be_an_id() -> None:
+    assert values_at("GET", "/v2/concepts/status/languages") == {"concept_id": "status"}
+
+
 def test_relations_without_a_concept_are_the_list_of_all() -> None:
     assert values_at("GET", APP + "/concepts/relations") == {
         "user_app_id.user_id": "me",
         "user_app_id.app_id": "main",
     }
-    assert rpc_at("GET", APP + "/concepts/relations") == "ListConceptRelations"
+    for path in (APP, "/v2"):
+        assert rpc_at("GET", path + "/concepts/relations") == "ListConceptRelations"
 
 
 def test_user_level_lists() -> None:

@@ -15,15 +15,14 @@ from typing import Any, Literal
 from clarifai_grpc.grpc.api import resources_pb2
 from google.protobuf import json_format, struct_pb2
 
-from sightrank.errors import AnnotationInvalid, ConceptsInvalid, InputInvalid
-from sightrank.ingest.rows import Content, NamedConcept, RegionBox
-from sightrank.search.concepts import check_concept
+from sightrank.errors import AnnotationInvalid, AppError, ConceptsInvalid, InputInvalid
+from sightrank.ingest.rows import Content, NamedConcept
+from sightrank.search.concepts import MAX_ID_CHARACTERS, check_concept
+from sightrank.vision.eye import Box
 
 _Medium = Literal["image", "video", "text", "audio"]
 _MEDIA: tuple[_Medium, ...] = ("image", "video", "text", "audio")
 _ELSEWHERE: tuple[_Medium | Literal["concepts", "metadata", "geo"], ...] = (*_MEDIA, "concepts", "metadata", "geo")
-
-MAX_ID_CHARACTERS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +31,7 @@ class Region:
     it is nothing but the id of a region that exists."""
 
     id: str
-    box: RegionBox | None
+    box: Box | None
     is_named: bool = False
 
 
@@ -135,26 +134,26 @@ def _rest_to_json(rest: resources_pb2.Data, where: str) -> dict[str, Any]:
     return made
 
 
-def struct_to_json(struct: struct_pb2.Struct) -> dict[str, Any]:
-    """A Struct as plain JSON; whole numbers stay whole."""
+def struct_to_json(struct: struct_pb2.Struct, refuse: type[AppError] = InputInvalid) -> dict[str, Any]:
+    """A Struct as plain JSON; whole numbers stay whole. Raises ``refuse`` for what the database cannot store."""
     if any("\x00" in key for key in struct.fields):
-        raise InputInvalid("metadata has a key with a zero character, which the database cannot store.")
-    return {key: _value_to_json(value) for key, value in struct.fields.items()}
+        raise refuse("metadata has a key with a zero character, which the database cannot store; remove it.")
+    return {key: _value_to_json(value, refuse) for key, value in struct.fields.items()}
 
 
-def _value_to_json(value: struct_pb2.Value) -> Any:
+def _value_to_json(value: struct_pb2.Value, refuse: type[AppError]) -> Any:
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
-        return struct_to_json(value.struct_value)
+        return struct_to_json(value.struct_value, refuse)
     if kind == "list_value":
-        return [_value_to_json(item) for item in value.list_value.values]
+        return [_value_to_json(item, refuse) for item in value.list_value.values]
     if kind == "number_value":
         number = value.number_value
         if not math.isfinite(number):
-            raise InputInvalid("metadata holds a number that is not finite; JSON has no such number.")
+            raise refuse("metadata holds a number that is not finite; JSON has no such number.")
         return int(number) if number.is_integer() and abs(number) < 2**53 else number
     if kind == "string_value" and "\x00" in value.string_value:
-        raise InputInvalid("metadata holds a zero character, which the database cannot store.")
+        raise refuse("metadata holds a zero character, which the database cannot store; remove it.")
     return getattr(value, kind) if kind and kind != "null_value" else None
 
 
@@ -170,7 +169,7 @@ def _geo(data: resources_pb2.Data, where: str) -> tuple[float | None, float | No
     return point.latitude, point.longitude
 
 
-def _box(box: resources_pb2.BoundingBox, where: str) -> RegionBox:
+def _box(box: resources_pb2.BoundingBox, where: str) -> Box:
     inside = 0.0 <= box.top_row <= box.bottom_row <= 1.0 and 0.0 <= box.left_col <= box.right_col <= 1.0
     if not inside or box.top_row == box.bottom_row or box.left_col == box.right_col:
         raise AnnotationInvalid(
@@ -178,4 +177,4 @@ def _box(box: resources_pb2.BoundingBox, where: str) -> RegionBox:
             f" right {box.right_col:g};"
             " rows and columns are shares of the picture in 0..1, top above bottom, left before right."
         )
-    return RegionBox(top=box.top_row, left=box.left_col, bottom=box.bottom_row, right=box.right_col)
+    return Box(top=box.top_row, left=box.left_col, bottom=box.bottom_row, right=box.right_col)

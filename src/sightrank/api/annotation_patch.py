@@ -12,7 +12,8 @@ from sightrank.api.annotation_data import Region, content_of, region_of, struct_
 from sightrank.api.records import AnnotationRecord
 from sightrank.errors import AnnotationInvalid, InvalidRequest
 from sightrank.ingest.labelling import ChangedAnnotation
-from sightrank.ingest.rows import Content, NamedConcept, RegionBox, same_box
+from sightrank.ingest.rows import Content, NamedConcept, same_box
+from sightrank.vision.eye import Box
 
 
 class Action(Enum):
@@ -175,7 +176,7 @@ def _id(item: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _stored_box(stored: AnnotationRecord) -> RegionBox | None:
+def _stored_box(stored: AnnotationRecord) -> Box | None:
     if stored.box_top is None or stored.box_left is None or stored.box_bottom is None or stored.box_right is None:
         return None
-    return RegionBox(top=stored.box_top, left=stored.box_left, bottom=stored.box_bottom, right=stored.box_right)
+    return Box(top=stored.box_top, left=stored.box_left, bottom=stored.box_bottom, right=stored.box_right)

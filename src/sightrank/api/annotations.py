@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.status import status_pb2
@@ -20,14 +20,13 @@ from sightrank.errors import (
     AppError,
     DoesNotExist,
     InvalidRequest,
-    ServerBusy,
 )
-from sightrank.ingest.labelling import SUCCESS, ChangedAnnotation, ChangedMeanwhile, Labelling, NewAnnotation
+from sightrank.ingest.labelling import ChangedAnnotation, Labelling, NewAnnotation
 from sightrank.store import queries
-from sightrank.store.database import Database
+from sightrank.store.database import Database, retrying
+from sightrank.store.status import ANNOTATION_SUCCESS
 
 MAX_ANNOTATIONS = 128
-_ATTEMPTS = 50
 _SQL = queries.load("annotations")
 _STATUSES = frozenset({24150, 24151, 24152, 24154, 24157, 24158, 24159})
 
@@ -53,11 +52,17 @@ class Annotations:
     async def post(
         self, call: Call, request: service_pb2.PostAnnotationsRequest
     ) -> service_pb2.MultiAnnotationResponse:
-        """Each annotation has a status of its own; regions of indexed inputs are searchable when this answers."""
+        """Each annotation has a status of its own; regions of indexed inputs are searchable when this answers.
+
+        One without data is accepted: it is about the whole input and says nothing yet, for a patch to fill.
+        """
         app = call.require_app()
         _check_count(request.annotations, "annotations")
         user_id = call.require_caller().user_id
-        checked = [_checked(item, user_id, app, f"annotations[{i}]") for i, item in enumerate(request.annotations)]
+        users = {user_id, *await self._known_users(request.annotations)}
+        checked = [
+            _checked(item, user_id, users, app, f"annotations[{i}]") for i, item in enumerate(request.annotations)
+        ]
         good = [item for item in checked if isinstance(item, NewAnnotation)]
         added = iter(await self._labelling.add(app.bucket, app.workflow_id, good))
         results = [next(added) if isinstance(item, NewAnnotation) else item for item in checked]
@@ -99,42 +104,37 @@ class Annotations:
     async def patch(
         self, call: Call, request: service_pb2.PatchAnnotationsRequest
     ) -> service_pb2.MultiAnnotationResponse:
-        """All of the annotations, or none when one cannot be patched."""
+        """Each annotation has a status of its own; those that can be patched are, all at once."""
         app = call.require_app()
         action = Action.named(request.action)
         _check_count(request.annotations, "annotations")
         keys = [(item.input_id, item.id) for item in request.annotations]
-        if any(not input_id or not name for input_id, name in keys):
-            raise InvalidRequest("Every annotation to patch needs both its id and its input_id.")
         if len(set(keys)) < len(keys):
             raise InvalidRequest("annotations names an annotation twice; send what is to be done to it in one item.")
-        for i, item in enumerate(request.annotations):
-            _check_status(item.status.code, f"annotations[{i}]")
-        changes = await self._change(app, action, keys, request.annotations)
-        if request.delete_if_empty_data and action is Action.REMOVE:
-            emptied = [(change.input_id, change.id) for change in changes if is_empty(change.content)]
-            await self._labelling.delete(app.bucket, [input_id for input_id, _ in emptied], emptied)
-        return await self._answer(app, request.annotations, keys)
 
-    async def _change(
-        self, app: AppRef, action: Action, keys: Sequence[tuple[str, str]], sent: Sequence[resources_pb2.Annotation]
-    ) -> Sequence[ChangedAnnotation]:
-        """Patches what is stored; when somebody else did so meanwhile, patches what they left."""
-        for _ in range(_ATTEMPTS):
+        async def changed() -> Sequence[ChangedAnnotation | AppError]:
+            # When somebody else changes one meanwhile, all is done anew: what they left is patched.
             stored = {(row.input_id, row.id): row for row in await self._read(app, keys)}
-            missing = [key for key in keys if key not in stored]
-            if missing:
-                raise DoesNotExist(f"There is no annotation {missing[0][1]!r} on input {missing[0][0]!r}.")
-            changes = [
-                patched(stored[key], item, action, f"annotations[{i}]")
-                for i, (key, item) in enumerate(zip(keys, sent, strict=True))
+            results = [
+                _patched(stored.get(key), item, action, f"annotations[{i}]")
+                for i, (key, item) in enumerate(zip(keys, request.annotations, strict=True))
             ]
-            try:
-                await self._labelling.change(app.bucket, app.workflow_id, changes)
-            except ChangedMeanwhile:
-                continue
-            return changes
-        raise ServerBusy("Others keep changing these annotations; try again in a moment.")
+            changes = [result for result in results if isinstance(result, ChangedAnnotation)]
+            await self._labelling.change(app.bucket, app.workflow_id, changes)
+            return results
+
+        results = await retrying(changed, busy="Others keep changing these annotations; try again in a moment.")
+        if request.delete_if_empty_data and action is Action.REMOVE:
+            emptied = [
+                (result.input_id, result.id)
+                for result in results
+                if isinstance(result, ChangedAnnotation) and is_empty(result.content)
+            ]
+            await self._labelling.delete(app.bucket, [input_id for input_id, _ in emptied], emptied)
+        patched_or_not = [
+            result if isinstance(result, AppError) else (result.input_id, result.id) for result in results
+        ]
+        return await self._answer(app, request.annotations, patched_or_not)
 
     async def delete(self, call: Call, request: service_pb2.DeleteAnnotationRequest) -> status_pb2.BaseResponse:
         app = call.require_app()
@@ -161,6 +161,14 @@ class Annotations:
         pairs = _storable_pairs(zip(request.input_ids, request.ids, strict=True)) if request.ids else None
         await self._labelling.delete(call.require_app().bucket, _storable(request.input_ids), pairs)
         return status_pb2.BaseResponse()
+
+    async def _known_users(self, annotations: Sequence[resources_pb2.Annotation]) -> set[str]:
+        """Those of the named users that exist."""
+        named = {name for item in annotations for name in (item.worker.user.id, item.user_id)} - {"", "me"}
+        if not named:
+            return set()
+        rows = await self._database.rows(_SQL["known_users"], {"ids": _storable(named)})
+        return {name for (name,) in rows}
 
     async def _read(self, app: AppRef, keys: Sequence[tuple[str, str]]) -> Sequence[AnnotationRecord]:
         wanted = set(_storable_pairs(keys))
@@ -196,14 +204,32 @@ def _check_count(items: Sequence[object], where: str) -> None:
         raise InvalidRequest(f"{where} has {len(items)} items; send at most {MAX_ANNOTATIONS} in one call.")
 
 
-def _checked(message: resources_pb2.Annotation, user_id: str, app: AppRef, where: str) -> NewAnnotation | AppError:
+def _checked(
+    message: resources_pb2.Annotation, user_id: str, users: Set[str], app: AppRef, where: str
+) -> NewAnnotation | AppError:
     try:
-        return _new_annotation(message, user_id, app, where)
+        return _new_annotation(message, user_id, users, app, where)
     except AppError as error:
         return error
 
 
-def _new_annotation(message: resources_pb2.Annotation, user_id: str, app: AppRef, where: str) -> NewAnnotation:
+def _patched(
+    stored: AnnotationRecord | None, message: resources_pb2.Annotation, action: Action, where: str
+) -> ChangedAnnotation | AppError:
+    try:
+        if not message.input_id or not message.id:
+            raise AnnotationInvalid(f"{where} has no {'id' if message.input_id else 'input_id'}; a patch needs both.")
+        if stored is None:
+            raise DoesNotExist(f"There is no annotation {message.id!r} on input {message.input_id!r}.")
+        _check_status(message.status.code, where)
+        return patched(stored, message, action, where)
+    except AppError as error:
+        return error
+
+
+def _new_annotation(
+    message: resources_pb2.Annotation, user_id: str, users: Set[str], app: AppRef, where: str
+) -> NewAnnotation:
     if not message.input_id:
         raise AnnotationInvalid(f"{where}.input_id is missing; say which input the annotation is about.")
     if not _storable([message.input_id]):
@@ -212,7 +238,9 @@ def _new_annotation(message: resources_pb2.Annotation, user_id: str, app: AppRef
     author = user_id if author in ("", "me") else author
     if author != user_id and user_id != app.user_id:
         raise AnnotationForbidden(f"{where}: only the owner of the app may annotate in the name of {author!r}.")
-    for value, field in ((message.id, "id"), (message.task_id, "task_id"), (author, "user_id")):
+    if author not in users:
+        raise AnnotationInvalid(f"{where}.user_id: there is no user {author!r} on this server; leave it out for yours.")
+    for value, field in ((message.id, "id"), (message.task_id, "task_id")):
         check_id(value, f"{where}.{field}")
     _check_status(message.status.code, where)
     region = region_of(message.data, f"{where}.data")
@@ -221,7 +249,7 @@ def _new_annotation(message: resources_pb2.Annotation, user_id: str, app: AppRef
         id=message.id,
         content=content_of(message.data, f"{where}.data"),
         user_id=author,
-        status=message.status.code or SUCCESS,
+        status=message.status.code or ANNOTATION_SUCCESS,
         is_region=region is not None,
         names_region=region is not None and region.is_named,
         region_id=region.id if region else "",

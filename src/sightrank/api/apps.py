@@ -11,17 +11,17 @@ import psycopg
 import structlog
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.status import status_pb2
-from google.protobuf import json_format
-from google.protobuf.message import Message
+from google.protobuf import struct_pb2
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from sightrank.api.annotation_data import struct_to_json
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER, Identity
 from sightrank.api.pages import list_page
-from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest, NotImplementedHere, ServerBusy
-from sightrank.store.database import Connection, Database
+from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest, NotImplementedHere
+from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.queries import load
 from sightrank.vision.vocabulary import LANGUAGES
 
@@ -32,7 +32,6 @@ PUBLIC = resources_pb2.Visibility.Gettable.PUBLIC
 OnDeleted = Callable[[int], Awaitable[None]]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_DELETE_ATTEMPTS = 3
 _log = structlog.get_logger(__name__)
 
 
@@ -127,7 +126,10 @@ class Apps:
 
     async def delete(self, call: Call, request: service_pb2.DeleteAppRequest) -> status_pb2.BaseResponse:
         """Everything in the app goes in one transaction; its stored images right after."""
-        buckets = await self._delete_rows(call.require_app())
+        app = call.require_app()
+        buckets = await retrying(
+            lambda: self._delete_rows(app), busy=f"App {app.app_id} is being written to; try to delete it again."
+        )
         self._identity.forget()
         for bucket in buckets:
             try:
@@ -138,13 +140,8 @@ class Apps:
         return status_pb2.BaseResponse()
 
     async def _delete_rows(self, app: AppRef) -> Sequence[int]:
-        for _ in range(_DELETE_ATTEMPTS):
-            try:
-                async with self._database.transaction() as connection:
-                    return await _delete_everything(connection, app)
-            except psycopg.errors.DeadlockDetected:
-                continue
-        raise ServerBusy(f"App {app.app_id} is being written to; try to delete it again.")
+        async with self._database.transaction() as connection:
+            return await _delete_everything(connection, app)
 
     async def _patch(
         self, connection: Connection, user_id: str, app_id: str, app: resources_pb2.App, request: Any
@@ -210,7 +207,7 @@ def _insert_values(apps: Sequence[resources_pb2.App], catalogue: Catalogue, base
         "notes": [plain_text(app.notes, "notes") for app in apps],
         "languages": [_language(app.default_language) for app in apps],
         "workflows": [catalogue.workflow(workflow).id for workflow in workflows],
-        "metadata": [Jsonb(json_object(app.metadata)) for app in apps],
+        "metadata": [Jsonb(struct_to_json(app.metadata, InvalidRequest)) for app in apps],
         "visibilities": [app.visibility.gettable or PRIVATE for app in apps],
         "sample_ms": [app.sample_ms or 1000 for app in apps],
         "templates": [app.is_template.value for app in apps],
@@ -256,25 +253,9 @@ def plain_text(text: str, field: str) -> str:
     return text
 
 
-def json_object(struct: Message) -> dict[str, Any]:
-    """A Struct as Python values; whole numbers as int, so that they come back as they were sent."""
-    value: dict[str, Any] = json_format.MessageToDict(struct)
-    if _has_nul(value):
-        raise InvalidRequest("metadata holds a NUL character, which cannot be stored; remove it.")
-    return value
-
-
-def _has_nul(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
-    if isinstance(value, list):
-        return any(map(_has_nul, value))
-    return isinstance(value, str) and "\0" in value
-
-
-def patched_metadata(old: dict[str, Any], patch: Message, operation: str) -> dict[str, Any]:
+def patched_metadata(old: dict[str, Any], patch: struct_pb2.Struct, operation: str) -> dict[str, Any]:
     """``metadata_action.op``: overwrite (default), merge (recursively), or remove (the keys named)."""
-    new = json_object(patch)
+    new = struct_to_json(patch, InvalidRequest)
     if operation in ("", "overwrite"):
         return new
     if operation == "merge":

@@ -81,7 +81,7 @@ async def bootstrap(database: Database, settings: Settings, catalogue: Catalogue
             await _ensure_keys(connection, user_id, app_id, pat, api_key)
             now = Credentials(user_id=user_id, app_id=app_id, pat=pat or known_pat, api_key=api_key or known_api_key)
             if (pat or api_key) and now != before:
-                _write(path, now)
+                _save(path, now)
     except AppError as error:
         raise BootstrapError(f"Cannot make the first app {user_id}/{app_id}: {error.details}") from error
     return Bootstrap(now, made=fresh_user or fresh_app)
@@ -107,6 +107,10 @@ def env_lines(credentials: Credentials, *, api_base: str = "", grpc_base: str = 
     values = {_VARIABLES[field.name]: getattr(credentials, field.name) for field in fields(credentials)}
     values |= {"CLARIFAI_API_BASE": api_base, "CLARIFAI_GRPC_BASE": grpc_base}
     return [f"export {name}={shlex.quote(value)}" for name, value in values.items() if value]
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    return f"Cannot write {path}: {error.strerror or error}. Choose another folder by --data-dir, or open this one."
 
 
 def _check(settings: Settings, user_id: str) -> None:
@@ -165,6 +169,13 @@ async def _ensure_keys(connection: Connection, user_id: str, app_id: str, pat: s
                 "app_id": app,
             }
             await connection.execute(load("keys")["upsert_key"], values)
+
+
+def _save(path: Path, credentials: Credentials) -> None:
+    try:
+        _write(path, credentials)
+    except OSError as error:
+        raise BootstrapError(unwritable(path, error)) from error
 
 
 def _write(path: Path, credentials: Credentials) -> None:

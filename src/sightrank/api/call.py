@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +53,6 @@ class Call:
 #: One rpc: takes the call and the request message, returns the response message with its ``status`` filled or unset
 #: (unset means success), or raises an ``AppError``.
 Handler = Callable[[Call, Any], Awaitable[Message]]
-
-#: One server-stream rpc: takes the call, the first request message and the rest of the client's stream (empty where the
-#: client sends one message), yields response messages. An ``AppError`` becomes the last message of the stream.
-StreamHandler = Callable[[Call, Message, AsyncIterator[Message]], AsyncIterator[Message]]
-
-#: Rpc name to stream handler.
-StreamHandlers = Mapping[str, StreamHandler]
 
 #: Rpc name ("PostInputs") to handler. Rpcs without an entry answer 10040.
 Handlers = Mapping[str, Handler]

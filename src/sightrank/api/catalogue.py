@@ -8,9 +8,8 @@ accepted, because a version names particular weights and these are others: the e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import Enum
 
 from sightrank.errors import ModelDoesNotExist, WorkflowDoesNotExist, WorkflowNeedsModel
@@ -19,6 +18,8 @@ from sightrank.vision.vocabulary import Vocabulary
 EMPTY_WORKFLOW = "Empty"
 _GENERAL = "general"
 _GENERAL_ALIAS = "aaa03c23b3724a16a56b629203edc62c"
+#: Workflows of Clarifai's that programs name (api-spec 5.1) and that run models of other kinds.
+_CLARIFAI_WORKFLOWS = frozenset({"Universal", "Face", "Language-Understanding"})
 
 
 class ModelType(Enum):
@@ -35,7 +36,6 @@ class BundleInfo:
     dims: int
     has_tagger: bool
     vocabulary: Vocabulary
-    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,23 +78,21 @@ class WorkflowCard:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All public models and workflows. ``installable`` maps workflow ids that are known but not here to the command
-    that installs them."""
+    """All public models and workflows."""
 
     models: tuple[ModelCard, ...]
     workflows: tuple[WorkflowCard, ...]
     vocabulary: Vocabulary
-    installable: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, bundles: Iterable[BundleInfo], installable: Mapping[str, str] | None = None) -> Catalogue:
+    def of(cls, bundles: Iterable[BundleInfo]) -> Catalogue:
         """The catalogue of these bundles; the first one with a tagger brings the public vocabulary."""
         installed = tuple(bundles)
         workflows = [_workflow(bundle) for bundle in installed]
         models = tuple(model for workflow in workflows for model in workflow.models)
         empty = WorkflowCard(id=EMPTY_WORKFLOW, description="Runs no model: inputs are stored, nothing can be ranked.")
         vocabulary = next((bundle.vocabulary for bundle in installed if bundle.has_tagger), Vocabulary.empty())
-        return cls(models, (*workflows, empty), vocabulary, dict(installable or {}))
+        return cls(models, (*workflows, empty), vocabulary)
 
     def find_model(self, model_id: str) -> ModelCard | None:
         return next((model for model in self.models if model_id == model.id or model_id in model.aliases), None)
@@ -114,14 +112,16 @@ class Catalogue:
         return model
 
     def workflow(self, workflow_id: str, version_id: str = "") -> WorkflowCard:
-        """The workflow by id. Raises WorkflowNeedsModel when it can be installed, else WorkflowDoesNotExist."""
+        """The workflow by id. Raises WorkflowNeedsModel for one of Clarifai's whose models are not here, else
+        WorkflowDoesNotExist."""
         workflow = next((workflow for workflow in self.workflows if workflow.id == workflow_id), None)
-        if workflow is None and workflow_id in self.installable:
+        known = ", ".join(workflow.id for workflow in self.workflows)
+        if workflow is None and workflow_id in _CLARIFAI_WORKFLOWS:
             raise WorkflowNeedsModel(
-                f"Workflow {workflow_id} needs a model that is not installed. Run `{self.installable[workflow_id]}`."
+                f"Workflow {workflow_id} needs models that this release of sightrank does not have. Use one of its own"
+                f" workflows: {known}."
             )
         if workflow is None or version_id not in ("", workflow.version_id):
-            known = ", ".join(workflow.id for workflow in self.workflows)
             wanted = f"{workflow_id} (version {version_id})" if workflow else workflow_id or "(empty id)"
             raise WorkflowDoesNotExist(f"There is no workflow {wanted}. Workflows here: {known}.")
         return workflow

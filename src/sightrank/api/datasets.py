@@ -16,7 +16,7 @@ from sightrank.api.records import timestamp
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
 from sightrank.ingest.rows import hold_app, new_id
 from sightrank.store import queries
-from sightrank.store.database import Database
+from sightrank.store.database import Database, retrying
 
 _SQL = queries.load("datasets")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -71,7 +71,10 @@ class Datasets:
     async def delete(self, call: Call, request: service_pb2.DeleteDatasetsRequest) -> status_pb2.BaseResponse:
         """Deletes datasets, never the inputs in them; unknown ids are ignored."""
         parameters = {"bucket": call.require_app().bucket, "ids": [*request.dataset_ids]}
-        await self._database.execute(_SQL["delete"], parameters)
+        await retrying(
+            lambda: self._database.execute(_SQL["delete"], parameters),
+            busy="Inputs of these datasets are being deleted; try again in a moment.",
+        )
         return status_pb2.BaseResponse()
 
 

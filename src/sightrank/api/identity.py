@@ -135,7 +135,10 @@ class Identity:
             return Call(rpc=rpc, request_id=request_id, caller=None, app=None)
         caller = await self.caller(credential)
         if rule.auth_type.wants_pat and caller.key_type != PAT:
-            raise KeyInvalid(f"{rpc} needs a personal access token; the key sent is an app key.")
+            raise KeyInvalid(
+                f"{rpc} needs a personal access token; the key sent is an app key. `sightrank env` prints the token of"
+                " the first user as CLARIFAI_PAT."
+            )
         missing = missing_for(rpc, caller.scopes, caller.endpoints)
         if missing:
             raise InsufficientScopes(f"{rpc} needs what this key lacks: {', '.join(missing)}.")
@@ -149,8 +152,10 @@ class Identity:
             raise CredentialMissing("Send your key in the header `Authorization: Key <your key>`.")
         hashed = key_hash(key)
         known = await self._keys.get(hashed, lambda: self._load_key(hashed))
-        if known is None or not known.valid():
-            raise KeyInvalid
+        if known is None:
+            raise KeyInvalid("No such key here; `sightrank env` prints the keys of this server.")
+        if not known.valid():
+            raise KeyInvalid("This key has expired; make a new one by PostKeys, with a personal access token.")
         return known.caller
 
     async def app(self, user_id: str, app_id: str) -> AppRef | None:
@@ -196,7 +201,7 @@ class Identity:
         if rpc in _APP_OPTIONAL:
             return None
         if caller.app is not None:
-            raise KeyInvalid(f"This app key opens {caller.app.user_id}/{caller.app.app_id} only.")
+            raise _other_app(caller.app, user_id, "")
         raise InvalidRequest(
             f"{rpc} needs an app, and a personal access token names none: add app_id (user_app_id.app_id, or the path"
             " /v2/users/{user_id}/apps/{app_id}/…), or use an app key."
@@ -208,7 +213,7 @@ class Identity:
             return caller.app
         app = await self.app(user_id, app_id)
         if caller.app is not None and (app is None or not app.public):
-            raise KeyInvalid(f"This app key opens {caller.app.user_id}/{caller.app.app_id} only.")
+            raise _other_app(caller.app, user_id, app_id)
         if app is None:
             raise DoesNotExist(f"There is no app {app_id} of user {user_id}.")
         return app
@@ -243,6 +248,14 @@ class Identity:
     async def _load_app(self, user_id: str, app_id: str) -> AppRef | None:
         row = await self._database.row(self._sql["app"], {"user_id": user_id, "app_id": app_id})
         return _app_ref(row) if row else None
+
+
+def _other_app(own: AppRef, user_id: str, app_id: str) -> KeyInvalid:
+    asked = f"app {app_id} of user {user_id}" if app_id else f"user {user_id}"
+    return KeyInvalid(
+        f"This app key opens {own.user_id}/{own.app_id} only, and the request names {asked}. Leave user_app_id out, or"
+        " send a personal access token."
+    )
 
 
 def _check_public(rpc: str, app: AppRef, caller: Caller) -> None:

@@ -28,10 +28,13 @@ from sightrank.ingest.intake import IdConflict, Intake, NewInput
 from sightrank.ingest.removal import Removal
 from sightrank.store import queries
 from sightrank.store.database import Database
+from sightrank.store.status import INPUT_PENDING
 
 MAX_INPUTS = 128
 _SQL = queries.load("inputs")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
+#: Paths of the API right under /v2/inputs/: an input of such an id could not be reached over REST.
+_PATHS = frozenset({"annotations", "data_sources", "jobs", "searches", "status", "stream", "uploads"})
 _MEDIA: tuple[Literal["image", "video", "audio", "text"], ...] = ("image", "video", "audio", "text")
 _SUFFIX = resources_pb2.InputIDConflictResolution.Value("SUFFIX")
 
@@ -134,7 +137,12 @@ class Inputs:
     def _new_input(self, message: resources_pb2.Input, where: str) -> NewInput:
         if message.id and not _ID.fullmatch(message.id):
             raise InputInvalid(
-                f"{where}.id is {message.id[:140]!r}; use up to 128 letters, digits, '-', '_', '.', ':' or '~'."
+                f"{where}.id is {message.id[:140]!r}; use up to 128 ASCII letters, digits, '-', '_', '.', ':'"
+                " or '~', beginning with a letter or digit."
+            )
+        if message.id in _PATHS:
+            raise InputInvalid(
+                f"{where}.id is {message.id!r}, but /v2/inputs/{message.id} is a path of the API; choose another id."
             )
         data = message.data
         medium = next((name for name in _MEDIA if data.HasField(name)), None)
@@ -154,7 +162,7 @@ class Inputs:
             id=message.id,
             media=medium,
             content=content_of(data, f"{where}.data"),
-            url="" if content_bytes else _checked_url(body.url, f"{where}.data.{medium}.url"),
+            url="" if content_bytes or raw else _checked_url(body.url, f"{where}.data.{medium}.url"),
             data=content_bytes,
             text_raw=raw,
             allow_duplicate_url=body.allow_duplicate_url,
@@ -172,9 +180,10 @@ class Inputs:
             if isinstance(result, AppError):
                 response.inputs.append(_refused(item, result))
             else:
-                response.inputs.append(messages[result])
+                # Between the commit and this look another call may have deleted it: then its id must do.
+                response.inputs.append(messages.get(result) or resources_pb2.Input(id=result))
                 # What the call did: by the time of the answer a worker may be further on.
-                fill_status(response.inputs[-1].status, 30001, "")
+                fill_status(response.inputs[-1].status, INPUT_PENDING, "")
         fill_batch_status(response.status, [result for result in results if isinstance(result, AppError)], len(results))
         return response
 

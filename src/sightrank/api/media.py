@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import os
+from dataclasses import dataclass
+from typing import BinaryIO
+
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 
 from sightrank.api.call import Authenticate
 from sightrank.errors import CredentialMissing, DoesNotExist
 from sightrank.ingest.media import HostedImage
 from sightrank.store import queries
+from sightrank.store.blobs import BlobMissingError, BlobStore
 from sightrank.store.database import Database
-from sightrank.vision.thumbnail import Media, MediaSizes
+from sightrank.vision import signature
+from sightrank.vision.thumbnail import ORIGINAL, MediaSizes
 
 _SQL = queries.load("inputs")
+_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedFile:
+    """A file to send; whoever gets it closes ``content``."""
+
+    content: BinaryIO
+    size: int
+    content_type: str
 
 
 class HostedMedia:
     """Serves what ``image.hosted`` and the ``image.url`` of uploads point to."""
 
-    def __init__(self, database: Database, authenticate: Authenticate, sizes: MediaSizes) -> None:
+    def __init__(self, database: Database, authenticate: Authenticate, blobs: BlobStore, sizes: MediaSizes) -> None:
         self._database = database
         self._authenticate = authenticate
+        self._blobs = blobs
         self._sizes = sizes
 
-    async def read(self, credential: str | None, image: HostedImage, request_id: str) -> Media:
+    async def open(self, credential: str | None, image: HostedImage, request_id: str) -> HostedFile:
         """The file. Without a credential it does not exist; with a wrong one KeyInvalid (api-spec 3.1)."""
         ids = resources_pb2.UserAppIDSet(user_id=image.user_id, app_id=image.app_id)
         request = service_pb2.GetInputRequest(user_app_id=ids, input_id=image.input_id)
@@ -36,4 +55,21 @@ class HostedMedia:
         row = await self._database.row(_SQL["media"], {"bucket": bucket, "id": image.input_id})
         if row is None or not row[0]:
             raise DoesNotExist(f"Input {image.input_id!r} has no hosted file.")
-        return await self._sizes.media(row[0], image.size)
+        if image.size == ORIGINAL:
+            return await self._original(row[0])
+        made = await self._sizes.media(row[0], image.size)
+        return HostedFile(content=io.BytesIO(made.data), size=len(made.data), content_type=made.content_type)
+
+    async def _original(self, key: str) -> HostedFile:
+        try:
+            file = await self._blobs.open(key)
+        except BlobMissingError:
+            raise DoesNotExist("The file is no longer there.") from None
+        return await asyncio.to_thread(_described, file)
+
+
+def _described(file: BinaryIO) -> HostedFile:
+    """The file with its size and what its first bytes say it is."""
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    return HostedFile(content=file, size=os.fstat(file.fileno()).st_size, content_type=signature.content_type(head))

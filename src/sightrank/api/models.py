@@ -105,7 +105,7 @@ def _wanted(card: ModelCard, request: service_pb2.ListModelsRequest) -> bool:
 
 
 def model_proto(card: ModelCard) -> resources_pb2.Model:
-    model = resources_pb2.Model(
+    return resources_pb2.Model(
         id=card.id,
         name=card.name,
         user_id=PUBLIC_USER,
@@ -117,14 +117,10 @@ def model_proto(card: ModelCard) -> resources_pb2.Model:
         output_info=resources_pb2.OutputInfo(output_config=resources_pb2.OutputConfig()),
         version_count=1,
     )
-    if card.bundle.created_at is not None:
-        model.created_at.FromDatetime(card.bundle.created_at)
-        model.modified_at.FromDatetime(card.bundle.created_at)
-    return model
 
 
 def version_proto(card: ModelCard) -> resources_pb2.ModelVersion:
-    version = resources_pb2.ModelVersion(
+    return resources_pb2.ModelVersion(
         id=card.version_id,
         user_id=PUBLIC_USER,
         app_id=PUBLIC_APP,
@@ -132,10 +128,6 @@ def version_proto(card: ModelCard) -> resources_pb2.ModelVersion:
         status=status_pb2.Status(code=status_code_pb2.MODEL_TRAINED, description="Model is trained"),
         visibility=resources_pb2.Visibility(gettable=resources_pb2.Visibility.Gettable.PUBLIC),
     )
-    if card.bundle.created_at is not None:
-        version.created_at.FromDatetime(card.bundle.created_at)
-        version.completed_at.FromDatetime(card.bundle.created_at)
-    return version
 
 
 def public_concept(term: Term, language: str = ENGLISH) -> resources_pb2.Concept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -12,9 +13,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sightrank.api.annotation_data import fill_data
 from sightrank.api.call import AppRef
-from sightrank.ingest.media import SIZES, HostedImage, HostedUrls
+from sightrank.api.identity import PUBLIC_APP, PUBLIC_USER
+from sightrank.ingest.media import HostedImage, HostedUrls
 from sightrank.search.concepts import ConceptBook
+from sightrank.store import queries
 from sightrank.store.database import Database
+from sightrank.vision.thumbnail import SIZES
+from sightrank.vision.vocabulary import Vocabulary
 
 #: Published texts of the states of inputs and annotations; other codes are failures with their own text.
 STATUS_TEXTS: Mapping[int, str] = {
@@ -34,6 +39,7 @@ STATUS_TEXTS: Mapping[int, str] = {
 }
 
 
+_SQL = queries.load("concepts")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -92,6 +98,17 @@ class AnnotationRecord(NamedTuple):
     box_right: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Names:
+    """How concepts are called: as the app says for its ``own``, else as the vocabulary does."""
+
+    own: Mapping[str, str]
+    vocabulary: Vocabulary
+
+    def of(self, concept_id: str) -> str:
+        return self.own.get(concept_id) or self.vocabulary.name(concept_id)
+
+
 class Records:
     """Makes messages of rows; concept names come from the app and the public vocabulary."""
 
@@ -119,25 +136,23 @@ class Records:
         own_names: Mapping[str, str],
     ) -> None:
         """Writes an input and an annotation of it into a hit; ``own_names`` are those the app gave its concepts."""
-        ids = (*(row.concept_ids or ()), *annotation.concept_ids)
-        vocabulary = self._book.vocabulary
-        names = {concept_id: own_names.get(concept_id) or vocabulary.name(concept_id) for concept_id in ids}
+        names = _Names(own=own_names, vocabulary=self._book.vocabulary)
         self._fill_input(message.input, app, row, names)
         _fill_annotation(message.annotation, app, annotation, names)
 
-    async def _names(self, app: AppRef, rows: Sequence[InputRow] | Sequence[AnnotationRecord]) -> Mapping[str, str]:
-        wanted = {concept_id for row in rows for concept_id in row.concept_ids or ()}
-        if not wanted:
-            return {}
-        async with self._database.connection() as connection:
-            return await self._book.names_of(connection, app.bucket, wanted)
+    async def _names(self, app: AppRef, rows: Sequence[InputRow] | Sequence[AnnotationRecord]) -> _Names:
+        wanted = sorted({concept_id for row in rows for concept_id in row.concept_ids or ()})
+        own: dict[str, str] = {}
+        if wanted:
+            own = dict(await self._database.rows(_SQL["names"], {"bucket": app.bucket, "ids": wanted, "language": ""}))
+        return _Names(own=own, vocabulary=self._book.vocabulary)
 
-    def _input(self, app: AppRef, row: InputRow, names: Mapping[str, str]) -> resources_pb2.Input:
+    def _input(self, app: AppRef, row: InputRow, names: _Names) -> resources_pb2.Input:
         message = resources_pb2.Input()
         self._fill_input(message, app, row, names)
         return message
 
-    def _fill_input(self, message: resources_pb2.Input, app: AppRef, row: InputRow, names: Mapping[str, str]) -> None:
+    def _fill_input(self, message: resources_pb2.Input, app: AppRef, row: InputRow, names: _Names) -> None:
         message.id = row.id
         fill_timestamp(message.created_at, row.created_at)
         fill_timestamp(message.modified_at, row.modified_at)
@@ -178,15 +193,13 @@ class Records:
             info.width, info.height, info.format, info.color_mode = row.width, row.height, row.format, row.color_mode
 
 
-def _annotation(app: AppRef, row: AnnotationRecord, names: Mapping[str, str]) -> resources_pb2.Annotation:
+def _annotation(app: AppRef, row: AnnotationRecord, names: _Names) -> resources_pb2.Annotation:
     message = resources_pb2.Annotation()
     _fill_annotation(message, app, row, names)
     return message
 
 
-def _fill_annotation(
-    message: resources_pb2.Annotation, app: AppRef, row: AnnotationRecord, names: Mapping[str, str]
-) -> None:
+def _fill_annotation(message: resources_pb2.Annotation, app: AppRef, row: AnnotationRecord, names: _Names) -> None:
     message.id = row.id
     message.input_id = row.input_id
     message.user_id = row.user_id
@@ -198,8 +211,10 @@ def _fill_annotation(
     fill_timestamp(message.modified_at, row.modified_at)
     fill_status(message.status, row.status, "")
     if row.model_version_id:
-        message.worker.model.id = row.model_id
-        message.worker.model.model_version.id = row.model_version_id
+        model = message.worker.model
+        # Only public models write annotations: an app has none of its own yet.
+        model.id, model.user_id, model.app_id = row.model_id, PUBLIC_USER, PUBLIC_APP
+        model.model_version.id = row.model_version_id
     elif row.user_id:
         message.worker.user.id = row.user_id
     if row.annotation_info is not None:
@@ -228,11 +243,15 @@ def _fill_region(region: resources_pb2.Region, row: AnnotationRecord) -> None:
     region.id = row.region_id or ""
 
 
-def _concepts(
-    app: AppRef, ids: Sequence[str], values: Sequence[float], names: Mapping[str, str]
-) -> list[resources_pb2.Concept]:
+def _concepts(app: AppRef, ids: Sequence[str], values: Sequence[float], names: _Names) -> list[resources_pb2.Concept]:
+    """Each says whose it is: the app's own, or one of clarifai/main that a model predicted."""
     return [
-        resources_pb2.Concept(id=concept_id, name=names.get(concept_id, concept_id), value=value, app_id=app.app_id)
+        resources_pb2.Concept(
+            id=concept_id,
+            name=names.of(concept_id),
+            value=value,
+            app_id=app.app_id if concept_id in names.own else PUBLIC_APP,
+        )
         for concept_id, value in zip(ids, values, strict=True)
     ]
 

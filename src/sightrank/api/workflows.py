@@ -61,7 +61,7 @@ class Workflows:
 
 
 def workflow_proto(card: WorkflowCard) -> resources_pb2.Workflow:
-    workflow = resources_pb2.Workflow(
+    return resources_pb2.Workflow(
         id=card.id,
         user_id=PUBLIC_USER,
         app_id=PUBLIC_APP,
@@ -70,10 +70,6 @@ def workflow_proto(card: WorkflowCard) -> resources_pb2.Workflow:
         version=_version_proto(card),
         visibility=resources_pb2.Visibility(gettable=resources_pb2.Visibility.Gettable.PUBLIC),
     )
-    if card.bundle is not None and card.bundle.created_at is not None:
-        workflow.created_at.FromDatetime(card.bundle.created_at)
-        workflow.modified_at.FromDatetime(card.bundle.created_at)
-    return workflow
 
 
 def _version_proto(card: WorkflowCard) -> resources_pb2.WorkflowVersion:

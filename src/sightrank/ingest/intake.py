@@ -16,9 +16,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from psycopg.errors import DeadlockDetected
-
-from sightrank.errors import AppError, InputDuplicateUrl, InputInvalid, ServerBusy
+from sightrank.errors import AppError, InputDuplicateUrl, InputInvalid
 from sightrank.ingest.removal import Removal
 from sightrank.ingest.rows import (
     AnnotationRow,
@@ -35,12 +33,10 @@ from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
 from sightrank.store.blobs import BlobStore
 from sightrank.store.clock import Clock
-from sightrank.store.database import Connection, Database
+from sightrank.store.database import Connection, Database, TryAgain, retrying
+from sightrank.store.status import ANNOTATION_SUCCESS, INPUT_PENDING
 
 _SQL = queries.load("inputs")
-PENDING = 30001
-_ATTEMPTS = 50
-ANNOTATION_SUCCESS = 24150
 DUPLICATE_ID = "Input has a duplicate ID."  # the official SDK compares this text
 
 
@@ -77,10 +73,6 @@ class _Row:
     text_raw: str
 
 
-class _Raced(Exception):
-    """Another call took an id or a URL between our look and our insert: look again."""
-
-
 class Intake:
     """Writes new inputs."""
 
@@ -107,14 +99,14 @@ class Intake:
     async def _accept_all(
         self, bucket: int, user_id: str, inputs: Sequence[NewInput], blobs: Sequence[str], conflict: IdConflict
     ) -> list[str | AppError]:
-        for _ in range(_ATTEMPTS):
-            try:
-                async with self._database.transaction() as connection:
-                    await hold_app(connection, bucket)
-                    return await self._accept(connection, bucket, user_id, inputs, blobs, conflict)
-            except (_Raced, DeadlockDetected):
-                continue
-        raise ServerBusy("Other calls keep taking the ids and URLs of these inputs; try again in a moment.")
+        async def accepted() -> list[str | AppError]:
+            async with self._database.transaction() as connection:
+                await hold_app(connection, bucket)
+                return await self._accept(connection, bucket, user_id, inputs, blobs, conflict)
+
+        return await retrying(
+            accepted, busy="Other calls keep taking the ids and URLs of these inputs; try again in a moment."
+        )
 
     async def _accept(
         self,
@@ -132,7 +124,7 @@ class Intake:
             _Row(
                 id=name,
                 created_at=created_at,
-                status=PENDING,
+                status=INPUT_PENDING,
                 media=item.media,
                 url=item.url,
                 unique_url=bool(item.url) and not item.allow_duplicate_url,
@@ -162,7 +154,7 @@ class Intake:
         )
         numbers: dict[str, int] = dict(await cursor.fetchall())
         if len(numbers) < len(items):
-            raise _Raced
+            raise TryAgain  # another call took an id or a URL between our look and our insert
         cursor = await connection.execute(
             _SQL["insert_whole_areas"], {"bucket": bucket, "numbers": list(numbers.values())}
         )

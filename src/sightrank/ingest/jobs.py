@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id, next_version
 from sightrank.store import queries, vectors
 from sightrank.store.clock import Clock, microseconds
-from sightrank.store.database import Connection, Database
+from sightrank.store.database import Connection, Database, retrying
+from sightrank.store.status import ANNOTATION_SUCCESS
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.vision.eye import Box
 
 _SQL = queries.load("ingest")
-_SUCCESS = 24150
+TAGS = 20  # predictions written for each area
+_SUSPECT = 3  # attempts that came to nothing after which an input is no longer worked on together with others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,11 @@ class Job:
     blob: str
     attempts: int
     areas: tuple[Area, ...]
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it may be the one that ended earlier workers: every input they held has counted an attempt."""
+        return self.attempts > _SUSPECT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,13 +87,17 @@ class Jobs:
         self._owner = owner
         self._lease_s = lease_s
 
-    async def claim(self, limit: int) -> list[Job]:
-        """Up to ``limit`` waiting inputs; every app gets its share, so that a large one does not hold up the others."""
-        buckets = await self._database.rows(_SQL["buckets_with_work"], {"limit": limit})
+    async def claim(self, limit: int, *, suspect: bool = False) -> list[Job]:
+        """Up to ``limit`` waiting inputs; every app gets its share, so that a large one does not hold up the others.
+
+        ``suspect`` inputs come only when asked for, and no others with them.
+        """
+        which = {"suspect": suspect, "suspect_from": _SUSPECT}
+        buckets = await self._database.rows(_SQL["buckets_with_work"], {"limit": limit, **which})
         claimed: list[Job] = []
         for place, (bucket, workflow_id) in enumerate(buckets):
             share = (limit - len(claimed)) // (len(buckets) - place)
-            claimed += await self._claim_from(bucket, workflow_id, share)
+            claimed += await self._claim_from(bucket, workflow_id, share, which)
         return claimed
 
     async def renew(self, jobs: Sequence[Job]) -> None:
@@ -99,6 +110,12 @@ class Jobs:
     async def hand_back(self) -> None:
         """Gives all unfinished jobs of this worker back to whoever is next, for a stop in good order."""
         await self._database.execute(_SQL["hand_back_all"], {"owner": self._owner})
+
+    async def put_off(self, job: Job) -> None:
+        """Leaves a job alone until its lease runs out, without counting the attempt."""
+        await self._database.execute(
+            _SQL["put_off"], {"bucket": job.bucket, "number": job.number, "owner": self._owner}
+        )
 
     async def fail(self, job: Job, status: int, details: str) -> None:
         """Ends a job with a status code and the reason."""
@@ -113,6 +130,9 @@ class Jobs:
         An input that got another region meanwhile goes back to the queue; one that was deleted is dropped.
         ``workflow`` is None when nothing of them was embedded.
         """
+        await retrying(lambda: self._finish(workflow, outcomes), busy="These inputs are being written to.", attempts=5)
+
+    async def _finish(self, workflow: Workflow | None, outcomes: Sequence[Outcome]) -> None:
         bucket = outcomes[0].job.bucket
         async with self._database.transaction() as connection:
             ready, changed = await self._still_ours(connection, bucket, outcomes)
@@ -130,9 +150,9 @@ class Jobs:
                 version = await next_version(connection, bucket, labels=False)
                 await vectors.insert(connection, workflow.table, bucket, version, vector_rows(embedded))
 
-    async def _claim_from(self, bucket: int, workflow_id: str, limit: int) -> list[Job]:
+    async def _claim_from(self, bucket: int, workflow_id: str, limit: int, which: Mapping[str, int]) -> list[Job]:
         rows = await self._database.rows(
-            _SQL["claim"], {"bucket": bucket, "limit": limit, "owner": self._owner, "lease_s": self._lease_s}
+            _SQL["claim"], {"bucket": bucket, "limit": limit, "owner": self._owner, "lease_s": self._lease_s, **which}
         )
         async with self._database.connection() as connection:
             areas = await _areas(connection, bucket, [row[0] for row in rows])
@@ -193,7 +213,7 @@ def prediction_row(
         id=new_id(),
         area_id=area_id,
         created_at=created_at,
-        status=_SUCCESS,
+        status=ANNOTATION_SUCCESS,
         trusted=False,
         model_id=workflow.tagger_id,
         model_version_id=workflow.tagger_version_id,

@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg.errors import DeadlockDetected
-
-from sightrank.errors import AnnotationInvalid, AppError, DoesNotExist, DuplicateKey, ServerBusy
+from sightrank.errors import AnnotationInvalid, AppError, DoesNotExist, DuplicateKey
 from sightrank.ingest.jobs import Workflow
-from sightrank.ingest.regions import InputMovedOn, Look, NewRegion, Place, Regions, Seen, Target, known_regions
+from sightrank.ingest.regions import Look, NewRegion, Place, Regions, Seen, Target, known_regions
 from sightrank.ingest.rows import (
     AnnotationRow,
     Content,
-    RegionBox,
     concept_ids,
     distinct_concepts,
+    forget_removals,
     insert_annotations,
     new_id,
     next_version,
@@ -32,12 +30,12 @@ from sightrank.ingest.rows import (
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
 from sightrank.store.clock import Clock
-from sightrank.store.database import Connection, Database
+from sightrank.store.database import Connection, Database, TryAgain, retrying
+from sightrank.store.status import ANNOTATION_SUCCESS
+from sightrank.vision.eye import Box
 
 _SQL = queries.load("annotations")
 _INPUTS = queries.load("inputs")
-SUCCESS = 24150
-_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +50,7 @@ class NewAnnotation:
     is_region: bool = False
     names_region: bool = False
     region_id: str = ""
-    box: RegionBox | None = None
+    box: Box | None = None
     task_id: str = ""
     annotation_info: dict[str, Any] | None = None
 
@@ -73,11 +71,7 @@ class ChangedAnnotation:
     input_id: str
     read_at: datetime
     moves: bool = False
-    box: RegionBox | None = None
-
-
-class ChangedMeanwhile(Exception):
-    """An annotation is no longer what was patched: read it again and patch that."""
+    box: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,47 +106,50 @@ class Labelling:
     ) -> list[tuple[str, str] | AppError]:
         """For each annotation (input id, its id), or why it was refused, in the order given."""
         workflow = self._workflows.get(workflow_id)
-        for _ in range(_ATTEMPTS):
+        wanted = _by_input((item.input_id, item.box) for item in items if item.is_region and not item.names_region)
+
+        async def added() -> list[tuple[str, str] | AppError]:
             targets = await self._regions.targets(bucket, {item.input_id for item in items})
-            wanted = _by_input((item.input_id, item.box) for item in items if item.is_region and not item.names_region)
             looks = await self._regions.look(bucket, targets, wanted) if workflow else {}
-            try:
-                async with self._database.transaction() as connection:
-                    return await self._add(connection, bucket, workflow, items, targets, looks)
-            except (InputMovedOn, DeadlockDetected):
-                continue
-        raise ServerBusy("The inputs of these annotations keep changing; try again in a moment.")
+            async with self._database.transaction() as connection:
+                return await self._add(connection, bucket, workflow, items, targets, looks)
+
+        return await retrying(
+            added, busy="The inputs of these annotations keep changing; try again in a moment.", attempts=10
+        )
 
     async def change(self, bucket: int, workflow_id: str, items: Sequence[ChangedAnnotation]) -> None:
         """Writes patched annotations. A region with another box becomes another area with a vector of its own.
 
-        Raises ChangedMeanwhile, with nothing written, when one of them was changed or deleted since it was read.
+        To be called inside ``retrying``, together with the reading: raises TryAgain, with nothing written, when one of
+        them was changed or deleted since it was read.
         """
+        if not items:
+            return
         workflow = self._workflows.get(workflow_id)
         wanted = _by_input((item.input_id, item.box) for item in items if item.moves)
-        for _ in range(_ATTEMPTS):
-            targets = await self._regions.targets(bucket, set(wanted))
-            looks = await self._regions.look(bucket, targets, wanted) if workflow else {}
-            try:
-                async with self._database.transaction() as connection:
-                    return await self._change(connection, bucket, workflow, items, targets, looks)
-            except (InputMovedOn, DeadlockDetected):
-                continue
-        raise ServerBusy("The inputs of these annotations keep changing; try again in a moment.")
+        targets = await self._regions.targets(bucket, set(wanted))
+        looks = await self._regions.look(bucket, targets, wanted) if workflow else {}
+        async with self._database.transaction() as connection:
+            await self._change(connection, bucket, workflow, items, targets, looks)
 
     async def delete(self, bucket: int, input_ids: Sequence[str], pairs: Sequence[tuple[str, str]] | None) -> int:
         """Deletes the annotations named by ``pairs`` of (input id, id), or all people's annotations of the inputs;
         never an input-level one. A region that nobody speaks of any more goes too. Returns how many went."""
-        async with self._database.transaction() as connection:
-            named = {"bucket": bucket, "input_ids": list(input_ids)}
-            await connection.execute(_SQL["lock_inputs_by_id"], named)
-            pairs_json = _json([list(pair) for pair in pairs]) if pairs is not None else None
-            cursor = await connection.execute(_SQL["delete"], {**named, "pairs": pairs_json})
-            gone = await cursor.fetchall()
-            if gone:
-                version = await next_version(connection, bucket, labels=True)
-                await self._drop_deserted(connection, bucket, version, [area_id for _, _, area_id in gone])
-        return len(gone)
+        named = {"bucket": bucket, "input_ids": list(input_ids)}
+        pairs_json = _json([list(pair) for pair in pairs]) if pairs is not None else None
+
+        async def deleted() -> int:
+            async with self._database.transaction() as connection:
+                await connection.execute(_SQL["lock_inputs_by_id"], named)
+                cursor = await connection.execute(_SQL["delete"], {**named, "pairs": pairs_json})
+                gone = await cursor.fetchall()
+                if gone:
+                    version = await next_version(connection, bucket, labels=True)
+                    await self._drop_deserted(connection, bucket, version, [area_id for _, _, area_id in gone])
+            return len(gone)
+
+        return await retrying(deleted, busy="These annotations are being written to; try again in a moment.")
 
     # Adding ----------------------------------------------------------------------------------------------------------
 
@@ -258,7 +255,7 @@ class Labelling:
         cursor = await connection.execute(_SQL["modified"], keys)
         modified = {(number, name): instant for number, name, instant in await cursor.fetchall()}
         if any(modified.get((item.input_number, item.id)) != item.read_at for item in items):
-            raise ChangedMeanwhile
+            raise TryAgain
         concepts = await concept_ids(connection, self._book, bucket, [item.content for item in items])
         moved = {new_id(): item for item in items if item.moves}
         areas = await self._regions.make(
@@ -290,6 +287,7 @@ class Labelling:
         deserted = [area_id for (area_id,) in await cursor.fetchall()]
         if deserted:
             await connection.execute(_SQL["remove_areas"], {"bucket": bucket, "area_ids": deserted, "version": version})
+            await forget_removals(connection, bucket, version)
 
 
 async def _lock(connection: Connection, bucket: int, numbers: Sequence[int]) -> dict[int, int]:
@@ -351,7 +349,7 @@ def _new_row(one: _Chosen, area_id: int | None, ids: Sequence[str], created_at: 
         area_id=area_id,
         created_at=created_at,
         status=item.status,
-        trusted=item.status == SUCCESS,
+        trusted=item.status == ANNOTATION_SUCCESS,
         user_id=item.user_id,
         task_id=item.task_id,
         concept_ids=distinct_ids,
@@ -372,7 +370,7 @@ def _changed_row(item: ChangedAnnotation, area_id: int, ids: Sequence[str], modi
         "area_id": area_id,
         "modified_at": modified_at.isoformat(),
         "status": item.status,
-        "trusted": item.status == SUCCESS,
+        "trusted": item.status == ANNOTATION_SUCCESS,
         "concept_ids": distinct_ids,
         "concept_values": values,
         "metadata": item.content.metadata,
@@ -383,8 +381,8 @@ def _changed_row(item: ChangedAnnotation, area_id: int, ids: Sequence[str], modi
     }
 
 
-def _by_input(pairs: Iterable[tuple[str, RegionBox | None]]) -> dict[str, list[RegionBox | None]]:
-    boxes: dict[str, list[RegionBox | None]] = {}
+def _by_input(pairs: Iterable[tuple[str, Box | None]]) -> dict[str, list[Box | None]]:
+    boxes: dict[str, list[Box | None]] = {}
     for input_id, box in pairs:
         boxes.setdefault(input_id, []).append(box)
     return boxes

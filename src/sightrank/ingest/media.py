@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote, urlsplit
@@ -16,9 +17,10 @@ from sightrank.store import queries
 from sightrank.store.blobs import BlobStore
 from sightrank.store.database import Database
 from sightrank.vision.eye import Eye
+from sightrank.vision.thumbnail import SIZES
 
 _SQL = queries.load("ingest")
-SIZES = ("orig", "large", "small", "tiny")
+_QUERIES_BY_URL = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,8 @@ class ImageSource:
         self._fetcher = fetcher
         self._urls = urls
         self._eye = eye
+        # Whole files, up to 20 MB each, wait for a decoder: so many queries by URL at a time, and no more.
+        self._queried = asyncio.Semaphore(_QUERIES_BY_URL)
 
     async def load(self, bucket: int, *, url: str, blob: str) -> bytes:
         """The bytes of an input.
@@ -87,8 +91,12 @@ class ImageSource:
         return await self._blobs.put(bucket, data)
 
     async def look(self, bucket: int, term: ImageTerm) -> NDArray[np.float32]:
-        """The unit vector of a query image."""
-        return await self._eye.look(term.data or await self._read(bucket, term.url))
+        """The unit vector of a query image. Raises ServerBusy when too many wait already."""
+        async with self._eye.query():
+            if term.data:
+                return await self._eye.look(term.data)
+            async with self._queried:
+                return await self._eye.look(await self._read(bucket, term.url))
 
     async def _read(self, bucket: int, url: str) -> bytes:
         hosted = self._urls.parse(url)

@@ -9,24 +9,18 @@ from datetime import datetime
 
 import numpy as np
 
-from sightrank.ingest.jobs import Area, Workflow, prediction_row
+from sightrank.ingest.jobs import TAGS, Area, Workflow, prediction_row
 from sightrank.ingest.media import ImageSource
-from sightrank.ingest.rows import RegionBox, insert_annotations, to_json
+from sightrank.ingest.rows import insert_annotations, to_json
 from sightrank.store import queries, vectors
 from sightrank.store.clock import Clock, microseconds
-from sightrank.store.database import Connection, Database
+from sightrank.store.database import Connection, Database, TryAgain
+from sightrank.store.status import INPUT_INDEXED, INPUT_WAITING
 from sightrank.store.vectors import VectorRows
 from sightrank.vision.eye import Box, Eye
 
 _SQL = queries.load("annotations")
 _INPUTS = queries.load("inputs")
-_INDEXED = 30000
-_WAITING = (30001, 30003)
-_TAGS = 20
-
-
-class InputMovedOn(Exception):
-    """An input was indexed between our look at it and our lock on it: look again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +35,12 @@ class Target:
 
     @property
     def is_indexed_image(self) -> bool:
-        return self.status == _INDEXED and self.media == "image"
+        return self.status == INPUT_INDEXED and self.media == "image"
 
     def check_still(self, status: int) -> None:
-        """Raises InputMovedOn when the input was indexed since: a new region would be left without a vector."""
-        if status == _INDEXED and self.status in _WAITING:
-            raise InputMovedOn
+        """Raises TryAgain when the input was indexed since: a new region would be left without a vector."""
+        if status == INPUT_INDEXED and self.status in INPUT_WAITING:
+            raise TryAgain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,7 +49,7 @@ class Look:
 
     vectors: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
     concepts: Sequence[Sequence[tuple[str, float]]]
-    places: Mapping[RegionBox | None, int]
+    places: Mapping[Box | None, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +57,7 @@ class Place:
     """Where a region is; ``area_id`` None: it is made in this call."""
 
     input_number: int
-    box: RegionBox | None
+    box: Box | None
     area_id: int | None = None
 
 
@@ -73,7 +67,7 @@ class NewRegion:
 
     input_number: int
     region_id: str
-    box: RegionBox | None
+    box: Box | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,7 +76,7 @@ class Seen:
 
     input_number: int
     area: Area
-    box: RegionBox | None
+    box: Box | None
     look: Look
 
 
@@ -105,6 +99,8 @@ class Regions:
         self._images = images
         self._eye = eye
         self._clock = clock
+        # Whole files wait for a decoder: no more than the decoders will take up at once, and one each to follow.
+        self._looks = asyncio.Semaphore(2 * eye.threads)
 
     async def targets(self, bucket: int, input_ids: set[str]) -> dict[str, Target]:
         """Input id to what is to be annotated; unknown ids are left out."""
@@ -117,23 +113,22 @@ class Regions:
         }
 
     async def look(
-        self, bucket: int, targets: Mapping[str, Target], wanted: Mapping[str, Sequence[RegionBox | None]]
+        self, bucket: int, targets: Mapping[str, Target], wanted: Mapping[str, Sequence[Box | None]]
     ) -> dict[str, Look]:
         """Embeds and tags these boxes of those inputs that are indexed; the worker does the others."""
         names = [name for name in wanted if name in targets and targets[name].is_indexed_image]
         looks = await asyncio.gather(*(self._look(bucket, targets[name], wanted[name]) for name in names))
         return dict(zip(names, looks, strict=True))
 
-    async def _look(self, bucket: int, target: Target, boxes: Sequence[RegionBox | None]) -> Look:
-        data = await self._images.load(bucket, url=target.url, blob=target.blob)
+    async def _look(self, bucket: int, target: Target, boxes: Sequence[Box | None]) -> Look:
         distinct = list(dict.fromkeys(box for box in boxes if box is not None))
-        prepared = await self._eye.prepare(
-            data, tuple(Box(top=b.top, left=b.left, bottom=b.bottom, right=b.right) for b in distinct)
-        )
+        async with self._looks:
+            data = await self._images.load(bucket, url=target.url, blob=target.blob)
+            prepared = await self._eye.prepare(data, tuple(distinct))
         found = await self._eye.embed(prepared.pixels)
         return Look(
             vectors=found,
-            concepts=self._eye.tagger.top(found, _TAGS),
+            concepts=self._eye.tagger.top(found, TAGS),
             places={None: 0, **{box: i + 1 for i, box in enumerate(distinct)}},
         )
 
@@ -187,8 +182,6 @@ async def known_regions(connection: Connection, bucket: int, region_ids: set[str
         return {}
     cursor = await connection.execute(_SQL["areas_of_regions"], {"bucket": bucket, "region_ids": named})
     return {
-        region_id: Place(
-            number, None if top is None else RegionBox(top=top, left=left, bottom=bottom, right=right), area_id
-        )
+        region_id: Place(number, None if top is None else Box(top=top, left=left, bottom=bottom, right=right), area_id)
         for region_id, area_id, number, top, left, bottom, right in await cursor.fetchall()
     }

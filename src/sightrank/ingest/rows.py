@@ -11,8 +11,9 @@ from typing import Any
 
 from sightrank.errors import DoesNotExist
 from sightrank.search.concepts import ConceptBook
-from sightrank.store import queries
+from sightrank.store import queries, vectors
 from sightrank.store.database import Connection
+from sightrank.vision.eye import Box
 
 _SQL = queries.load("inputs")
 
@@ -20,16 +21,6 @@ _SQL = queries.load("inputs")
 def new_id() -> str:
     """A fresh 32-digit hexadecimal id."""
     return uuid.uuid4().hex
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegionBox:
-    """A region in shares of the picture, 0..1; None where its geometry has no extent (a point, a span of text)."""
-
-    top: float
-    left: float
-    bottom: float
-    right: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +116,13 @@ async def next_version(connection: Connection, bucket: int, *, labels: bool) -> 
     return int(row[0])
 
 
+async def forget_removals(connection: Connection, bucket: int, version: int) -> None:
+    """Drops the notes of areas that were gone long before ``version``, which the caller's transaction has taken."""
+    gone_long = version - vectors.VERSIONS_KEPT
+    if gone_long > 0:
+        await connection.execute(_SQL["forget_removals"], {"bucket": bucket, "version": gone_long})
+
+
 async def concept_ids(
     connection: Connection, book: ConceptBook, bucket: int, contents: Sequence[Content]
 ) -> list[list[str]]:
@@ -142,7 +140,7 @@ def distinct_concepts(content: Content, ids: Sequence[str]) -> tuple[list[str], 
     return list(values), list(values.values())
 
 
-def same_box(one: RegionBox | None, other: RegionBox | None) -> bool:
+def same_box(one: Box | None, other: Box | None) -> bool:
     """Whether two boxes are equal as far as the database keeps them apart."""
     if one is None or other is None:
         return one is other

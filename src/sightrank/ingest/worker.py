@@ -17,7 +17,7 @@ import psycopg
 import structlog
 
 from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl, ServerBusy
-from sightrank.ingest.jobs import Job, Jobs, Outcome, Workflow
+from sightrank.ingest.jobs import TAGS, Job, Jobs, Outcome, Workflow
 from sightrank.ingest.media import ImageSource
 from sightrank.vision.embedder import LARGEST_BATCH
 from sightrank.vision.eye import Eye, Prepared
@@ -27,11 +27,15 @@ _T = TypeVar("_T")
 
 LEASE_S = 60.0
 _CLAIM = 128  # jobs held at a time: enough to keep the network, the cores and the database busy at once
-_FETCHERS = 16
+_FETCHERS = 16  # inputs that are being downloaded; uploaded ones have a lane of their own beside it
 _IDLE_S = 1.0  # how long an idle worker waits for other processes' inputs; its own server wakes it at once
 _FULL_S = 0.02  # how long a worker with enough to do waits before it looks for more
 _ATTEMPTS = 5
-_TAGS = 20
+_NOT_INDEXED = {
+    "video": "Video is not indexed by this version of sightrank; post single frames as images.",
+    "audio": "Audio is not indexed by this version of sightrank; post images, or text as text.raw.",
+    "text": "Text by URL is not indexed by this version of sightrank; post the text itself as text.raw.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,7 +57,8 @@ class Worker:
         self._workflows = workflows
         self._wake = wake
         self._held: dict[tuple[int, int], Job] = {}
-        self._claimed: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
+        self._to_download: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
+        self._uploaded: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
         self._pictures: asyncio.Queue[_Picture] = asyncio.Queue(2 * LARGEST_BATCH)
         self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue(_CLAIM)
 
@@ -63,7 +68,10 @@ class Worker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._forever(self._claim))
                 for _ in range(_FETCHERS):
-                    group.create_task(self._forever(self._fetch))
+                    group.create_task(self._forever(self._download))
+                # One more than can be decoded at once: it reads the next file meanwhile.
+                for _ in range(self._eye.threads + 1):
+                    group.create_task(self._forever(self._read))
                 for _ in range(self._eye.threads):
                     group.create_task(self._forever(self._infer))
                 group.create_task(self._forever(self._write))
@@ -82,25 +90,34 @@ class Worker:
 
     async def _claim(self) -> None:
         room = _CLAIM - len(self._held)
-        if room < _CLAIM // 2:
+        if room < _CLAIM // 2 or any(job.suspect for job in self._held.values()):
             await asyncio.sleep(_FULL_S)
             return
         self._wake.clear()
         jobs = await self._jobs.claim(room)
+        if not jobs and not self._held:
+            # Nothing else to do: time for inputs that may end the worker, one at a time and nothing beside them.
+            jobs = await self._jobs.claim(1, suspect=True)
         for job in jobs:
             self._held[job.bucket, job.number] = job
-            await self._claimed.put(job)
+            await (self._uploaded if job.blob or not job.url else self._to_download).put(job)
         if not jobs:
             await _wait(self._wake, _IDLE_S)
 
-    async def _fetch(self) -> None:
-        job = await self._claimed.get()
+    async def _download(self) -> None:
+        await self._take(await self._to_download.get())
+
+    async def _read(self) -> None:
+        await self._take(await self._uploaded.get())
+
+    async def _take(self, job: Job) -> None:
         try:
             await self._prepare(job)
         except (ServerBusy, psycopg.OperationalError, OSError) as error:
-            # Not the input's fault: it stays leased and is tried again when the lease runs out.
+            # Not the input's fault: it is tried again when the lease runs out.
             _log.warning("input put off", input_id=job.id, bucket=job.bucket, reason=str(error))
             self._let_go([job])
+            await self._jobs.put_off(job)
         except AppError as error:
             await self._fail(job, error)
         except Exception as error:
@@ -111,12 +128,14 @@ class Worker:
 
     async def _prepare(self, job: Job) -> None:
         if job.attempts > _ATTEMPTS:
-            raise InputFailed(f"Processing this input ended the worker {_ATTEMPTS} times; it is left alone now.")
-        if job.media == "video":
-            raise InputFailed("Video is not indexed by this version of sightrank; post single frames as images.")
-        if job.media != "image" or self._workflows.get(job.workflow_id) is None:
+            raise InputFailed(
+                f"Processing this input failed or ended the worker {_ATTEMPTS} times; it is left alone now."
+            )
+        if self._workflows.get(job.workflow_id) is None or (job.media == "text" and not job.url):
             await self._outcomes.put(Outcome(job=job))
             return
+        if job.media != "image":
+            raise InputFailed(_NOT_INDEXED[job.media])
         data = await self._images.load(job.bucket, url=job.url, blob=job.blob)
         prepared = await self._eye.prepare(data, tuple(area.box for area in job.areas if area.box is not None))
         blob = job.blob or await self._images.keep(job.bucket, data)
@@ -148,7 +167,7 @@ class Worker:
             format=picture.prepared.format,
             color_mode=picture.prepared.color_mode,
             vectors=of_areas,
-            concepts=self._eye.tagger.top(of_areas, _TAGS),
+            concepts=self._eye.tagger.top(of_areas, TAGS),
         )
 
     async def _write(self) -> None:

@@ -80,7 +80,9 @@ class Matrices:
         self._followed.move_to_end(key)
         async with followed.lock:
             if followed.matrix.version < versions.all:
-                await self._load(followed.matrix, table, bucket, versions.all)
+                if not await self._load(followed.matrix, table, bucket, versions.all):
+                    followed.matrix = Matrix(table.dims)
+                    await self._load(followed.matrix, table, bucket, versions.all)
                 self._forget_oldest()
             yield followed.matrix
 
@@ -104,10 +106,11 @@ class Matrices:
             self._labels.popitem(last=False)
         return labels
 
-    async def _load(self, matrix: Matrix, table: EmbedderTable, bucket: int, version: int) -> None:
-        """Adds and removes what changed after the matrix's version. A failure leaves it at the old version, still
-        right: the same rows come again next time.
+    async def _load(self, matrix: Matrix, table: EmbedderTable, bucket: int, version: int) -> bool:
+        """Adds and removes what changed after the matrix's version; False when it is too far behind to know what is
+        gone. A failure leaves it at the old version, still right: the same rows come again next time.
         """
+        fresh = not matrix.version and not len(matrix)
         async with self._database.connection() as connection:
             async for part in vectors.changed_since(connection, table, bucket, matrix.version):
                 matrix.upsert(
@@ -118,13 +121,17 @@ class Matrices:
                         vectors=part.vectors,
                     )
                 )
-            cursor = await connection.execute(
-                _SQL["removed_since"], {"bucket": bucket, "version": matrix.version}, binary=True
-            )
-            removed = np.array([area_id for (area_id,) in await cursor.fetchall()], np.int64)
+            rows = []
+            if not fresh:
+                since = {"bucket": bucket, "version": matrix.version}
+                rows = await (await connection.execute(_SQL["removed_since"], since, binary=True)).fetchall()
+        if any(now - matrix.version > vectors.VERSIONS_KEPT for now, _ in rows[:1]):
+            return False
+        removed = np.array([area_id for _, area_id in rows if area_id is not None], np.int64)
         if len(removed):
             matrix.remove(removed)
         matrix.version = version
+        return True
 
     def _forget(self, bucket: int) -> None:
         for key in [key for key in self._followed if key[0] == bucket]:

@@ -131,6 +131,23 @@ class BlobFolder:
         """Removes all files of an app bucket that is gone for good."""
         shutil.rmtree(self._root / str(int(bucket)), ignore_errors=True)
 
+    def folders(self) -> list[tuple[int, str]]:
+        """(bucket, folder) of every folder that may hold files, for ``aged``."""
+        found = self._root.glob("[0-9]*/[0-9a-f][0-9a-f]")
+        return sorted((int(path.parent.name), f"{path.parent.name}/{path.name}") for path in found if path.is_dir())
+
+    def aged(self, folder: str, *, min_age_s: float) -> list[str]:
+        """Keys in one of ``folders()``, variants left out, that were last put at least so long ago."""
+        latest = time.time() - min_age_s
+        keys = []
+        with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
+            for entry in entries:
+                key = f"{folder}/{entry.name}"
+                with suppress(FileNotFoundError):
+                    if "." not in key and _KEY.fullmatch(key) and entry.stat(follow_symlinks=False).st_mtime <= latest:
+                        keys.append(key)
+        return keys
+
     def sweep(self, *, min_age_s: float = 3600.0) -> int:
         """Removes what killed processes left unfinished, if at least this old; returns how many files."""
         removed = 0
@@ -202,6 +219,14 @@ class BlobStore:
 
     async def delete_bucket(self, bucket: int) -> None:
         await self._run(lambda: self._folder.delete_bucket(bucket))
+
+    async def folders(self) -> list[tuple[int, str]]:
+        """(bucket, folder) of every folder that may hold files, for ``aged``."""
+        return await self._run(self._folder.folders)
+
+    async def aged(self, folder: str, *, min_age_s: float) -> list[str]:
+        """Keys in one of ``folders()`` that were last put at least so long ago."""
+        return await self._run(lambda: self._folder.aged(folder, min_age_s=min_age_s))
 
     async def sweep(self, *, min_age_s: float = 3600.0) -> int:
         """Removes what killed processes left unfinished."""

@@ -6,18 +6,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.errors import DeadlockDetected, UniqueViolation
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from sightrank.errors import InvalidRequest, ServerBusy
 
 Connection = AsyncConnection[TupleRow]
+_T = TypeVar("_T")
+
+
+class TryAgain(Exception):
+    """What a unit of work had read is no longer so; nothing of it is written. ``retrying`` does it anew."""
+
+
+async def retrying(work: Callable[[], Awaitable[_T]], *, busy: str, attempts: int = 50) -> _T:
+    """What ``work`` returns; it is done anew when another transaction came in between.
+
+    That is TryAgain, a lost deadlock, or a key that was taken after ``work`` had found it free; it finds it taken next
+    time and refuses it by itself. Raises ServerBusy with the text ``busy`` when that happens ``attempts`` times.
+    """
+    last: Exception | None = None
+    for _ in range(attempts):
+        try:
+            return await work()
+        except (TryAgain, DeadlockDetected, UniqueViolation) as error:
+            last = error
+    raise ServerBusy(busy) from last
 
 
 class Database:

@@ -15,6 +15,8 @@ from psycopg import sql
 
 from sightrank.store.database import Connection, Database
 
+#: For so many versions it stays known which areas are gone; who follows from further behind loads everything anew.
+VERSIONS_KEPT = 10_000
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
 _CHUNK_BYTES = 8 * 2**20

@@ -13,7 +13,9 @@ from __future__ import annotations
 import io
 import math
 import struct
+import threading
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +34,10 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _MAX_JPEG_SCANS = 256
+_LARGE_PIXELS = 20_000_000
+# A picture of 85 megapixels takes up to a gigabyte while it is decoded: those above the bound go one after the other.
+_one_large = threading.Lock()
+_STRIP_PIXELS = 2**20
 _ENDS_EARLY = ("truncated", "unexpected end", "not enough", "end of file", "eof", "failed to read next frame")
 _COLOR_MODES = {"1": "GRAY", "L": "GRAY", "LA": "GRAYA", "P": "PALETTE", "PA": "PALETTE", "F": "GRAY", "I": "GRAY"}
 
@@ -67,10 +73,15 @@ def decode(data: bytes, *, size: int | None, max_pixels: int, max_bytes: int) ->
     try:
         if name == "WEBP":
             # Pillow makes room for the whole WebP canvas when it opens the file, so its size is read here first.
-            _check_size(*_webp_size(data), max_pixels)
+            width, height = _webp_size(data)
+            _check_size(width, height, max_pixels)
+            with _turn(width, height), _open(data, name) as image:
+                _check_size(*image.size, max_pixels)
+                return _decode_other(image, name)
         with _open(data, name) as image:
             _check_size(*image.size, max_pixels)
-            return _decode_jpeg(data, image, size) if name == "JPEG" else _decode_other(image, name)
+            with _turn(*image.size):
+                return _decode_jpeg(data, image, size) if name == "JPEG" else _decode_other(image, name)
     except AppError:
         raise
     except Exception as error:
@@ -110,6 +121,10 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise InputFailed(f"The image says it is {width} x {height} pixels.")
     if width * height > max_pixels:
         raise InputOverLimit(f"The image has {width} x {height} = {width * height} pixels; the limit is {max_pixels}.")
+
+
+def _turn(width: int, height: int) -> AbstractContextManager[object]:
+    return _one_large if width * height > _LARGE_PIXELS else nullcontext()
 
 
 def _decode_jpeg(data: bytes, image: Image.Image, size: int | None) -> Decoded:
@@ -177,14 +192,21 @@ def _to_rgb(image: Image.Image) -> Pixels:
         return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode in {"LA", "PA", "RGBA", "La", "RGBa"} or "transparency" in image.info:
         image.load()
-        return np.asarray(_over_white(image.convert("RGBA")))
+        return _over_white(image)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _over_white(image: Image.Image) -> Image.Image:
-    ground = Image.new("RGB", image.size, (255, 255, 255))
-    ground.paste(image, mask=image.getchannel("A"))
-    return ground
+def _over_white(image: Image.Image) -> Pixels:
+    """In strips, so that no second and third copy of a large picture is made on the way."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height))).convert("RGBA")
+        ground = Image.new("RGB", strip.size, (255, 255, 255))
+        ground.paste(strip, mask=strip.getchannel("A"))
+        pixels[top : top + rows] = np.asarray(ground)
+    return pixels
 
 
 def _to_8_bits(samples: NDArray[np.generic], *, sixteen_bits: bool) -> Pixels:

@@ -7,8 +7,9 @@ one thread: several batches side by side get more out of the cores than one that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -80,14 +81,19 @@ class Eye:
         """[n, size, size, 3] pixels to unit vectors [n, dims]."""
         return await self._in(self._inference, lambda: self.embedder.embed(pixels))
 
-    async def look(self, data: bytes) -> NDArray[np.float32]:
-        """The unit vector [dims] of one image file, for a query. Raises ServerBusy when 256 queries already wait."""
+    @asynccontextmanager
+    async def query(self) -> AsyncIterator[None]:
+        """A place among the image queries, held from before the image is there. Raises ServerBusy when all are full."""
         if self._queries.locked():
             raise ServerBusy("Too many image queries are waiting; try again in a moment.")
         async with self._queries:
-            prepared = await self.prepare(data)
-            vector: NDArray[np.float32] = (await self.embed(prepared.pixels))[0]
-            return vector
+            yield
+
+    async def look(self, data: bytes) -> NDArray[np.float32]:
+        """The unit vector [dims] of one image file, for a query."""
+        prepared = await self.prepare(data)
+        vector: NDArray[np.float32] = (await self.embed(prepared.pixels))[0]
+        return vector
 
     def _prepare(self, data: bytes, boxes: tuple[Box, ...]) -> Prepared:
         size = self.embedder.size

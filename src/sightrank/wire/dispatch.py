@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from clarifai_grpc.grpc.api.status import status_pb2
 from google.protobuf.message import Message
 
-from sightrank.api.call import Authenticate, Call, Handlers, StreamHandlers
+from sightrank.api.call import Authenticate, Handlers
 from sightrank.errors import AppError, DeadlinePassed, InternalFailure, NotImplementedHere, ServerBusy
 from sightrank.wire.credentials import Sender
 from sightrank.wire.service import Rpc
 from sightrank.wire.status_codes import SUCCESS, StatusEntry
+
+T = TypeVar("T")
 
 #: Delivers the request message of a call; may raise an ``AppError`` (a body that cannot be read).
 ReadRequest = Callable[[], Awaitable[Message]]
@@ -32,10 +34,12 @@ _STATUS_IS_THE_ANSWER = frozenset({"GetStatusCode"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A response message with its status filled, and the HTTP status it has over REST."""
+    """A response message with its status filled, and the HTTP status it has over REST. ``code`` is how the call went;
+    the message's own code differs from it where a code is what was asked for."""
 
     message: Message
     http_status: int
+    code: int
 
 
 @dataclass(slots=True)
@@ -47,10 +51,9 @@ class _Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatcher:
-    """Calls handlers. ``timeout_s`` bounds one call (in a stream: each message), ``max_running`` the calls at once."""
+    """Calls handlers. ``timeout_s`` bounds one call, ``max_running`` the calls at once."""
 
     handlers: Handlers
-    stream_handlers: StreamHandlers
     authenticate: Authenticate
     codes: Mapping[int, StatusEntry]
     timeout_s: float
@@ -59,7 +62,10 @@ class Dispatcher:
     _load: _Load = field(default_factory=_Load, init=False)
 
     async def call(self, rpc: Rpc, sender: Sender, read: ReadRequest) -> Answer:
-        """One answer of an rpc that is not a stream. A gRPC client's own deadline arrives here as a cancellation."""
+        """The answer of an rpc. A gRPC client's own deadline arrives here as a cancellation.
+
+        No stream is built yet, so every one of them is this one answer too.
+        """
         started = time.perf_counter()
         try:
             handler = self.handlers.get(rpc.name)
@@ -68,7 +74,7 @@ class Dispatcher:
             # Reading has deadlines of its own and takes no place: slow uploads must not keep others out.
             request = await read()
             with self._place():
-                async with self._deadline(rpc):
+                async with _Deadline(rpc.name, self.timeout_s):
                     call = await self.authenticate(rpc.name, sender.key, request, sender.request_id)
                     message = await handler(call, request)
             answer = self._complete(rpc, message, sender)
@@ -77,43 +83,25 @@ class Dispatcher:
             raise
         except Exception as error:
             answer = self._refuse(rpc, error, sender)
-        self._log(rpc.name, answer.message, sender, started)
+        self._log(rpc.name, answer.code, sender, started)
         return answer
 
-    async def stream(self, rpc: Rpc, sender: Sender, requests: AsyncIterator[Message]) -> AsyncIterator[Answer]:
-        """The answers of a server stream; an error is its last message, and on an unbuilt rpc the only one."""
+    async def run(self, what: str, sender: Sender, work: Callable[[], Awaitable[T]]) -> T:
+        """Work that is no rpc, such as finding a hosted image, under the same bounds. Its errors pass: ``refuse`` makes
+        answers of them."""
         started = time.perf_counter()
-        try:
-            with self._place():
-                async for message in self._messages(rpc, sender, requests):
-                    yield self._complete(rpc, message, sender)
-            answer = None
-        except Exception as error:
-            answer = self._refuse(rpc, error, sender)
-            yield answer
-        self._log(rpc.name, answer.message if answer else None, sender, started)
+        with self._place():
+            async with _Deadline(what, self.timeout_s):
+                result = await work()
+        self._log(what, SUCCESS, sender, started)
+        return result
 
     def refuse(self, error: AppError, sender: Sender, what: str) -> Answer:
         """An answer to something that is no rpc (an unknown path), so a bare ``status``."""
         message = status_pb2.BaseResponse()
         _fill(message.status, error, sender)
-        self._log(what, message, sender, time.perf_counter())
-        return Answer(message=message, http_status=error.http_status)
-
-    async def _messages(self, rpc: Rpc, sender: Sender, requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
-        handler = self.stream_handlers.get(rpc.name)
-        if handler is None:
-            raise NotImplementedHere(f"This server does not implement {rpc.name}.")
-        async with self._deadline(rpc):
-            first = await anext(requests, rpc.request_type())
-            call: Call = await self.authenticate(rpc.name, sender.key, first, sender.request_id)
-        async with aclosing(_as_generator(handler(call, first, requests))) as messages:
-            while True:
-                async with self._deadline(rpc):
-                    message = await anext(messages, None)
-                if message is None:
-                    return
-                yield message
+        self._log(what, error.code, sender, time.perf_counter())
+        return Answer(message=message, http_status=error.http_status, code=error.code)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -125,9 +113,6 @@ class Dispatcher:
         finally:
             self._load.running -= 1
 
-    def _deadline(self, rpc: Rpc) -> _Deadline:
-        return _Deadline(rpc.name, self.timeout_s)
-
     def _complete(self, rpc: Rpc, message: Message, sender: Sender) -> Answer:
         status = _status_of(message)
         if not status.code:
@@ -136,8 +121,9 @@ class Dispatcher:
         if entry is not None and not status.description:
             status.description = entry.description
         status.req_id = sender.request_id
-        plain = entry is None or rpc.name in _STATUS_IS_THE_ANSWER
-        return Answer(message=message, http_status=200 if plain or entry is None else entry.http_status)
+        if entry is None or rpc.name in _STATUS_IS_THE_ANSWER:
+            return Answer(message=message, http_status=200, code=status.code if entry is None else SUCCESS)
+        return Answer(message=message, http_status=entry.http_status, code=status.code)
 
     def _refuse(self, rpc: Rpc, error: Exception, sender: Sender) -> Answer:
         if not isinstance(error, AppError):
@@ -145,10 +131,9 @@ class Dispatcher:
             error = InternalFailure(f"The server failed; its log has the reason under {sender.request_id}.")
         message = rpc.response_type()
         _fill(_status_of(message), error, sender)
-        return Answer(message=message, http_status=error.http_status)
+        return Answer(message=message, http_status=error.http_status, code=error.code)
 
-    def _log(self, rpc: str, message: Message | None, sender: Sender, started: float) -> None:
-        code = _status_of(message).code if message is not None else SUCCESS
+    def _log(self, rpc: str, code: int, sender: Sender, started: float) -> None:
         self.log.info("call", rpc=rpc, code=code, ms=_ms_since(started), req_id=sender.request_id)
 
 
@@ -186,8 +171,3 @@ def _fill(status: status_pb2.Status, error: AppError, sender: Sender) -> None:
     status.description = error.description
     status.details = error.details
     status.req_id = sender.request_id
-
-
-async def _as_generator(messages: AsyncIterator[Message]) -> AsyncGenerator[Message, None]:
-    async for message in messages:
-        yield message

@@ -61,16 +61,16 @@ class _ServiceHandler(grpc.GenericRpcHandler):
 def _method_handler(rpc: Rpc, dispatcher: Dispatcher) -> Any:
     make: Any
     if rpc.request_stream:
-        make, serve = grpc.stream_stream_rpc_method_handler, _stream_stream(rpc, dispatcher)
+        make, serve = grpc.stream_stream_rpc_method_handler, _stream(rpc, dispatcher)
     elif rpc.response_stream:
-        make, serve = grpc.unary_stream_rpc_method_handler, _unary_stream(rpc, dispatcher)
+        make, serve = grpc.unary_stream_rpc_method_handler, _stream(rpc, dispatcher)
     else:
-        make, serve = grpc.unary_unary_rpc_method_handler, _unary_unary(rpc, dispatcher)
+        make, serve = grpc.unary_unary_rpc_method_handler, _unary(rpc, dispatcher)
     # No deserializer: requests arrive as bytes, and one that cannot be parsed is answered in-band like other errors.
     return make(serve, response_serializer=rpc.response_type.SerializeToString)
 
 
-def _unary_unary(rpc: Rpc, dispatcher: Dispatcher) -> Any:
+def _unary(rpc: Rpc, dispatcher: Dispatcher) -> Any:
     async def serve(request: bytes, context: _Context) -> Message:
         async def read() -> Message:
             return _parse(rpc, request)
@@ -82,27 +82,16 @@ def _unary_unary(rpc: Rpc, dispatcher: Dispatcher) -> Any:
     return serve
 
 
-def _unary_stream(rpc: Rpc, dispatcher: Dispatcher) -> Any:
-    async def serve(request: bytes, context: _Context) -> AsyncIterator[Message]:
-        async def requests() -> AsyncIterator[Message]:
-            yield _parse(rpc, request)
+def _stream(rpc: Rpc, dispatcher: Dispatcher) -> Any:
+    """A stream of one answer: none is built yet, so what the client sends is not looked at."""
+
+    async def serve(incoming: object, context: _Context) -> AsyncIterator[Message]:
+        async def read() -> Message:
+            return rpc.request_type()
 
         sender = read_sender(context.invocation_metadata() or ())
-        async for answer in dispatcher.stream(rpc, sender, requests()):
-            yield answer.message
-
-    return serve
-
-
-def _stream_stream(rpc: Rpc, dispatcher: Dispatcher) -> Any:
-    async def serve(incoming: AsyncIterator[bytes], context: _Context) -> AsyncIterator[Message]:
-        async def requests() -> AsyncIterator[Message]:
-            async for request in incoming:
-                yield _parse(rpc, request)
-
-        sender = read_sender(context.invocation_metadata() or ())
-        async for answer in dispatcher.stream(rpc, sender, requests()):
-            yield answer.message
+        answer = await dispatcher.call(rpc, sender, read)
+        yield answer.message
 
     return serve
 

@@ -7,7 +7,7 @@ that are no rpc go to the extra routes (health, media, later the portal).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -65,9 +65,8 @@ class RestGateway:
             await self._refuse_method(scope, place, send)
             return
         rpc = self._rpcs[binding.rpc]
-        serve = self._stream if rpc.response_stream else self._call
         with self._bodies.lease() as lease:
-            await serve(_Request(scope, receive, place, binding, lease), rpc, send)
+            await self._call(_Request(scope, receive, place, binding, lease), rpc, send)
 
     async def _call(self, request: _Request, rpc: Rpc, send: Send) -> None:
         async def read() -> Message:
@@ -75,23 +74,6 @@ class RestGateway:
 
         answer = await self._dispatcher.call(rpc, _sender(request.scope), read)
         await self._answer(send, answer, close=request.too_slow)
-
-    async def _stream(self, request: _Request, rpc: Rpc, send: Send) -> None:
-        """A server stream: one JSON object per line. A stream of one message is a plain JSON object."""
-
-        async def requests() -> AsyncIterator[Message]:
-            yield await request.message(rpc, self._reader)
-
-        started = False
-        async for answer in self._dispatcher.stream(rpc, _sender(request.scope), requests()):
-            if not started:
-                started = True
-                await send({"type": "http.response.start", "status": answer.http_status, "headers": [_JSON]})
-            line = self._writer.text(answer.message) + b"\n"
-            await send({"type": "http.response.body", "body": line, "more_body": True})
-        if not started:
-            await send({"type": "http.response.start", "status": 200, "headers": [_JSON]})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _refuse_method(self, scope: Scope, place: Place, send: Send) -> None:
         allowed = ", ".join(sorted(place.bindings))

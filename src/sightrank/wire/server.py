@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import ssl
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -15,7 +15,7 @@ import structlog
 from starlette.routing import BaseRoute
 from uvicorn import Config
 
-from sightrank.api.call import Authenticate, Handlers, StreamHandlers
+from sightrank.api.call import Authenticate, Handlers
 from sightrank.wire.body import BodyReader
 from sightrank.wire.dispatch import Dispatcher
 from sightrank.wire.grpc_server import make_grpc_server
@@ -32,6 +32,14 @@ from sightrank.wire.tls import make_tls_context
 _DELIVERY_S = 1.0
 
 
+#: Makes the routes that are no rpc; they take places and deadlines from the dispatcher.
+ExtraRoutes = Callable[[Dispatcher], Sequence[BaseRoute]]
+
+
+def _no_routes(dispatcher: Dispatcher) -> Sequence[BaseRoute]:
+    return ()
+
+
 class PortTakenError(Exception):
     """An address cannot be listened on; the text says which, why, and what to do."""
 
@@ -39,7 +47,8 @@ class PortTakenError(Exception):
 class WireServer:
     """gRPC on its own port; REST and gRPC together on the HTTP port and, if asked for, the TLS port.
 
-    ``handlers`` maps rpc names to functions; rpcs without one answer 10040. ``ready`` says whether ``/readyz`` is 200.
+    ``handlers`` maps rpc names to functions; rpcs without one, and all streams, answer 10040. ``ready`` says whether
+    ``/readyz`` is 200.
     Use it as an async context manager, or ``start`` and ``stop`` it.
     """
 
@@ -50,8 +59,7 @@ class WireServer:
         ready: Ready,
         options: WireOptions,
         *,
-        extra_routes: Sequence[BaseRoute] = (),
-        stream_handlers: StreamHandlers | None = None,
+        extra_routes: ExtraRoutes = _no_routes,
     ) -> None:
         self._options = options
         self._ready = ready
@@ -63,14 +71,13 @@ class WireServer:
         codes = read_table()
         self._dispatcher = Dispatcher(
             handlers={**status_code_handlers(codes), **handlers},
-            stream_handlers=stream_handlers or {},
             authenticate=authenticate,
             codes=codes,
             timeout_s=options.timeout_s,
             max_running=options.max_running,
             log=self._log,
         )
-        pages = make_pages(self._dispatcher, self._is_ready, extra_routes)
+        pages = make_pages(self._dispatcher, self._is_ready, extra_routes(self._dispatcher))
         self.app = RestGateway(self._rpcs, self._dispatcher, _body_reader(options), pages, send_s=options.send_s)
         self._grpc: grpc.aio.Server | None = None
         self._listener: Listener | None = None

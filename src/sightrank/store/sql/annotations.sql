@@ -49,6 +49,9 @@ WHERE a.bucket = %(bucket)s AND i.bucket = %(bucket)s AND r.bucket = %(bucket)s
     END
 ORDER BY a.created_at DESC, a.id DESC
 
+-- name: known_users
+SELECT id FROM users WHERE id = ANY(%(ids)s)
+
 -- name: inputs_to_annotate
 SELECT id, number, status, media, url, blob FROM inputs WHERE bucket = %(bucket)s AND id = ANY(%(ids)s)
 

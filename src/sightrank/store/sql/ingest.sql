@@ -1,10 +1,11 @@
 -- name: buckets_with_work
 -- Apps in which an input waits, or was left by a worker that died; the longest waiting first.
--- One look into the index for each app, however long its queue.
+-- One look into the index for each app, however long its queue. Suspect inputs are claimed apart from the others.
 SELECT a.first_bucket, a.workflow_id
 FROM apps a CROSS JOIN LATERAL (
     SELECT i.created_at FROM inputs i
     WHERE i.bucket = a.first_bucket AND i.status IN (30001, 30003) AND (i.lease_until IS NULL OR i.lease_until < now())
+        AND (i.attempts >= %(suspect_from)s) = %(suspect)s
     ORDER BY i.created_at LIMIT 1
 ) first
 ORDER BY first.created_at
@@ -17,6 +18,7 @@ UPDATE inputs SET status = 30003, lease_owner = %(owner)s, lease_until = now() +
 WHERE bucket = %(bucket)s AND number = ANY (ARRAY (
     SELECT number FROM inputs
     WHERE bucket = %(bucket)s AND status IN (30001, 30003) AND (lease_until IS NULL OR lease_until < now())
+        AND (attempts >= %(suspect_from)s) = %(suspect)s
     ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ))
 RETURNING number, id, media, created_at, url, blob, attempts
@@ -61,6 +63,10 @@ UPDATE inputs SET lease_owner = NULL, lease_until = NULL, attempts = attempts - 
 WHERE (bucket, number) IN (
     SELECT bucket, number FROM inputs WHERE status = 30003 AND lease_owner = %(owner)s ORDER BY bucket, number FOR UPDATE
 )
+
+-- name: put_off
+UPDATE inputs SET lease_owner = NULL, attempts = attempts - 1
+WHERE bucket = %(bucket)s AND number = %(number)s AND status = 30003 AND lease_owner = %(owner)s
 
 -- name: fail
 UPDATE inputs SET status = %(status)s, status_details = %(details)s, modified_at = clock_timestamp(),

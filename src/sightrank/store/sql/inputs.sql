@@ -113,11 +113,17 @@ SELECT number, blob FROM inputs WHERE bucket = %(bucket)s AND id = ANY(%(ids)s) 
 INSERT INTO removals (bucket, version, area_id)
 SELECT bucket, %(version)s, id FROM areas WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s)
 
+-- name: forget_removals
+DELETE FROM removals WHERE bucket = %(bucket)s AND version <= %(version)s
+
 -- name: delete
 DELETE FROM inputs WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s)
 
 -- name: blobs_in_use
 SELECT DISTINCT blob FROM inputs WHERE bucket = %(bucket)s AND blob = ANY(%(blobs)s)
+
+-- name: any_input
+SELECT 1 FROM inputs WHERE bucket = %(bucket)s LIMIT 1
 
 -- name: media
 SELECT blob FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s

@@ -2,7 +2,11 @@
 SELECT version, labels_version FROM app_buckets WHERE bucket = %(bucket)s
 
 -- name: removed_since
-SELECT area_id FROM removals WHERE bucket = %(bucket)s AND version > %(version)s
+-- Beside each area the bucket's version in the same snapshot; one row without an area when none is gone.
+SELECT b.version, r.area_id
+FROM app_buckets b
+LEFT JOIN removals r ON r.bucket = %(bucket)s AND r.version > %(version)s
+WHERE b.bucket = %(bucket)s
 
 -- name: latest_labels
 SELECT DISTINCT ON (area_id) area_id, value
