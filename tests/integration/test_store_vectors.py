@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
 
+from sightrank.errors import InvalidRequest
 from sightrank.store import vectors
 from sightrank.store.database import Connection, Database
 from sightrank.store.vectors import EmbedderTable, VectorRows
@@ -183,7 +183,7 @@ def test_vectors_of_another_dimension_cannot_be_written(database_url: str) -> No
         table = await vectors.register(database, "model", "v1", DIMS)
         await stored(database, EmbedderTable(id=table.id, dims=DIMS + 1), 1, 1, random_values(2, DIMS + 1))
 
-    with pytest.raises(psycopg.errors.DataException, match="expected 4 dimensions, not 5"):
+    with pytest.raises(InvalidRequest, match="expected 4 dimensions, not 5"):
         with_database(database_url, scenario)
 
 
