@@ -6,7 +6,6 @@ not at all. Uploaded bytes reach the blob store before their row does.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import random
@@ -87,7 +86,8 @@ class Intake:
         self, bucket: int, user_id: str, inputs: Sequence[NewInput], conflict: IdConflict
     ) -> list[str | AppError]:
         """For each input its id, or why it was refused, in the order given."""
-        blobs = await asyncio.gather(*(self._upload(bucket, item) for item in inputs))
+        keys = iter(await self._blobs.put_all(bucket, [item.data for item in inputs if item.data]))
+        blobs = [next(keys) if item.data else "" for item in inputs]
         unused = set(blobs)
         try:
             results = await self._accept_all(bucket, user_id, inputs, blobs, conflict)
@@ -136,9 +136,6 @@ class Intake:
         chosen = _first_of_each_url([i for i, refusal in enumerate(refusals) if refusal is None], inputs, refusals)
         await self._write(connection, bucket, user_id, [(inputs[i], rows[i]) for i in chosen])
         return [refusal or name for refusal, name in zip(refusals, ids, strict=True)]
-
-    async def _upload(self, bucket: int, item: NewInput) -> str:
-        return await self._blobs.put(bucket, item.data) if item.data else ""
 
     async def _write(
         self,

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 import psycopg
 import structlog
+from numpy.typing import NDArray
 
 from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl, ServerBusy
 from sightrank.ingest.jobs import TAGS, Job, Jobs, Outcome, Workflow
@@ -30,6 +31,10 @@ _CLAIM = 128  # jobs held at a time: enough to keep the network, the cores and t
 _FETCHERS = 16  # inputs that are being downloaded; uploaded ones have a lane of their own beside it
 _IDLE_S = 1.0  # how long an idle worker waits for other processes' inputs; its own server wakes it at once
 _FULL_S = 0.02  # how long a worker with enough to do waits before it looks for more
+# A full batch costs a fifth less per picture, and a commit costs much the same for 4 inputs as for 64. While others are
+# under way it pays to wait for them a little; a single input never waits.
+_GOOD_BATCH, _INFER_PATIENCE_S = 8, 0.03
+_GOOD_COMMIT, _WRITE_PATIENCE_S = 64, 0.15
 _ATTEMPTS = 5
 _NOT_INDEXED = {
     "video": "Video is not indexed by this version of sightrank; post single frames as images.",
@@ -142,36 +147,23 @@ class Worker:
         await self._pictures.put(_Picture(job=job, blob=blob, prepared=prepared))
 
     async def _infer(self) -> None:
-        pictures = await _some(self._pictures, LARGEST_BATCH)
+        enough = min(_GOOD_BATCH, len(self._held))
+        pictures = await _some(self._pictures, LARGEST_BATCH, enough=enough, patience_s=_INFER_PATIENCE_S)
         try:
             vectors = await self._eye.embed(np.concatenate([picture.prepared.pixels for picture in pictures]))
+            concepts = self._eye.tagger.top(vectors, TAGS)
             start = 0
             for picture in pictures:
-                count = len(picture.prepared.pixels)
-                await self._outcomes.put(self._outcome(picture, vectors[start : start + count]))
-                start += count
+                part = slice(start, start + len(picture.prepared.pixels))
+                await self._outcomes.put(_outcome(picture, vectors[part], concepts[part]))
+                start = part.stop
         except Exception:
             self._let_go([picture.job for picture in pictures])
             raise
 
-    def _outcome(self, picture: _Picture, vectors: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Outcome:
-        """Gives every area its vector: the whole image's for a region without extent."""
-        boxes = iter(range(1, len(vectors)))
-        places = [0 if area.box is None else next(boxes) for area in picture.job.areas]
-        of_areas = vectors[places]
-        return Outcome(
-            job=picture.job,
-            blob=picture.blob,
-            width=picture.prepared.width,
-            height=picture.prepared.height,
-            format=picture.prepared.format,
-            color_mode=picture.prepared.color_mode,
-            vectors=of_areas,
-            concepts=self._eye.tagger.top(of_areas, TAGS),
-        )
-
     async def _write(self) -> None:
-        outcomes = await _some(self._outcomes, _CLAIM)
+        enough = min(_GOOD_COMMIT, len(self._held))
+        outcomes = await _some(self._outcomes, _CLAIM, enough=enough, patience_s=_WRITE_PATIENCE_S)
         by_app: dict[tuple[int, str], list[Outcome]] = {}
         for outcome in outcomes:
             by_app.setdefault((outcome.job.bucket, outcome.job.workflow_id), []).append(outcome)
@@ -203,11 +195,40 @@ class Worker:
         await asyncio.sleep(max(0.0, LEASE_S / 4 - (time.monotonic() - started)))
 
 
-async def _some(queue: asyncio.Queue[_T], limit: int) -> list[_T]:
-    """Waits for one item, then takes what else is there, up to ``limit``."""
+def _outcome(
+    picture: _Picture, vectors: NDArray[np.float32], concepts: Sequence[Sequence[tuple[str, float]]]
+) -> Outcome:
+    """Gives every area its vector and concepts: the whole image's for a region without extent."""
+    boxes = iter(range(1, len(vectors)))
+    places = [0 if area.box is None else next(boxes) for area in picture.job.areas]
+    return Outcome(
+        job=picture.job,
+        blob=picture.blob,
+        width=picture.prepared.width,
+        height=picture.prepared.height,
+        format=picture.prepared.format,
+        color_mode=picture.prepared.color_mode,
+        vectors=vectors[places],
+        concepts=[concepts[place] for place in places],
+    )
+
+
+async def _some(queue: asyncio.Queue[_T], limit: int, *, enough: int, patience_s: float) -> list[_T]:
+    """Waits for one item, then takes what else is there, up to ``limit``; below ``enough`` it waits a little more."""
     items = [await queue.get()]
-    while len(items) < limit and not queue.empty():
-        items.append(queue.get_nowait())
+    deadline = time.monotonic() + patience_s
+    while len(items) < limit:
+        if not queue.empty():
+            items.append(queue.get_nowait())
+            continue
+        left_s = deadline - time.monotonic()
+        if len(items) >= enough or left_s <= 0:
+            break
+        try:
+            async with asyncio.timeout(left_s):
+                items.append(await queue.get())
+        except TimeoutError:
+            break
     return items
 
 
