@@ -397,33 +397,16 @@ def test_missing_concepts_are_made_and_known_ones_kept(world: Worlds) -> None:
         ]
         assert await ensure(world, *pairs) == ["a", "b", "b", "a", "ai_8S2Vq3cR", "gamma ray", "ai_palm0000"]
         assert await ensure(world, *pairs) == ["a", "b", "b", "a", "ai_8S2Vq3cR", "gamma ray", "ai_palm0000"]
-        async with world.database.connection() as connection:
-            names = await world.book.names_of(
-                connection, await bucket(world), ["a", "b", "gamma ray", "ai_palm0000", "ai_8S2Vq3cR", "nothing", "a"]
-            )
-            assert names == {
-                "a": "Alpha",
-                "b": "Beta",
-                "gamma ray": "gamma ray",
-                "ai_palm0000": "palm",
-                "ai_8S2Vq3cR": "Dog",
-                "nothing": "nothing",
-            }
-            assert await world.book.names_of(connection, await bucket(world), []) == {}
+        rows = await world.database.rows("SELECT id, name FROM concepts WHERE bucket = %s", [await bucket(world)])
+        assert dict(rows) == {
+            "a": "Alpha",
+            "b": "Beta",
+            "gamma ray": "gamma ray",
+            "ai_palm0000": "palm",
+            "ai_8S2Vq3cR": "Dog",
+        }
         assert await ensure(world) == []
         assert await listed(world) == ["a", "b", "ai_8S2Vq3cR", "gamma ray", "ai_palm0000"]
-
-    world.run(scenario)
-
-
-def test_names_come_in_the_language_asked_for(world: Worlds) -> None:
-    async def scenario(world: World) -> None:
-        await post(world, ("a", "puppy"), ("b", "pet"))
-        await translate(world, "a", ja="子犬")
-        async with world.database.connection() as connection:
-            ids = ["a", "b", "ai_8S2Vq3cR", "ai_palm0000"]
-            names = await world.book.names_of(connection, await bucket(world), ids, language="ja")
-        assert names == {"a": "子犬", "b": "pet", "ai_8S2Vq3cR": "犬", "ai_palm0000": "palm"}
 
     world.run(scenario)
 

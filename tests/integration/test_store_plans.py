@@ -51,12 +51,10 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("ingest", "claim", {"bucket": 1, "owner": "me", "lease_s": 60, "limit": 8, "suspect": False, "suspect_from": 3}),
     ("ingest", "areas", {"bucket": 1, "numbers": [4, 8]}),
     ("inputs", "read", {"bucket": 1, "ids": ["in-8"]}),
-    ("inputs", "read_numbers", {"bucket": 1, "numbers": [4, 8]}),
     ("inputs", "existing", {"bucket": 1, "ids": ["in-8"], "urls": ["http://example.com/8"], "url_hashes": [b"x" * 32]}),
     ("annotations", "read", {"bucket": 1, "input_ids": ["in-8"], "ids": None}),
-    ("annotations", "read_of_hits", {"bucket": 1, "numbers": [4], "area_ids": [4], "annotation_ids": [None]}),
     ("concepts", "lookup", {"bucket": 1, "ids": ["c-8"], "names": ["c-9"], "languages": ["en"]}),
-    ("concepts", "names", {"bucket": 1, "ids": ["c-8"], "language": ""}),
+    ("concepts", "names", {"bucket": 1, "ids": ["c-8"]}),
 ]
 
 

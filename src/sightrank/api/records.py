@@ -44,7 +44,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class InputRow(NamedTuple):
-    """Columns of the statements ``read``, ``read_numbers`` and ``list`` in inputs.sql."""
+    """Columns of the statements ``read`` and ``list`` in inputs.sql."""
 
     number: int
     id: str
@@ -144,7 +144,7 @@ class Records:
         wanted = sorted({concept_id for row in rows for concept_id in row.concept_ids or ()})
         own: dict[str, str] = {}
         if wanted:
-            own = dict(await self._database.rows(_SQL["names"], {"bucket": app.bucket, "ids": wanted, "language": ""}))
+            own = dict(await self._database.rows(_SQL["names"], {"bucket": app.bucket, "ids": wanted}))
         return _Names(own=own, vocabulary=self._book.vocabulary)
 
     def _input(self, app: AppRef, row: InputRow, names: _Names) -> resources_pb2.Input:

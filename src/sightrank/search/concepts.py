@@ -92,18 +92,6 @@ class ConceptBook:
             await self._create(connection, bucket, dict(reversed(missing.items())))
         return ids
 
-    async def names_of(
-        self, connection: Connection, bucket: int, ids: Iterable[str], *, language: str = ""
-    ) -> dict[str, str]:
-        """Name of each id: the app's (in that language where it has one), else the vocabulary's, else the id itself."""
-        wanted = sorted(set(ids))
-        if not wanted:
-            return {}
-        parameters = {"bucket": bucket, "ids": wanted, "language": language}
-        rows = await (await connection.execute(self._sql["names"], parameters)).fetchall()
-        own: dict[str, str] = dict(rows)
-        return {id: own.get(id) or self.vocabulary.name(id, language or ENGLISH) for id in wanted}
-
     async def resolve_all(
         self, connection: Connection, bucket: int, refs: Sequence[ConceptName], default_language: str
     ) -> list[Meaning]:

@@ -10,23 +10,6 @@ WHERE a.bucket = %(bucket)s AND i.bucket = %(bucket)s AND r.bucket = %(bucket)s
     AND i.id = ANY(%(input_ids)s) AND (%(ids)s::text[] IS NULL OR a.id = ANY(%(ids)s))
 ORDER BY a.created_at, a.id
 
--- name: read_of_hits
--- For each hit, in order, its annotation: the one named, else the one that speaks for the area (the first a person made,
--- else the first of all).
-SELECT a.input_number, '' AS input_id, a.id, a.area_id, r.region_id, a.created_at, a.modified_at, a.status, a.input_level,
-    a.trusted, a.user_id, a.model_id, a.model_version_id, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
-    a.longitude, a.annotation_info, a.data, r.box_top, r.box_left, r.box_bottom, r.box_right
-FROM unnest(%(numbers)s::bigint[], %(area_ids)s::bigint[], %(annotation_ids)s::text[])
-    WITH ORDINALITY AS h (input_number, area_id, annotation_id, place)
-CROSS JOIN LATERAL (
-    SELECT * FROM annotations x
-    WHERE x.bucket = %(bucket)s AND x.input_number = h.input_number
-        AND (h.annotation_id IS NULL OR x.id = h.annotation_id) AND (h.area_id IS NULL OR x.area_id = h.area_id)
-    ORDER BY x.model_version_id <> '', x.created_at, x.id LIMIT 1
-) a
-JOIN areas r ON r.bucket = %(bucket)s AND r.id = a.area_id
-ORDER BY h.place
-
 -- name: list
 -- Newest first; the page is appended. Without selectors only what people made; a model version, workflow or `all_workers` adds predictions.
 SELECT a.input_number, i.id, a.id, a.area_id, r.region_id, a.created_at, a.modified_at, a.status, a.input_level, a.trusted,

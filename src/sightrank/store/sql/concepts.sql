@@ -24,10 +24,7 @@ ON CONFLICT (bucket, id) DO NOTHING
 RETURNING id, name, definition, created_at
 
 -- name: names
-SELECT c.id, coalesce(l.name, c.name)
-  FROM concepts c
-  LEFT JOIN concept_languages l ON l.bucket = c.bucket AND l.concept_id = c.id AND l.language = %(language)s
- WHERE c.bucket = %(bucket)s AND c.id = ANY(%(ids)s::text[])
+SELECT id, name FROM concepts WHERE bucket = %(bucket)s AND id = ANY(%(ids)s::text[])
 
 -- name: lookup
 -- Own concepts by id, by name and by translation; `own_name` is the name in the app's language.

@@ -82,12 +82,6 @@ SELECT i.number, i.id, i.created_at, i.modified_at, i.status, i.status_details, 
 FROM inputs i LEFT JOIN annotations a ON a.bucket = i.bucket AND a.input_number = i.number AND a.input_level
 WHERE i.bucket = %(bucket)s AND i.id = ANY(%(ids)s)
 
--- name: read_numbers
-SELECT i.number, i.id, i.created_at, i.modified_at, i.status, i.status_details, i.media, i.url, i.blob, i.text_raw,
-    i.width, i.height, i.format, i.color_mode, a.concept_ids, a.concept_values, a.metadata, a.latitude, a.longitude, a.data
-FROM inputs i LEFT JOIN annotations a ON a.bucket = i.bucket AND a.input_number = i.number AND a.input_level
-WHERE i.bucket = %(bucket)s AND i.number = ANY(%(numbers)s)
-
 -- name: list
 -- Newest first; the page is appended.
 SELECT i.number, i.id, i.created_at, i.modified_at, i.status, i.status_details, i.media, i.url, i.blob, i.text_raw,
