@@ -201,6 +201,9 @@ def test_patches_of_the_same_concepts_in_any_order_do_not_block_each_other(world
         await post(world, *((id, "") for id in ids))
         orders = [ids, ids[::-1]] * 8
         await asyncio.gather(*(rename(world, *((id, f"n{n}") for id in order)) for n, order in enumerate(orders)))
+        names = await world.database.rows("SELECT DISTINCT name FROM concepts WHERE bucket = %s", [await bucket(world)])
+        assert len(names) == 1
+        assert names[0][0] in {f"n{n}" for n in range(len(orders))}
 
     world.run(scenario)
 

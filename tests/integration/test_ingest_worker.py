@@ -21,7 +21,7 @@ from sightrank.ingest.media import ImageSource
 from sightrank.ingest.regions import Regions, Target
 from sightrank.ingest.removal import Removal
 from sightrank.ingest.rows import Content
-from sightrank.ingest.worker import Worker
+from sightrank.ingest.worker import Worker, _some
 from sightrank.store import vectors
 from sightrank.store.blobs import BlobStore, key_of
 from sightrank.store.clock import Clock
@@ -223,10 +223,26 @@ def test_an_input_that_ends_the_worker_again_and_again_is_left_alone(world: Worl
         async def ended() -> bool:
             return all(status == 30002 for status, _, _ in await place.states())
 
-        async with place.working(FakeEye()):
+        eye = FakeEye()
+        async with place.working(eye):
             await until(ended)
+        assert eye.batches == []
 
     world.run(scenario)
+
+
+def test_what_is_enough_is_asked_when_there_is_something() -> None:
+    async def scenario() -> None:
+        queue: asyncio.Queue[str] = asyncio.Queue()
+        under_way = 8
+        taking = asyncio.create_task(_some(queue, 16, enough=lambda: under_way, patience_s=DEADLINE_S * 2))
+        await asyncio.sleep(0)
+        under_way = 1  # the others ended long ago; this one is alone
+        queue.put_nowait("alone")
+        async with asyncio.timeout(DEADLINE_S):
+            assert await taking == ["alone"]
+
+    asyncio.run(scenario())
 
 
 def test_inputs_that_may_end_the_worker_are_worked_on_alone_and_last(world: Worlds, tmp_path: Path) -> None:
@@ -267,6 +283,7 @@ def test_an_input_that_is_put_off_through_no_fault_of_its_own_counts_no_attempt(
             await until(put_off)
             images.full = False
             await until(all_indexed)
+        assert await world.database.rows("SELECT DISTINCT attempts FROM inputs") == [(1,)]
 
     world.run(scenario)
 

@@ -343,7 +343,11 @@ def test_the_empty_workflow_takes_every_medium_as_it_is(server: Server, stub: se
     )
     stub.PostApps(request, metadata=(("authorization", f"Key {PAT}"),))
 
-    made.indexed(*media_but_images(), elsewhere("text", "raw", raw="words"))
+    posted = [*media_but_images(), elsewhere("text", "raw", raw="words")]
+
+    made.indexed(*posted)
+
+    assert made.call("GetInputCount").counts.processed == len(posted)
 
 
 def test_text_is_kept_beside_an_image_and_alone(app: App) -> None:

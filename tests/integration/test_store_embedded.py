@@ -67,6 +67,12 @@ def test_releasing_twice_or_unlocked_is_nothing(folder: Path) -> None:
     directory.release()
     directory.release()
 
+    other = DataDirectory(folder)
+    other.lock()
+    with pytest.raises(DataDirectoryError):
+        directory.lock()
+    other.release()
+
 
 def test_a_path_that_cannot_be_a_folder_is_refused(folder: Path) -> None:
     (folder / "file").write_text("")

@@ -563,7 +563,8 @@ def test_waiting_for_a_turn_is_not_part_of_the_time() -> None:
         async with serving(a=slow) as server:
             limits = FetchLimits(per_host=1, total_s=0.6)
             async with Fetcher(allow=LOOPBACK, limits=limits) as fetcher:
-                await asyncio.gather(*(fetcher.fetch(server.url("/a"), max_bytes=9) for _ in range(4)))
+                got = await asyncio.gather(*(fetcher.fetch(server.url("/a"), max_bytes=9) for _ in range(4)))
+        assert [fetched.data for fetched in got] == [b"x"] * 4
 
     asyncio.run(run())
 

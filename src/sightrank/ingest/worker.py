@@ -147,8 +147,12 @@ class Worker:
         await self._pictures.put(_Picture(job=job, blob=blob, prepared=prepared))
 
     async def _infer(self) -> None:
-        enough = min(_GOOD_BATCH, len(self._held))
-        pictures = await _some(self._pictures, LARGEST_BATCH, enough=enough, patience_s=_INFER_PATIENCE_S)
+        pictures = await _some(
+            self._pictures,
+            LARGEST_BATCH,
+            enough=lambda: min(_GOOD_BATCH, len(self._held)),
+            patience_s=_INFER_PATIENCE_S,
+        )
         try:
             vectors = await self._eye.embed(np.concatenate([picture.prepared.pixels for picture in pictures]))
             concepts = self._eye.tagger.top(vectors, TAGS)
@@ -162,8 +166,9 @@ class Worker:
             raise
 
     async def _write(self) -> None:
-        enough = min(_GOOD_COMMIT, len(self._held))
-        outcomes = await _some(self._outcomes, _CLAIM, enough=enough, patience_s=_WRITE_PATIENCE_S)
+        outcomes = await _some(
+            self._outcomes, _CLAIM, enough=lambda: min(_GOOD_COMMIT, len(self._held)), patience_s=_WRITE_PATIENCE_S
+        )
         by_app: dict[tuple[int, str], list[Outcome]] = {}
         for outcome in outcomes:
             by_app.setdefault((outcome.job.bucket, outcome.job.workflow_id), []).append(outcome)
@@ -213,16 +218,20 @@ def _outcome(
     )
 
 
-async def _some(queue: asyncio.Queue[_T], limit: int, *, enough: int, patience_s: float) -> list[_T]:
-    """Waits for one item, then takes what else is there, up to ``limit``; below ``enough`` it waits a little more."""
+async def _some(queue: asyncio.Queue[_T], limit: int, *, enough: Callable[[], int], patience_s: float) -> list[_T]:
+    """Waits for one item, then takes what else is there, up to ``limit``; below ``enough`` it waits a little more.
+
+    What is enough is asked once there is an item: hours may have passed before it came.
+    """
     items = [await queue.get()]
+    wanted = enough()
     deadline = time.monotonic() + patience_s
     while len(items) < limit:
         if not queue.empty():
             items.append(queue.get_nowait())
             continue
         left_s = deadline - time.monotonic()
-        if len(items) >= enough or left_s <= 0:
+        if len(items) >= wanted or left_s <= 0:
             break
         try:
             async with asyncio.timeout(left_s):
