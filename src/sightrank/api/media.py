@@ -58,7 +58,7 @@ class HostedMedia:
         if image.size == ORIGINAL:
             return await self._original(row[0])
         made = await self._sizes.media(row[0], image.size)
-        return HostedFile(content=io.BytesIO(made.data), size=len(made.data), content_type=made.content_type)
+        return HostedFile(content=io.BytesIO(made), size=len(made), content_type="image/jpeg")
 
     async def _original(self, key: str) -> HostedFile:
         try:

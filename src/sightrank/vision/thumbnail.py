@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,7 +13,6 @@ from simplejpeg import encode_jpeg  # type: ignore[attr-defined]  # its __all__ 
 
 from sightrank.errors import DoesNotExist
 from sightrank.store.blobs import BlobMissingError, BlobStore, variant
-from sightrank.vision import signature
 from sightrank.vision.decode import decode
 
 ORIGINAL: Final = "orig"
@@ -22,14 +20,6 @@ ORIGINAL: Final = "orig"
 LONGEST_SIDES: Final = {"large": 1024, "small": 320, "tiny": 112}
 SIZES: Final = (ORIGINAL, *LONGEST_SIDES)
 _QUALITY: Final = 85
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Media:
-    """A file to send."""
-
-    data: bytes
-    content_type: str
 
 
 def thumbnail(data: bytes, longest_side: int, *, max_pixels: int, max_bytes: int) -> bytes:
@@ -59,21 +49,18 @@ class MediaSizes:
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    async def media(self, key: str, size: str) -> Media:
-        """The file of ``key`` in one of ``SIZES``; ``orig`` is byte for byte what was uploaded.
+    async def media(self, key: str, size: str) -> bytes:
+        """The image of ``key`` as a JPEG of one of ``LONGEST_SIDES``.
 
         Raises DoesNotExist for an unknown key or size, InputFailed when the original is no image that can be read.
         """
-        if size not in SIZES:
+        if size not in LONGEST_SIDES:
             raise DoesNotExist(f"There is no size {size[:40]!r}; the sizes are {', '.join(SIZES)}.")
-        if size == ORIGINAL:
-            data = await self._original(key)
-            return Media(data=data, content_type=signature.content_type(data))
         name = variant(key, size)
         try:
-            return Media(data=await self._store.get(name), content_type="image/jpeg")
+            return await self._store.get(name)
         except BlobMissingError:
-            return Media(data=await self._made(key, size, name), content_type="image/jpeg")
+            return await self._made(key, size, name)
 
     async def _made(self, key: str, size: str, name: str) -> bytes:
         task = self._making.get(name)
