@@ -8,6 +8,7 @@ combined by their geometric mean.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 
@@ -121,7 +122,9 @@ class Filter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A parsed search. ``offset`` and ``limit`` count hits; ``min_value`` is the lowest score kept."""
+    """A parsed search. ``offset`` and ``limit`` count hits; ``min_value`` is the lowest score kept; ``as_of``: annotations
+    as they were then, with the vectors and models of now.
+    """
 
     unit: Unit
     filters: tuple[Filter, ...]
@@ -129,3 +132,4 @@ class Query:
     min_value: float
     offset: int
     limit: int
+    as_of: datetime | None = None
