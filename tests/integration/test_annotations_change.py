@@ -306,6 +306,29 @@ def test_concurrent_merges_lose_nothing(app: App) -> None:
     assert sorted(concepts(app.annotations()[0])) == sorted((f"c{n}", 1.0) for n in range(12))
 
 
+def test_concurrent_moves_and_labels_of_one_region_lose_nothing(app: App) -> None:
+    app.indexed(of_bytes(picture(1), "a"))
+    app.annotate(on("a", boxed((0.0, 0.0, 0.05, 1.0), has("first")), "one"))
+
+    def change(n: int) -> None:
+        data = boxed((n / 20, 0.0, n / 20 + 0.05, 1.0)) if n % 2 else Data(concepts=[has(f"c{n}")])
+        app.patch("merge", on("a", data, "one"))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(change, range(16)))
+
+    (found,) = app.annotations(input_ids=["a"], ids=["one"])
+    assert sorted(concepts(found)) == sorted([("first", 1.0), *((f"c{n}", 1.0) for n in range(0, 16, 2))])
+    assert round(found.data.regions[0].region_info.bounding_box.top_row * 20) % 2 == 1
+    areas = app.server.sql(
+        "SELECT count(*), count(v.area_id) FROM areas a"
+        " LEFT JOIN vectors_1 v ON v.bucket = a.bucket AND v.area_id = a.id"
+        " WHERE a.bucket = (SELECT first_bucket FROM apps WHERE id = %s)",
+        app.id,
+    )
+    assert areas == [(2, 2)]
+
+
 # Delete -------------------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,20 @@ from typing import Any
 
 import pytest
 from clarifai_grpc.grpc.api import resources_pb2
-from clarifai_grpc.grpc.api.resources_pb2 import Annotation, BoundingBox, Concept, Data, Region, RegionInfo
+from clarifai_grpc.grpc.api.resources_pb2 import (
+    Annotation,
+    BoundingBox,
+    Concept,
+    Data,
+    Filter,
+    Frame,
+    FrameInfo,
+    Query,
+    Region,
+    RegionInfo,
+    Search,
+    TimeSegment,
+)
 from clarifai_grpc.grpc.api.status.status_pb2 import Status
 from google.protobuf.struct_pb2 import Struct
 from PIL import Image
@@ -137,6 +150,26 @@ def test_a_region_of_an_input_that_still_waits_is_embedded_with_it(app: App, sit
     assert app.finished("late").status.code == INDEXED
     first = app.rank(by_image(right))[0]
     assert (first.annotation.id, first.score > 0.99) == (made.id, True)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (Data(frames=[Frame(frame_info=FrameInfo(time=2), data=Data(concepts=[has("boat")]))]), "frames"),
+        (Data(time_segments=[TimeSegment(data=Data(concepts=[has("boat")]))]), "time_segments"),
+    ],
+)
+def test_what_is_said_of_a_frame_is_found_and_shown_there(app: App, data: Data, kind: str) -> None:
+    app.indexed(of_bytes(picture(1), "a"))
+    app.annotate(on("a", data, "said"))
+    wanted = Filter(annotation=Annotation(data=Data(concepts=[has("boat")])))
+
+    hits = app.call("PostAnnotationsSearches", searches=[Search(query=Query(filters=[wanted]))]).hits
+
+    assert [hit.annotation.id for hit in hits] == ["said"]
+    (part,) = getattr(hits[0].annotation.data, kind)
+    assert [(concept.id, concept.value) for concept in part.data.concepts] == [("boat", 1.0)]
+    assert not hits[0].annotation.data.concepts
 
 
 def test_several_annotations_share_a_region_by_its_id(app: App) -> None:
@@ -333,3 +366,19 @@ def test_a_region_of_an_input_that_failed_is_kept_without_a_vector(app: App) -> 
 
     assert made.status.code == 24150
     assert app.rank(by_image(picture(1))) == []
+
+
+def test_ids_are_of_their_inputs_only(app: App) -> None:
+    """(a, x) and (b, y) are posted together where (a, y) and (b, x) exist."""
+    app.post(of_bytes(picture(1), "a"), of_bytes(picture(2), "b"))
+    app.annotate(on("a", Data(concepts=[has("c")]), "y"), on("b", Data(concepts=[has("c")]), "x"))
+
+    app.annotate(on("a", Data(concepts=[has("d")]), "x"), on("b", Data(concepts=[has("d")]), "y"))
+
+    labels = app.server.sql(
+        "SELECT i.id, l.annotation_id, l.concept_id FROM labels l"
+        " JOIN inputs i ON i.bucket = l.bucket AND i.number = l.input_number"
+        " WHERE l.bucket = (SELECT first_bucket FROM apps WHERE id = %s) ORDER BY 1, 2",
+        app.id,
+    )
+    assert labels == [("a", "x", "d"), ("a", "y", "c"), ("b", "x", "c"), ("b", "y", "d")]

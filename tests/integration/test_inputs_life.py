@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from clarifai_grpc.grpc.api.resources_pb2 import Data, Input, Text
 from PIL import Image
 from tests.integration.serving import (
     FAILED,
@@ -109,6 +110,21 @@ def test_an_input_is_found_as_soon_as_it_is_said_to_be_indexed(app: App) -> None
         app.finished(name)
         hits = {hit.input.id: hit.score for hit in app.rank(by_image(data))}
         assert hits.get(name, 0) > 0.99, f"{name} of {len(hits)}"
+
+
+def test_what_becomes_searchable_raises_the_version_of_the_app_whether_or_not_it_is_embedded(app: App) -> None:
+    def version() -> int:
+        row = app.server.sql(
+            "SELECT b.version FROM app_buckets b JOIN apps a ON a.first_bucket = b.bucket WHERE a.id = %s", app.id
+        )
+        return int(row[0][0])
+
+    app.indexed(of_bytes(picture(1), "image"))
+    before = version()
+    app.indexed(Input(id="text", data=Data(text=Text(raw="Dear all"))))
+
+    assert before > 0
+    assert version() > before
 
 
 def test_the_states_in_between_and_the_counts(app: App, site: Site) -> None:

@@ -64,6 +64,7 @@ def test_a_new_model_version_sends_indexed_images_back_to_the_queue_once(databas
             assert first == 2
             assert await _statuses(database) == {"a": 30001, "b": 30001, "c": 30000, "d": 30002}
             assert await database.rows("SELECT id FROM annotations") == [("new",)]
+            assert await database.rows("SELECT version FROM app_buckets") == [(1,)]
 
             await database.execute("UPDATE inputs SET status = 30000 WHERE id IN ('a', 'b')")
             async with database.transaction() as connection:
@@ -78,6 +79,7 @@ def test_a_new_model_version_sends_indexed_images_back_to_the_queue_once(databas
             again = await requeue_after_upgrade(database, workflow, "General")
 
             assert again == 0
+            assert await database.rows("SELECT version FROM app_buckets") == [(1,)]
             assert (await _statuses(database))["a"] == 30000
         finally:
             await database.close()

@@ -16,14 +16,15 @@ from clarifai_grpc.grpc.api.resources_pb2 import (
     Point,
     Region,
     RegionInfo,
+    Text,
 )
 from clarifai_grpc.grpc.api.status.status_pb2 import Status
 from google.protobuf.struct_pb2 import Struct
 
 from sightrank.api.annotation_patch import Action, is_empty, merge_json, patched
 from sightrank.api.records import AnnotationRecord
-from sightrank.errors import AnnotationInvalid, InvalidRequest
-from sightrank.ingest.labelling import ChangedAnnotation
+from sightrank.errors import AnnotationInvalid, ConceptsInvalid, InvalidRequest
+from sightrank.ingest.revision import ChangedAnnotation
 from sightrank.ingest.rows import Content, NamedConcept
 
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)
@@ -64,8 +65,8 @@ def record(**fields: Any) -> AnnotationRecord:
 def in_region(**fields: Any) -> AnnotationRecord:
     """An annotation in the box BOX, its numbers as the database gives them back."""
     sides = {"box_top": 0.1, "box_left": 0.2, "box_bottom": 0.7, "box_right": 0.9}
-    data = {"regions": [{"region_info": {"bounding_box": BOX}}]}
-    return record(region_id="r", data=data, **(sides | fields))
+    data = {"data": {"regions": [{"region_info": {"bounding_box": BOX}}]}}
+    return record(region_id="r", **(data | sides | fields))
 
 
 def boxed(**sides: float) -> Data:
@@ -110,13 +111,77 @@ def test_an_unknown_action_is_named() -> None:
         Action.named("paint")
 
 
-def test_the_point_is_replaced_also_by_zero_and_not_removed() -> None:
+def test_the_point_is_replaced_also_by_zero_and_removed_when_it_is_named() -> None:
     zero = Data(geo=Geo(geo_point=GeoPoint(latitude=0, longitude=0)))
     stored = record(latitude=3.0, longitude=4.0)
 
     assert patch("merge", stored, zero).content.latitude == 0
     assert patch("overwrite", stored, zero).content.longitude == 0
-    assert patch("remove", stored, zero).content.latitude == 3.0
+    assert patch("remove", stored, zero).content.latitude is None
+    assert patch("remove", stored, Data(concepts=[Concept(id="x")])).content.latitude == 3.0
+
+
+def test_overwriting_leaves_nothing_that_is_not_sent() -> None:
+    stored = record(metadata={"a": 1}, latitude=3.0, longitude=4.0, data={"text": {"raw": "old"}, "frames": [{}]})
+
+    content = patch("overwrite", stored, Data(concepts=[Concept(id="z", value=1)])).content
+
+    assert [concept.id for concept in content.concepts] == ["z"]
+    assert (content.metadata, content.latitude, content.longitude, content.data) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("action", ["merge", "overwrite", "remove"])
+def test_the_text_of_an_input_is_its_medium_and_stays(action: str) -> None:
+    stored = record(input_level=True, data={"text": {"raw": "the letter"}})
+
+    assert patch(action, stored, Data(text=Text(raw="another"))).content.data == {"text": {"raw": "the letter"}}
+
+
+def test_overwriting_an_input_keeps_its_other_fields_unless_they_are_sent() -> None:
+    stored = record(input_level=True, metadata={"a": 1}, latitude=3.0, longitude=4.0, data={"string_value": "s"})
+
+    content = patch("overwrite", stored, Data(concepts=[Concept(id="z", value=1)])).content
+
+    assert (content.metadata, content.latitude, content.data) == (None, None, {"string_value": "s"})
+    assert patch("overwrite", stored, Data(string_value="t")).content.data == {"string_value": "t"}
+    assert patch("remove", stored, Data(string_value="?")).content.data is None
+
+
+def test_other_fields_are_merged_overwritten_and_removed_by_name() -> None:
+    stored = record(data={"text": {"raw": "old"}, "string_value": "kept"})
+    new = Data(text=Text(raw="new"))
+
+    assert patch("merge", stored, new).content.data == {"text": {"raw": "new"}, "string_value": "kept"}
+    assert patch("overwrite", stored, new).content.data == {"text": {"raw": "new"}}
+    assert patch("remove", stored, new).content.data == {"string_value": "kept"}
+
+
+def test_values_mean_nothing_to_a_removal_and_ids_everything() -> None:
+    assert concepts(patch("remove", record(), Data(concepts=[Concept(id="x", value=7)]))) == [("y", 0.5)]
+    with pytest.raises(ConceptsInvalid, match="by id"):
+        patch("remove", record(), Data(concepts=[Concept(name="x")]))
+
+
+def test_a_merge_keeps_what_else_was_said_of_a_region_and_overwriting_does_not() -> None:
+    region = {"region_info": {"bounding_box": BOX}, "track_id": "7", "value": 0.5}
+    sent = Data(regions=[Region(region_info=RegionInfo(bounding_box=BoundingBox(**BOX)), value=0.25)])
+
+    merged, overwritten = (
+        patch(action, in_region(data={"regions": [region]}), sent) for action in ("merge", "overwrite")
+    )
+
+    assert merged.content.data is not None
+    assert overwritten.content.data is not None
+    assert (merged.content.data["regions"][0]["track_id"], merged.content.data["regions"][0]["value"]) == ("7", 0.25)
+    assert "track_id" not in overwritten.content.data["regions"][0]
+
+
+def test_metadata_of_which_nothing_is_left_is_none() -> None:
+    sent = Data()
+    sent.metadata.update({"a": True})
+
+    assert patch("remove", record(metadata={"a": 1}), sent).content.metadata is None
+    assert patch("remove", record(), sent).content.metadata is None
 
 
 @pytest.mark.parametrize("action", ["merge", "overwrite"])
@@ -184,6 +249,8 @@ def test_annotation_info_follows_the_action() -> None:
         (Content(metadata={"a": 1}), False),
         (Content(latitude=0.0, longitude=0.0), False),
         (Content(data={"text": {"raw": "x"}}), False),
+        (Content(data={"regions": [{"data": {}}]}), True),
+        (Content(data={"regions": [{"data": {"text": {"raw": "x"}}}]}), False),
         (Content(concepts=(NamedConcept(id="x", name="", value=0.0),)), False),
     ],
 )

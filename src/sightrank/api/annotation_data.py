@@ -1,7 +1,7 @@
 """``Data`` messages of inputs and annotations to what is stored of them, and back. Pure.
 
 Concepts, metadata, the geo point and the region's box have columns; the rest of the message is kept as proto JSON.
-On an annotation of a region its concepts are those inside the region.
+On an annotation of a region, a frame or a time segment its concepts are those inside of that.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def content_of(data: resources_pb2.Data, where: str) -> Content:
         rest.ClearField(field)
     if data.text.raw:
         rest.text.CopyFrom(data.text)
-    for region in rest.regions:
-        concepts += region.data.concepts
-        region.data.ClearField("concepts")
+    for part in _parts(rest):
+        concepts += part.data.concepts
+        part.data.ClearField("concepts")
     latitude, longitude = _geo(data, where)
     return Content(
         concepts=named_concepts(concepts, f"{where}.concepts"),
@@ -55,6 +55,14 @@ def content_of(data: resources_pb2.Data, where: str) -> Content:
         longitude=longitude,
         data=_rest_to_json(rest, where) if rest.ByteSize() else None,
     )
+
+
+def _parts(
+    data: resources_pb2.Data,
+) -> Sequence[resources_pb2.Region | resources_pb2.Frame | resources_pb2.TimeSegment]:
+    """What of the medium an annotation is about. Several frames or segments keep their concepts, unsearched."""
+    stretches = [*(data.frames if len(data.frames) == 1 else ())]
+    return [*data.regions, *stretches, *(data.time_segments if len(data.time_segments) == 1 else ())]
 
 
 def named_concepts(concepts: Sequence[resources_pb2.Concept], where: str) -> tuple[NamedConcept, ...]:
@@ -107,16 +115,13 @@ def fill_data(
     data: resources_pb2.Data,
     *,
     rest: Mapping[str, Any] | None,
-    concepts: Sequence[resources_pb2.Concept],
     metadata: Mapping[str, Any] | None,
     latitude: float | None,
     longitude: float | None,
 ) -> None:
-    """Writes stored content into a message."""
+    """Writes stored content into a message, except its concepts."""
     if rest:
         json_format.ParseDict(dict(rest), data, ignore_unknown_fields=True)
-    target = data.regions[0].data.concepts if data.regions else data.concepts
-    target.extend(concepts)
     if metadata is not None:
         data.metadata.SetInParent()
         data.metadata.update(metadata)
@@ -124,6 +129,12 @@ def fill_data(
         data.geo.geo_point.latitude = latitude
         data.geo.geo_point.longitude = longitude
         data.geo.geo_point.SetInParent()
+
+
+def place_of_concepts(data: resources_pb2.Data) -> Any:
+    """Where the concepts of an annotation belong in its message, whose region or frame is there already."""
+    part = next(iter(_parts(data)), None)
+    return (data if part is None else part.data).concepts
 
 
 def _rest_to_json(rest: resources_pb2.Data, where: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -10,8 +11,8 @@ from clarifai_grpc.grpc.api import resources_pb2
 
 from sightrank.api.annotation_data import Region, content_of, region_of, struct_to_json
 from sightrank.api.records import AnnotationRecord
-from sightrank.errors import AnnotationInvalid, InvalidRequest
-from sightrank.ingest.labelling import ChangedAnnotation
+from sightrank.errors import AnnotationInvalid, ConceptsInvalid, InvalidRequest
+from sightrank.ingest.revision import ChangedAnnotation
 from sightrank.ingest.rows import Content, NamedConcept, same_box
 from sightrank.vision.eye import Box
 
@@ -35,21 +36,27 @@ class Action(Enum):
 def patched(
     stored: AnnotationRecord, message: resources_pb2.Annotation, action: Action, where: str
 ) -> ChangedAnnotation:
-    """The stored annotation with ``message`` applied. A status is taken over by every action."""
-    sent = content_of(message.data, f"{where}.data")
-    region = region_of(message.data, f"{where}.data")
+    """The stored annotation with ``message`` applied. A status is taken over by every action.
+
+    Without ``data`` its data stay as they are. With it, overwrite leaves exactly what is sent, but for the place of the
+    annotation; of an input it leaves the medium and fields that are not sent, beside concepts, metadata and geo. Remove
+    takes concepts by id, metadata by their rules, and any other field that is named, whatever it says.
+    """
+    data = message.data if action is not Action.REMOVE else _without_values(message.data, f"{where}.data")
+    sent = content_of(data, f"{where}.data")
+    region = region_of(data, f"{where}.data")
     moves = region is not None and action is not Action.REMOVE and _moves(stored, region, f"{where}.data.regions[0]")
-    content = _content(stored, sent, action, has_data=message.HasField("data"))
     info = struct_to_json(message.annotation_info) if message.HasField("annotation_info") else None
     return ChangedAnnotation(
         input_number=stored.input_number,
         input_id=stored.input_id,
         id=stored.id,
         area_id=stored.area_id,
-        content=content,
+        content=_content(stored, sent, action, message),
         status=message.status.code or stored.status,
         annotation_info=_patched_json(stored.annotation_info, info, action),
         read_at=stored.modified_at,
+        input_level=stored.input_level,
         moves=moves,
         box=region.box if region and moves else None,
     )
@@ -58,7 +65,20 @@ def patched(
 def is_empty(content: Content) -> bool:
     """Whether nothing but the place of an annotation is left."""
     rest = content.data or {}
-    return not content.concepts and not content.metadata and content.latitude is None and rest.keys() <= {"regions"}
+    in_region = any(region.get("data") for region in rest.get("regions", ()))
+    nothing_else = rest.keys() <= {"regions"} and not in_region
+    return not content.concepts and not content.metadata and content.latitude is None and nothing_else
+
+
+def _without_values(data: resources_pb2.Data, where: str) -> resources_pb2.Data:
+    """What is to be removed: concepts go by id, and their values mean nothing. Raises ConceptsInvalid without an id."""
+    named = resources_pb2.Data()
+    named.CopyFrom(data)
+    for concept in [*named.concepts, *(concept for region in named.regions for concept in region.data.concepts)]:
+        if not concept.id:
+            raise ConceptsInvalid(f"{where}: concept {concept.name!r} has no id; concepts are removed by id.")
+        concept.ClearField("value")
+    return named
 
 
 def _moves(stored: AnnotationRecord, region: Region, where: str) -> bool:
@@ -74,32 +94,57 @@ def _moves(stored: AnnotationRecord, region: Region, where: str) -> bool:
     return stored.region_id is None or not same_box(region.box, _stored_box(stored))
 
 
-def _content(stored: AnnotationRecord, sent: Content, action: Action, *, has_data: bool) -> Content:
+def _content(stored: AnnotationRecord, sent: Content, action: Action, message: resources_pb2.Annotation) -> Content:
     pairs = zip(stored.concept_ids, stored.concept_values, strict=True)
     old = tuple(NamedConcept(id=concept_id, name="", value=value) for concept_id, value in pairs)
-    rest = {key: value for key, value in (sent.data or {}).items() if key != "regions" or "region_info" in value[0]}
-    if not has_data:
-        concepts, data = old, stored.data
-    elif action is Action.OVERWRITE:
-        concepts, data = sent.concepts, {**_kept_region(stored.data), **rest} or None
-    elif action is Action.MERGE:
-        concepts, data = _merged(old, sent.concepts), {**(stored.data or {}), **rest} or None
+    was = Content(
+        concepts=old,
+        metadata=stored.metadata,
+        latitude=stored.latitude,
+        longitude=stored.longitude,
+        data=stored.data,
+    )
+    if not message.HasField("data"):
+        return was
+    rest = _rest(stored.data or {}, sent.data or {}, action, of_input=stored.input_level)
+    if action is Action.OVERWRITE:
+        return replace(sent, data=rest or None)
+    if action is Action.MERGE:
+        point = was if sent.latitude is None else sent
+        concepts = _merged(old, sent.concepts)
     else:
+        point = Content() if message.data.HasField("geo") else was
         gone = {concept.id for concept in sent.concepts}
-        concepts, data = tuple(concept for concept in old if concept.id not in gone), stored.data
-    has_point = sent.latitude is not None and action is not Action.REMOVE
+        concepts = tuple(concept for concept in old if concept.id not in gone)
     return Content(
         concepts=concepts,
         metadata=_patched_json(stored.metadata, sent.metadata, action),
-        latitude=sent.latitude if has_point else stored.latitude,
-        longitude=sent.longitude if has_point else stored.longitude,
-        data=data,
+        latitude=point.latitude,
+        longitude=point.longitude,
+        data=rest or None,
     )
 
 
-def _kept_region(data: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The place of an annotation stays unless another one is sent."""
-    return {"regions": data["regions"]} if data and "regions" in data else {}
+def _rest(stored: Mapping[str, Any], sent: Mapping[str, Any], action: Action, *, of_input: bool) -> dict[str, Any]:
+    """The fields of Data that have no column. The region stays where no other is sent; so does the text of an input,
+    which is its medium."""
+    kept = {"regions", "text"} if of_input else {"regions"}
+    other = {field: value for field, value in sent.items() if field not in kept}
+    if action is Action.REMOVE:
+        return {field: value for field, value in stored.items() if field not in other}
+    stays = action is Action.MERGE or of_input
+    rest = {field: value for field, value in stored.items() if field in kept or stays} | other
+    if "regions" in sent:
+        rest["regions"] = [_region(stored.get("regions", [{}])[0], sent["regions"][0], action)]
+    return rest
+
+
+def _region(stored: Mapping[str, Any], sent: Mapping[str, Any], action: Action) -> dict[str, Any]:
+    """One that is sent without geometry is the same place; a merge keeps what else was said of it."""
+    said = {field: value for field, value in sent.items() if field != "id" and value != {}}
+    kept = {field: value for field, value in stored.items() if action is Action.MERGE or field == "region_info"}
+    kept.pop("id", None)  # the area has it
+    return kept | said
 
 
 def _merged(old: tuple[NamedConcept, ...], new: tuple[NamedConcept, ...]) -> tuple[NamedConcept, ...]:
@@ -121,7 +166,7 @@ def _patched_json(
         return dict(new)
     if action is Action.MERGE:
         return merge_json(old or {}, new)
-    return remove_json(old or {}, new)
+    return remove_json(old or {}, new) or None
 
 
 def merge_json(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence, Set
+from dataclasses import replace
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.status import status_pb2
 
 from sightrank.api.annotation_data import check_id, content_of, region_of, struct_to_json
+from sightrank.api.annotation_list import Selection, check_pairs, storable, storable_pairs
 from sightrank.api.annotation_patch import Action, is_empty, patched
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.inputs import fill_batch_status
 from sightrank.api.pages import list_page
-from sightrank.api.records import AnnotationRecord, Records
+from sightrank.api.records import AnnotationRecord, Records, fill_status
 from sightrank.errors import (
     AnnotationForbidden,
     AnnotationInvalid,
@@ -21,9 +22,10 @@ from sightrank.errors import (
     DoesNotExist,
     InvalidRequest,
 )
-from sightrank.ingest.labelling import ChangedAnnotation, Labelling, NewAnnotation
+from sightrank.ingest.labelling import Labelling, NewAnnotation
+from sightrank.ingest.revision import ChangedAnnotation, Revision
 from sightrank.store import queries
-from sightrank.store.database import Database, retrying
+from sightrank.store.database import Connection, Database
 from sightrank.store.status import ANNOTATION_SUCCESS
 
 MAX_ANNOTATIONS = 128
@@ -34,9 +36,10 @@ _STATUSES = frozenset({24150, 24151, 24152, 24154, 24157, 24158, 24159})
 class Annotations:
     """The annotation rpcs."""
 
-    def __init__(self, database: Database, labelling: Labelling, records: Records) -> None:
+    def __init__(self, database: Database, labelling: Labelling, revision: Revision, records: Records) -> None:
         self._database = database
         self._labelling = labelling
+        self._revision = revision
         self._records = records
 
     def handlers(self) -> Handlers:
@@ -70,7 +73,8 @@ class Annotations:
 
     async def get(self, call: Call, request: service_pb2.GetAnnotationRequest) -> service_pb2.SingleAnnotationResponse:
         app = call.require_app()
-        rows = await self._read(app, [(request.input_id, request.annotation_id)])
+        async with self._database.connection() as connection:
+            rows = await _read(connection, app, [(request.input_id, request.annotation_id)])
         if not rows:
             raise DoesNotExist(f"There is no annotation {request.annotation_id!r} on input {request.input_id!r}.")
         (message,) = await self._records.annotations(app, rows)
@@ -79,25 +83,14 @@ class Annotations:
     async def list(
         self, call: Call, request: service_pb2.ListAnnotationsRequest
     ) -> service_pb2.MultiAnnotationResponse:
-        """Newest first. ``ids`` pair with ``input_ids``; user and model version ids are a union."""
+        """Newest first. ``ids`` pair with ``input_ids``; user, model version and workflow version ids are a union.
+
+        What a model said is always part of its annotation, with or without ``return_model_output``.
+        """
         app = call.require_app()
-        if request.ids and request.input_ids and len(request.ids) != len(request.input_ids):
-            raise InvalidRequest(
-                f"ids has {len(request.ids)} items and input_ids {len(request.input_ids)}; they pair one to one."
-            )
-        paired = request.ids and request.input_ids
-        parameters = {
-            "bucket": app.bucket,
-            "input_ids": _storable(request.input_ids) if request.input_ids else None,
-            "pairs": json.dumps(_storable_pairs(zip(request.input_ids, request.ids, strict=True))) if paired else None,
-            "ids": _storable(request.ids) if request.ids else None,
-            "statuses": [status.code for status in request.statuses if status.code] or None,
-            "task_id": request.task_id,
-            "all_workers": bool(request.list_all_annotations or request.ids),
-            "user_ids": [call.require_caller().user_id if user_id == "me" else user_id for user_id in request.user_ids],
-            "model_version_ids": [*request.model_version_ids, *request.workflow_version_ids],
-        }
-        rows = await self._database.rows(list_page(request).limit(_SQL["list"]), parameters)
+        check_pairs(request.ids, request.input_ids)
+        selection = Selection.parse(request, me=call.require_caller().user_id)
+        rows = await self._database.rows(*selection.statement(app.bucket, list_page(request)))
         messages = await self._records.annotations(app, [AnnotationRecord(*row) for row in rows])
         return service_pb2.MultiAnnotationResponse(annotations=messages)
 
@@ -111,26 +104,19 @@ class Annotations:
         keys = [(item.input_id, item.id) for item in request.annotations]
         if len(set(keys)) < len(keys):
             raise InvalidRequest("annotations names an annotation twice; send what is to be done to it in one item.")
+        deletes_empty = request.delete_if_empty_data and action is Action.REMOVE
 
-        async def changed() -> Sequence[ChangedAnnotation | AppError]:
-            # When somebody else changes one meanwhile, all is done anew: what they left is patched.
-            stored = {(row.input_id, row.id): row for row in await self._read(app, keys)}
-            results = [
-                _patched(stored.get(key), item, action, f"annotations[{i}]")
+        results: list[ChangedAnnotation | AppError] = []
+
+        async def changed(connection: Connection) -> Sequence[ChangedAnnotation]:
+            stored = {(row.input_id, row.id): row for row in await _read(connection, app, keys)}
+            results[:] = [
+                _patched(stored.get(key), item, action, deletes_empty, f"annotations[{i}]")
                 for i, (key, item) in enumerate(zip(keys, request.annotations, strict=True))
             ]
-            changes = [result for result in results if isinstance(result, ChangedAnnotation)]
-            await self._labelling.change(app.bucket, app.workflow_id, changes)
-            return results
+            return [result for result in results if isinstance(result, ChangedAnnotation)]
 
-        results = await retrying(changed, busy="Others keep changing these annotations; try again in a moment.")
-        if request.delete_if_empty_data and action is Action.REMOVE:
-            emptied = [
-                (result.input_id, result.id)
-                for result in results
-                if isinstance(result, ChangedAnnotation) and is_empty(result.content)
-            ]
-            await self._labelling.delete(app.bucket, [input_id for input_id, _ in emptied], emptied)
+        await self._revision.change(app.bucket, app.workflow_id, storable({key[0] for key in keys}), changed)
         patched_or_not = [
             result if isinstance(result, AppError) else (result.input_id, result.id) for result in results
         ]
@@ -139,7 +125,8 @@ class Annotations:
     async def delete(self, call: Call, request: service_pb2.DeleteAnnotationRequest) -> status_pb2.BaseResponse:
         app = call.require_app()
         pair = (request.input_id, request.annotation_id)
-        rows = await self._read(app, [pair])
+        async with self._database.connection() as connection:
+            rows = await _read(connection, app, [pair])
         if not rows:
             raise DoesNotExist(f"There is no annotation {request.annotation_id!r} on input {request.input_id!r}.")
         if rows[0].input_level:
@@ -147,19 +134,21 @@ class Annotations:
                 f"Annotation {request.annotation_id!r} is the input-level one and lives as long as its input;"
                 " patch it, or delete the input."
             )
-        await self._labelling.delete(app.bucket, [request.input_id], [pair])
+        await self._revision.delete(app.bucket, [request.input_id], [pair])
         return status_pb2.BaseResponse()
 
     async def delete_many(self, call: Call, request: service_pb2.DeleteAnnotationsRequest) -> status_pb2.BaseResponse:
-        """The annotations of (input_ids, ids) pairs; without ids all of these inputs but the input-level ones."""
+        """The annotations of (input_ids, ids) pairs; without ids all of these inputs but the input-level ones. Those
+        that do not exist are ignored."""
         if not request.input_ids:
             raise InvalidRequest("input_ids is empty; name the inputs whose annotations are to be deleted.")
-        if request.ids and len(request.ids) != len(request.input_ids):
+        if len(request.input_ids) > MAX_ANNOTATIONS:
             raise InvalidRequest(
-                f"ids has {len(request.ids)} items and input_ids {len(request.input_ids)}; they pair one to one."
+                f"input_ids has {len(request.input_ids)} items; send at most {MAX_ANNOTATIONS} in one call."
             )
-        pairs = _storable_pairs(zip(request.input_ids, request.ids, strict=True)) if request.ids else None
-        await self._labelling.delete(call.require_app().bucket, _storable(request.input_ids), pairs)
+        check_pairs(request.ids, request.input_ids)
+        pairs = storable_pairs(zip(request.input_ids, request.ids, strict=True)) if request.ids else None
+        await self._revision.delete(call.require_app().bucket, storable(request.input_ids), pairs)
         return status_pb2.BaseResponse()
 
     async def _known_users(self, annotations: Sequence[resources_pb2.Annotation]) -> set[str]:
@@ -167,15 +156,8 @@ class Annotations:
         named = {name for item in annotations for name in (item.worker.user.id, item.user_id)} - {"", "me"}
         if not named:
             return set()
-        rows = await self._database.rows(_SQL["known_users"], {"ids": _storable(named)})
+        rows = await self._database.rows(_SQL["known_users"], {"ids": storable(named)})
         return {name for (name,) in rows}
-
-    async def _read(self, app: AppRef, keys: Sequence[tuple[str, str]]) -> Sequence[AnnotationRecord]:
-        wanted = set(_storable_pairs(keys))
-        input_ids, ids = [input_id for input_id, _ in wanted], [name for _, name in wanted]
-        rows = await self._database.rows(_SQL["read"], {"bucket": app.bucket, "input_ids": input_ids, "ids": ids})
-        records = [AnnotationRecord(*row) for row in rows]
-        return [record for record in records if (record.input_id, record.id) in wanted]
 
     async def _answer(
         self,
@@ -183,7 +165,8 @@ class Annotations:
         posted: Sequence[resources_pb2.Annotation],
         results: Sequence[tuple[str, str] | AppError],
     ) -> service_pb2.MultiAnnotationResponse:
-        rows = await self._read(app, [result for result in results if isinstance(result, tuple)])
+        async with self._database.connection() as connection:
+            rows = await _read(connection, app, [result for result in results if isinstance(result, tuple)])
         messages = {(m.input_id, m.id): m for m in await self._records.annotations(app, rows)}
         response = service_pb2.MultiAnnotationResponse()
         for item, result in zip(posted, results, strict=True):
@@ -193,8 +176,23 @@ class Annotations:
                 echo.status.details = result.details
             elif result in messages:
                 response.annotations.append(messages[result])
+            else:
+                # Its data were emptied and it went with them, or another call has just deleted it.
+                input_id, annotation_id = result
+                fill_status(
+                    response.annotations.add(id=annotation_id, input_id=input_id).status, ANNOTATION_SUCCESS, ""
+                )
         fill_batch_status(response.status, [result for result in results if isinstance(result, AppError)], len(results))
         return response
+
+
+async def _read(connection: Connection, app: AppRef, keys: Sequence[tuple[str, str]]) -> Sequence[AnnotationRecord]:
+    """Those of these annotations, by (input id, id), that exist."""
+    wanted = set(storable_pairs(keys))
+    input_ids, ids = [input_id for input_id, _ in wanted], [name for _, name in wanted]
+    cursor = await connection.execute(_SQL["read"], {"bucket": app.bucket, "input_ids": input_ids, "ids": ids})
+    records = [AnnotationRecord(*row) for row in await cursor.fetchall()]
+    return [record for record in records if (record.input_id, record.id) in wanted]
 
 
 def _check_count(items: Sequence[object], where: str) -> None:
@@ -214,7 +212,11 @@ def _checked(
 
 
 def _patched(
-    stored: AnnotationRecord | None, message: resources_pb2.Annotation, action: Action, where: str
+    stored: AnnotationRecord | None,
+    message: resources_pb2.Annotation,
+    action: Action,
+    deletes_empty: bool,
+    where: str,
 ) -> ChangedAnnotation | AppError:
     try:
         if not message.input_id or not message.id:
@@ -222,7 +224,9 @@ def _patched(
         if stored is None:
             raise DoesNotExist(f"There is no annotation {message.id!r} on input {message.input_id!r}.")
         _check_status(message.status.code, where)
-        return patched(stored, message, action, where)
+        changed = patched(stored, message, action, where)
+        vanishes = deletes_empty and not stored.input_level and is_empty(changed.content)
+        return replace(changed, vanishes=True) if vanishes else changed
     except AppError as error:
         return error
 
@@ -232,7 +236,7 @@ def _new_annotation(
 ) -> NewAnnotation:
     if not message.input_id:
         raise AnnotationInvalid(f"{where}.input_id is missing; say which input the annotation is about.")
-    if not _storable([message.input_id]):
+    if not storable([message.input_id]):
         raise DoesNotExist(f"There is no input {message.input_id!r} to annotate.")
     author = message.worker.user.id or message.user_id
     author = user_id if author in ("", "me") else author
@@ -262,12 +266,3 @@ def _new_annotation(
 def _check_status(code: int, where: str) -> None:
     if code and code not in _STATUSES:
         raise AnnotationInvalid(f"{where}.status.code is {code}; use one of {sorted(_STATUSES)}.")
-
-
-def _storable(ids: Iterable[str]) -> list[str]:
-    """Ids that the database can hold: no other names anything."""
-    return [name for name in ids if "\x00" not in name]
-
-
-def _storable_pairs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [pair for pair in pairs if len(_storable(pair)) == len(pair)]

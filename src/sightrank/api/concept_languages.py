@@ -11,6 +11,7 @@ from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.pages import list_page
 from sightrank.errors import ConceptsInvalid, DoesNotExist, InvalidRequest
+from sightrank.ingest.rows import next_version
 from sightrank.search.concepts import ConceptBook, check_concept
 from sightrank.store.database import Connection, Database
 from sightrank.store.queries import load
@@ -63,6 +64,7 @@ class ConceptLanguages:
                     f"Duplicate language: concept {request.concept_id} already has a name in {', '.join(taken)}."
                     " Use PatchConceptLanguages to change it."
                 )
+            await next_version(connection, app.bucket, labels=False)
         return service_pb2.MultiConceptLanguageResponse(concept_languages=request.concept_languages)
 
     async def patch(
@@ -82,6 +84,7 @@ class ConceptLanguages:
                 raise DoesNotExist(
                     f"Concept {request.concept_id} has no name in {', '.join(unknown)}. Add it by PostConceptLanguages."
                 )
+            await next_version(connection, app.bucket, labels=False)
         return service_pb2.MultiConceptLanguageResponse(concept_languages=map(_entry, rows))
 
     async def _entries(self, app: AppRef, concept_id: str) -> Sequence[resources_pb2.ConceptLanguage]:

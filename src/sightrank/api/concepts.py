@@ -14,6 +14,7 @@ from sightrank.api.identity import PUBLIC_APP, PUBLIC_USER
 from sightrank.api.models import public_concept
 from sightrank.api.pages import list_page
 from sightrank.errors import ConceptsInvalid, DoesNotExist, InvalidRequest
+from sightrank.ingest.rows import next_version
 from sightrank.search.concepts import ConceptBook, NewConcepts, check_concept
 from sightrank.store.database import Database
 from sightrank.store.queries import load
@@ -23,7 +24,10 @@ _STATUS_FIELDS = {30000: "processed", 30001: "to_process", 30002: "errors", 3000
 
 
 class Concepts:
-    """The concept rpcs. Public concepts are read-only; reading one from any app works."""
+    """The concept rpcs. Public concepts are read-only; reading one from any app works.
+
+    Whoever names something raises the app's version, because searches remember what names mean.
+    """
 
     def __init__(self, database: Database, book: ConceptBook) -> None:
         self._database = database
@@ -46,6 +50,7 @@ class Concepts:
         async with self._database.transaction() as connection:
             rows = await self._book.insert(connection, app.bucket, new)
             _check_complete(new.ids, rows)
+            await next_version(connection, app.bucket, labels=False)
         return _answer(app, new.ids, rows)
 
     async def get(self, call: Call, request: service_pb2.GetConceptRequest) -> service_pb2.SingleConceptResponse:
@@ -82,6 +87,7 @@ class Concepts:
             unknown = sorted(set(parameters["ids"]) - {row[0] for row in rows})
             if unknown:
                 raise DoesNotExist(f"App {app.app_id} has no concept {', '.join(unknown)} of its own to patch.")
+            await next_version(connection, app.bucket, labels=False)
         return _answer(app, parameters["ids"], rows)
 
     async def counts(

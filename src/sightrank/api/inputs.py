@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.status import status_pb2
+from psycopg import sql
 
 from sightrank.api.annotation_data import content_of
 from sightrank.api.call import AppRef, Call, Handlers
-from sightrank.api.pages import list_page
+from sightrank.api.pages import MAX_PER_PAGE, Page, list_page
 from sightrank.api.records import InputRow, Records, fill_status
 from sightrank.errors import (
     AppError,
@@ -24,6 +25,7 @@ from sightrank.errors import (
     InputOverLimit,
     InvalidRequest,
 )
+from sightrank.ingest.add_jobs import JobShare
 from sightrank.ingest.intake import IdConflict, Intake, NewInput
 from sightrank.ingest.removal import Removal
 from sightrank.store import queries
@@ -31,6 +33,7 @@ from sightrank.store.database import Database
 from sightrank.store.status import INPUT_PENDING
 
 MAX_INPUTS = 128
+STREAM_PER_PAGE = 20
 _SQL = queries.load("inputs")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
 #: Paths of the API right under /v2/inputs/: an input of such an id could not be reached over REST.
@@ -64,6 +67,7 @@ class Inputs:
             "PostInputs": self.post,
             "GetInput": self.get,
             "ListInputs": self.list,
+            "StreamInputs": self.stream,
             "GetInputCount": self.count,
             "DeleteInput": self.delete,
             "DeleteInputs": self.delete_many,
@@ -79,7 +83,8 @@ class Inputs:
         checked = [self._checked(item, f"inputs[{i}]") for i, item in enumerate(request.inputs)]
         good = [item for item in checked if isinstance(item, NewInput)]
         conflict = IdConflict.SUFFIX if request.input_id_conflict_resolution == _SUFFIX else IdConflict.SKIP
-        accepted = iter(await self._intake.accept(app.bucket, call.require_caller().user_id, good, conflict))
+        job = _job(request.inputs_add_job_id, refused=len(checked) - len(good))
+        accepted = iter(await self._intake.accept(app.bucket, call.require_caller().user_id, good, conflict, job))
         self._wake.set()
         results = [next(accepted) if isinstance(item, NewInput) else item for item in checked]
         return await self._posted(app, request.inputs, results)
@@ -103,6 +108,34 @@ class Inputs:
         }
         rows = [InputRow(*row) for row in await self._database.rows(statement, parameters)]
         return service_pb2.MultiInputResponse(inputs=await self._records.inputs(app, rows))
+
+    async def stream(self, call: Call, request: service_pb2.StreamInputsRequest) -> service_pb2.MultiInputResponse:
+        """What comes after ``last_id``, oldest first or by id: what is added meanwhile shifts nothing, and who goes on
+        from the last input, oldest first, sees every one.
+
+        By id it may name any place, also that of an input that is gone; by time it must exist.
+        """
+        app = call.require_app()
+        if request.per_page > MAX_PER_PAGE:
+            raise InvalidRequest(f"per_page is {request.per_page}; it can be at most {MAX_PER_PAGE}. Fetch more often.")
+        last_id = "".join(_storable([request.last_id]))
+        if last_id != request.last_id:
+            raise DoesNotExist(f"There is no input {request.last_id!r} to go on from.")
+        parameters: dict[str, Any] = {"bucket": app.bucket, "last_id": last_id}
+        if last_id and not request.order_by_id:
+            row = await self._database.row(_SQL["created"], parameters)
+            if row is None:
+                raise DoesNotExist(
+                    f"There is no input {last_id!r} (any more) to go on from; begin anew without last_id, or stream"
+                    " with order_by_id, which needs no input of that id."
+                )
+            parameters["created_at"] = row[0]
+        if not (request.order_by_id or request.descending):
+            parameters["settled"] = await self._intake.settled(app.bucket)
+        page = Page(1, request.per_page or STREAM_PER_PAGE)
+        rows = await self._database.rows(page.limit(streamed(request)), parameters)
+        inputs = await self._records.inputs(app, [InputRow(*row) for row in rows])
+        return service_pb2.MultiInputResponse(inputs=inputs)
 
     async def count(
         self, call: Call, request: service_pb2.GetInputCountRequest
@@ -186,6 +219,29 @@ class Inputs:
                 fill_status(response.inputs[-1].status, INPUT_PENDING, "")
         fill_batch_status(response.status, [result for result in results if isinstance(result, AppError)], len(results))
         return response
+
+
+def _job(job_id: str, *, refused: int) -> JobShare | None:
+    if not job_id:
+        return None
+    if not _ID.fullmatch(job_id):
+        raise InvalidRequest(
+            f"inputs_add_job_id is {job_id[:140]!r}; use up to 128 ASCII letters, digits, '-', '_', '.', ':' or '~',"
+            " beginning with a letter or digit."
+        )
+    return JobShare(job_id, refused)
+
+
+def streamed(request: service_pb2.StreamInputsRequest) -> sql.Composed:
+    """The statement of a stream: what comes after the last input, in the order asked for."""
+    by_id = request.order_by_id
+    key, last = ("i.id", "%(last_id)s") if by_id else ("(i.created_at, i.id)", "(%(created_at)s, %(last_id)s)")
+    after, turn = ("<", " DESC") if request.descending else (">", "")
+    conditions = [sql.SQL(f"{key} {after} {last}") if request.last_id else sql.SQL("true")]
+    if not (by_id or request.descending):
+        conditions.append(sql.SQL("i.created_at <= %(settled)s"))
+    order = sql.SQL(f"i.id{turn}" if by_id else f"i.created_at{turn}, i.id{turn}")
+    return sql.SQL(_SQL["stream"]).format(condition=sql.SQL(" AND ").join(conditions), order=order)
 
 
 def _refused(item: resources_pb2.Input, error: AppError) -> resources_pb2.Input:

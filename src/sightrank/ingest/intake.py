@@ -10,19 +10,19 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sightrank.errors import AppError, InputDuplicateUrl, InputInvalid
+from sightrank.errors import AppError, DoesNotExist, InputDuplicateUrl, InputInvalid
+from sightrank.ingest.add_jobs import JobShare, extend
 from sightrank.ingest.removal import Removal
 from sightrank.ingest.rows import (
     AnnotationRow,
     Content,
     concept_ids,
     distinct_concepts,
-    hold_app,
     insert_annotations,
     new_id,
     next_version,
@@ -70,6 +70,7 @@ class _Row:
     unique_url: bool
     blob: str
     text_raw: str
+    add_job_id: str | None
 
 
 class Intake:
@@ -83,26 +84,53 @@ class Intake:
         self._clock = clock
 
     async def accept(
-        self, bucket: int, user_id: str, inputs: Sequence[NewInput], conflict: IdConflict
+        self,
+        bucket: int,
+        user_id: str,
+        inputs: Sequence[NewInput],
+        conflict: IdConflict,
+        job: JobShare | None = None,
     ) -> list[str | AppError]:
-        """For each input its id, or why it was refused, in the order given."""
+        """For each input its id, or why it was refused, in the order given.
+
+        ``job`` is made or extended with them. Raises InvalidRequest, with nothing written, when it was cancelled.
+        """
         keys = iter(await self._blobs.put_all(bucket, [item.data for item in inputs if item.data]))
         blobs = [next(keys) if item.data else "" for item in inputs]
         unused = set(blobs)
         try:
-            results = await self._accept_all(bucket, user_id, inputs, blobs, conflict)
+            results = await self._accept_all(bucket, user_id, inputs, blobs, conflict, job)
             unused = {blob for blob, result in zip(blobs, results, strict=True) if isinstance(result, AppError)}
             return results
         finally:
             await self._removal.drop_blobs(bucket, unused)
 
+    async def settled(self, bucket: int) -> datetime:
+        """An instant up to which every input of the app can be seen; none will come that was created before it.
+
+        Calls commit in another order than they begin: who reads on from the last input that was seen, in the order of
+        creation, would miss what was created before it and committed after it.
+        """
+        async with self._database.transaction() as connection:
+            await connection.execute(_SQL["await_intakes"], {"bucket": bucket})
+            (instant,) = self._clock.take(1)
+        return instant
+
     async def _accept_all(
-        self, bucket: int, user_id: str, inputs: Sequence[NewInput], blobs: Sequence[str], conflict: IdConflict
+        self,
+        bucket: int,
+        user_id: str,
+        inputs: Sequence[NewInput],
+        blobs: Sequence[str],
+        conflict: IdConflict,
+        job: JobShare | None,
     ) -> list[str | AppError]:
         async def accepted() -> list[str | AppError]:
             async with self._database.transaction() as connection:
-                await hold_app(connection, bucket)
-                return await self._accept(connection, bucket, user_id, inputs, blobs, conflict)
+                cursor = await connection.execute(_SQL["begin_intake"], {"bucket": bucket})
+                if await cursor.fetchone() is None:
+                    raise DoesNotExist("The app was deleted.")
+                return await self._accept(connection, bucket, user_id, inputs, blobs, conflict, job)
 
         return await retrying(
             accepted, busy="Other calls keep taking the ids and URLs of these inputs; try again in a moment."
@@ -116,6 +144,7 @@ class Intake:
         inputs: Sequence[NewInput],
         blobs: Sequence[str],
         conflict: IdConflict,
+        job: JobShare | None,
     ) -> list[str | AppError]:
         known_ids, known_urls, known_datasets = await _known(connection, bucket, inputs)
         ids = _choose_ids(inputs, known_ids, conflict)
@@ -130,11 +159,16 @@ class Intake:
                 unique_url=bool(item.url) and not item.allow_duplicate_url,
                 blob=blob,
                 text_raw=item.text_raw,
+                add_job_id=job.id if job else None,
             )
             for item, name, created_at, blob in zip(inputs, ids, self._clock.take(len(inputs)), blobs, strict=True)
         ]
         chosen = _first_of_each_url([i for i, refusal in enumerate(refusals) if refusal is None], inputs, refusals)
         await self._write(connection, bucket, user_id, [(inputs[i], rows[i]) for i in chosen])
+        if job:
+            await extend(connection, bucket, replace(job, refused=job.refused + len(inputs) - len(chosen)))
+        if any(inputs[i].content.concepts for i in chosen):
+            await next_version(connection, bucket, labels=True)
         return [refusal or name for refusal, name in zip(refusals, ids, strict=True)]
 
     async def _write(
@@ -163,8 +197,6 @@ class Intake:
         ]
         await insert_annotations(connection, bucket, annotations)
         await _join_datasets(connection, bucket, items, numbers)
-        if any(content.concepts for content in contents):
-            await next_version(connection, bucket, labels=True)
 
 
 def _input_level(

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id, next_version
+from sightrank.ingest.rows import AnnotationRow, box_info, insert_annotations, new_id, next_version
 from sightrank.store import queries, vectors
 from sightrank.store.clock import Clock, microseconds
 from sightrank.store.database import Connection, Database, retrying
@@ -30,6 +31,13 @@ class Area:
     id: int
     created_at: datetime
     box: Box | None
+    is_region: bool = False
+
+    def data(self) -> dict[str, Any] | None:
+        """What a prediction about it stores of its place: filters by kind of geometry ask what annotations say."""
+        if not self.is_region:
+            return None
+        return {"regions": [{} if self.box is None else {"region_info": box_info(self.box)}]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +155,9 @@ class Jobs:
             embedded = [outcome for outcome in ready if outcome.vectors is not None]
             if embedded and workflow is not None:
                 await self._annotate(connection, workflow, bucket, embedded)
-                version = await next_version(connection, bucket, labels=False)
+            # Also when nothing was embedded: what a filter leaves among the indexed inputs has changed.
+            version = await next_version(connection, bucket, labels=False)
+            if embedded and workflow is not None:
                 await vectors.insert(connection, workflow.table, bucket, version, vector_rows(embedded))
 
     async def _claim_from(self, bucket: int, workflow_id: str, limit: int, which: Mapping[str, int]) -> list[Job]:
@@ -198,20 +208,20 @@ class Jobs:
             for area, concepts in zip(outcome.job.areas, outcome.concepts, strict=False)
         ]
         rows = [
-            prediction_row(workflow, outcome.job.number, area.id, created_at, concepts)
+            prediction_row(workflow, outcome.job.number, area, created_at, concepts)
             for (outcome, area, concepts), created_at in zip(tagged, self._clock.take(len(tagged)), strict=True)
         ]
         await insert_annotations(connection, bucket, rows)
 
 
 def prediction_row(
-    workflow: Workflow, input_number: int, area_id: int, created_at: datetime, concepts: Sequence[tuple[str, float]]
+    workflow: Workflow, input_number: int, area: Area, created_at: datetime, concepts: Sequence[tuple[str, float]]
 ) -> AnnotationRow:
     """The annotation by which the tagger says what it sees in an area."""
     return AnnotationRow(
         input_number=input_number,
         id=new_id(),
-        area_id=area_id,
+        area_id=area.id,
         created_at=created_at,
         status=ANNOTATION_SUCCESS,
         trusted=False,
@@ -219,6 +229,7 @@ def prediction_row(
         model_version_id=workflow.tagger_version_id,
         concept_ids=[concept_id for concept_id, _ in concepts],
         concept_values=[round(value, 6) for _, value in concepts],
+        data=area.data(),
     )
 
 
@@ -236,9 +247,10 @@ def vector_rows(outcomes: Sequence[Outcome]) -> VectorRows:
 async def _areas(connection: Connection, bucket: int, numbers: Sequence[int]) -> Mapping[int, tuple[Area, ...]]:
     cursor = await connection.execute(_SQL["areas"], {"bucket": bucket, "numbers": list(numbers)})
     areas: dict[int, tuple[Area, ...]] = {}
-    for number, area_id, created_at, top, left, bottom, right in await cursor.fetchall():
+    for number, area_id, created_at, is_region, top, left, bottom, right in await cursor.fetchall():
         box = None if top is None else Box(top=top, left=left, bottom=bottom, right=right)
-        areas[number] = (*areas.get(number, ()), Area(id=area_id, created_at=created_at, box=box))
+        area = Area(id=area_id, created_at=created_at, box=box, is_region=is_region)
+        areas[number] = (*areas.get(number, ()), area)
     return areas
 
 

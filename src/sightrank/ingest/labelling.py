@@ -1,4 +1,4 @@
-"""Annotations by people: adding, changing and deleting them, and making their regions searchable.
+"""Annotations by people: adding them, and making their regions searchable. (Changing them: revision.py.)
 
 A new region of an indexed input is cut out, embedded and tagged before its annotation is committed, so it is found by
 the next search. A region of an input that still waits is left to the worker, which embeds all areas of an input
@@ -7,35 +7,33 @@ together. Every writer locks the inputs first, in the order of their numbers, an
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sightrank.errors import AnnotationInvalid, AppError, DoesNotExist, DuplicateKey
+from sightrank.ingest.history import not_before_the_last
 from sightrank.ingest.jobs import Workflow
-from sightrank.ingest.regions import Look, NewRegion, Place, Regions, Seen, Target, known_regions
+from sightrank.ingest.regions import Look, NewRegion, Place, Regions, Seen, Target, boxes_by_input, known_regions
 from sightrank.ingest.rows import (
     AnnotationRow,
     Content,
     concept_ids,
     distinct_concepts,
-    forget_removals,
     insert_annotations,
+    lock_inputs,
     new_id,
-    next_version,
     same_box,
 )
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
 from sightrank.store.clock import Clock
-from sightrank.store.database import Connection, Database, TryAgain, retrying
+from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.status import ANNOTATION_SUCCESS
 from sightrank.vision.eye import Box
 
 _SQL = queries.load("annotations")
-_INPUTS = queries.load("inputs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,25 +51,6 @@ class NewAnnotation:
     box: Box | None = None
     task_id: str = ""
     annotation_info: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangedAnnotation:
-    """What an annotation says after a patch. ``moves``: it is about another region now, with this ``box``.
-
-    ``read_at`` is the ``modified_at`` of the annotation that was patched.
-    """
-
-    input_number: int
-    id: str
-    area_id: int
-    content: Content
-    status: int
-    annotation_info: Mapping[str, Any] | None
-    input_id: str
-    read_at: datetime
-    moves: bool = False
-    box: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +85,7 @@ class Labelling:
     ) -> list[tuple[str, str] | AppError]:
         """For each annotation (input id, its id), or why it was refused, in the order given."""
         workflow = self._workflows.get(workflow_id)
-        wanted = _by_input((item.input_id, item.box) for item in items if item.is_region and not item.names_region)
+        wanted = boxes_by_input((item.input_id, item.box) for item in items if item.is_region and not item.names_region)
 
         async def added() -> list[tuple[str, str] | AppError]:
             targets = await self._regions.targets(bucket, {item.input_id for item in items})
@@ -114,44 +93,7 @@ class Labelling:
             async with self._database.transaction() as connection:
                 return await self._add(connection, bucket, workflow, items, targets, looks)
 
-        return await retrying(
-            added, busy="The inputs of these annotations keep changing; try again in a moment.", attempts=10
-        )
-
-    async def change(self, bucket: int, workflow_id: str, items: Sequence[ChangedAnnotation]) -> None:
-        """Writes patched annotations. A region with another box becomes another area with a vector of its own.
-
-        To be called inside ``retrying``, together with the reading: raises TryAgain, with nothing written, when one of
-        them was changed or deleted since it was read.
-        """
-        if not items:
-            return
-        workflow = self._workflows.get(workflow_id)
-        wanted = _by_input((item.input_id, item.box) for item in items if item.moves)
-        targets = await self._regions.targets(bucket, set(wanted))
-        looks = await self._regions.look(bucket, targets, wanted) if workflow else {}
-        async with self._database.transaction() as connection:
-            await self._change(connection, bucket, workflow, items, targets, looks)
-
-    async def delete(self, bucket: int, input_ids: Sequence[str], pairs: Sequence[tuple[str, str]] | None) -> int:
-        """Deletes the annotations named by ``pairs`` of (input id, id), or all people's annotations of the inputs;
-        never an input-level one. A region that nobody speaks of any more goes too. Returns how many went."""
-        named = {"bucket": bucket, "input_ids": list(input_ids)}
-        pairs_json = _json([list(pair) for pair in pairs]) if pairs is not None else None
-
-        async def deleted() -> int:
-            async with self._database.transaction() as connection:
-                await connection.execute(_SQL["lock_inputs_by_id"], named)
-                cursor = await connection.execute(_SQL["delete"], {**named, "pairs": pairs_json})
-                gone = await cursor.fetchall()
-                if gone:
-                    version = await next_version(connection, bucket, labels=True)
-                    await self._drop_deserted(connection, bucket, version, [area_id for _, _, area_id in gone])
-            return len(gone)
-
-        return await retrying(deleted, busy="These annotations are being written to; try again in a moment.")
-
-    # Adding ----------------------------------------------------------------------------------------------------------
+        return await retrying(added, busy="The inputs of these annotations keep changing; try again in a moment.")
 
     async def _add(
         self,
@@ -162,7 +104,7 @@ class Labelling:
         targets: Mapping[str, Target],
         looks: Mapping[str, Look],
     ) -> list[tuple[str, str] | AppError]:
-        status = await _lock(connection, bucket, [target.number for target in targets.values()])
+        status = await lock_inputs(connection, bucket, [target.number for target in targets.values()])
         for item in items:
             if item.is_region and item.input_id in targets:
                 targets[item.input_id].check_still(status.get(targets[item.input_id].number, 0))
@@ -180,7 +122,7 @@ class Labelling:
             one = _Chosen(item, item.id or new_id(), number, (item.region_id or new_id()) if item.is_region else "")
             taken.add((number, one.id))
             if one.region_id:
-                places.setdefault(one.region_id, Place(number, item.box))
+                places.setdefault(one.region_id, Place(number, item.box, None, _region_info(item.content)))
             results.append((item.input_id, one.id))
             chosen.append(one)
         if chosen:
@@ -208,9 +150,17 @@ class Labelling:
         area_ids = {name: place.area_id for name, place in places.items()} | {n: area.id for n, area in areas.items()}
         whole = await _whole_areas(connection, bucket, [one.input_number for one in chosen])
         concepts = await concept_ids(connection, self._book, bucket, [one.item.content for one in chosen])
+        chosen_ids = [(one.input_number, one.id) for one in chosen if one.item.id]
+        instants = await not_before_the_last(connection, bucket, chosen_ids, self._clock.take(len(chosen)))
         rows = [
-            _new_row(one, area_ids[one.region_id] if one.region_id else whole[one.input_number], ids, created_at)
-            for one, ids, created_at in zip(chosen, concepts, self._clock.take(len(chosen)), strict=True)
+            _new_row(
+                one,
+                area_ids[one.region_id] if one.region_id else whole[one.input_number],
+                ids,
+                created_at,
+                _data(one, places),
+            )
+            for one, ids, created_at in zip(chosen, concepts, instants, strict=True)
         ]
         await insert_annotations(connection, bucket, rows)
         seen = [
@@ -223,77 +173,7 @@ class Labelling:
             for name, one in new.items()
             if one.item.input_id in looks
         ]
-        await self._finish(connection, bucket, workflow, seen)
-
-    async def _finish(
-        self, connection: Connection, bucket: int, workflow: Workflow | None, seen: Sequence[Seen]
-    ) -> int:
-        """Writes what was seen in new regions; last comes the version, which it returns."""
-        if seen and workflow is not None:
-            await self._regions.predict(connection, bucket, workflow, seen)
-        version = await next_version(connection, bucket, labels=True)
-        if seen and workflow is not None:
-            await self._regions.store_vectors(connection, bucket, workflow, version, seen)
-        return version
-
-    # Changing --------------------------------------------------------------------------------------------------------
-
-    async def _change(
-        self,
-        connection: Connection,
-        bucket: int,
-        workflow: Workflow | None,
-        items: Sequence[ChangedAnnotation],
-        targets: Mapping[str, Target],
-        looks: Mapping[str, Look],
-    ) -> None:
-        numbers, ids = [item.input_number for item in items], [item.id for item in items]
-        status = await _lock(connection, bucket, numbers)
-        for target in targets.values():
-            target.check_still(status.get(target.number, 0))
-        keys = {"bucket": bucket, "ids": ids, "numbers": numbers}
-        cursor = await connection.execute(_SQL["modified"], keys)
-        modified = {(number, name): instant for number, name, instant in await cursor.fetchall()}
-        if any(modified.get((item.input_number, item.id)) != item.read_at for item in items):
-            raise TryAgain
-        concepts = await concept_ids(connection, self._book, bucket, [item.content for item in items])
-        moved = {new_id(): item for item in items if item.moves}
-        areas = await self._regions.make(
-            connection,
-            bucket,
-            [NewRegion(input_number=item.input_number, region_id=name, box=item.box) for name, item in moved.items()],
-        )
-        moved_to = {(item.input_number, item.id): areas[name].id for name, item in moved.items()}
-        rows = [
-            _changed_row(item, moved_to.get((item.input_number, item.id), item.area_id), ids_of, instant)
-            for item, ids_of, instant in zip(items, concepts, self._clock.take(len(items)), strict=True)
-        ]
-        await connection.execute(_INPUTS["delete_labels"], keys)
-        await connection.execute(_SQL["update"], {"bucket": bucket, "rows": _json(rows)})
-        await connection.execute(_INPUTS["derive_labels"], keys)
-        seen = [
-            Seen(input_number=item.input_number, area=areas[name], box=item.box, look=looks[item.input_id])
-            for name, item in moved.items()
-            if item.input_id in looks
-        ]
-        version = await self._finish(connection, bucket, workflow, seen)
-        await self._drop_deserted(connection, bucket, version, [item.area_id for item in moved.values()])
-
-    async def _drop_deserted(self, connection: Connection, bucket: int, version: int, area_ids: Sequence[int]) -> None:
-        """Removes those of these regions that no annotation of a person speaks of any more."""
-        if not area_ids:
-            return
-        cursor = await connection.execute(_SQL["deserted_regions"], {"bucket": bucket, "area_ids": list(area_ids)})
-        deserted = [area_id for (area_id,) in await cursor.fetchall()]
-        if deserted:
-            await connection.execute(_SQL["remove_areas"], {"bucket": bucket, "area_ids": deserted, "version": version})
-            await forget_removals(connection, bucket, version)
-
-
-async def _lock(connection: Connection, bucket: int, numbers: Sequence[int]) -> dict[int, int]:
-    """Holds these inputs still; returns number to status of those that are still there."""
-    cursor = await connection.execute(_SQL["lock_inputs"], {"bucket": bucket, "numbers": sorted(set(numbers))})
-    return dict(await cursor.fetchall())
+        await self._regions.finish(connection, bucket, workflow, seen)
 
 
 async def _taken(
@@ -339,7 +219,24 @@ def _refusal(
     return None
 
 
-def _new_row(one: _Chosen, area_id: int | None, ids: Sequence[str], created_at: datetime) -> AnnotationRow:
+def _region_info(content: Content) -> Mapping[str, Any] | None:
+    regions = (content.data or {}).get("regions")
+    return regions[0].get("region_info") if regions else None
+
+
+def _data(one: _Chosen, places: Mapping[str, Place]) -> Mapping[str, Any] | None:
+    """What is stored of the annotation's Data. One that only names its region gets the geometry of it, because filters
+    by kind of geometry ask what annotations say."""
+    data = one.item.content.data
+    info = places[one.region_id].info() if one.item.names_region else None
+    if info is None or not data:
+        return data
+    return {**data, "regions": [{**region, "region_info": info} for region in data["regions"]]}
+
+
+def _new_row(
+    one: _Chosen, area_id: int | None, ids: Sequence[str], created_at: datetime, data: Mapping[str, Any] | None
+) -> AnnotationRow:
     assert area_id is not None
     item = one.item
     distinct_ids, values = distinct_concepts(item.content, ids)
@@ -358,35 +255,5 @@ def _new_row(one: _Chosen, area_id: int | None, ids: Sequence[str], created_at: 
         latitude=item.content.latitude,
         longitude=item.content.longitude,
         annotation_info=item.annotation_info,
-        data=item.content.data,
+        data=data,
     )
-
-
-def _changed_row(item: ChangedAnnotation, area_id: int, ids: Sequence[str], modified_at: datetime) -> dict[str, Any]:
-    distinct_ids, values = distinct_concepts(item.content, ids)
-    return {
-        "input_number": item.input_number,
-        "id": item.id,
-        "area_id": area_id,
-        "modified_at": modified_at.isoformat(),
-        "status": item.status,
-        "trusted": item.status == ANNOTATION_SUCCESS,
-        "concept_ids": distinct_ids,
-        "concept_values": values,
-        "metadata": item.content.metadata,
-        "latitude": item.content.latitude,
-        "longitude": item.content.longitude,
-        "annotation_info": item.annotation_info,
-        "data": item.content.data,
-    }
-
-
-def _by_input(pairs: Iterable[tuple[str, Box | None]]) -> dict[str, list[Box | None]]:
-    boxes: dict[str, list[Box | None]] = {}
-    for input_id, box in pairs:
-        boxes.setdefault(input_id, []).append(box)
-    return boxes
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
 from sightrank.ingest.jobs import TAGS, Area, Workflow, prediction_row
 from sightrank.ingest.media import ImageSource
-from sightrank.ingest.rows import insert_annotations, to_json
+from sightrank.ingest.rows import box_info, insert_annotations, next_version, to_json
 from sightrank.store import queries, vectors
+from sightrank.store.blobs import BlobMissingError
 from sightrank.store.clock import Clock, microseconds
 from sightrank.store.database import Connection, Database, TryAgain
 from sightrank.store.status import INPUT_INDEXED, INPUT_WAITING
@@ -54,11 +56,19 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a region is; ``area_id`` None: it is made in this call."""
+    """Where a region is; ``area_id`` None: it is made in this call. ``region_info`` is its geometry in proto JSON where
+    an annotation said it."""
 
     input_number: int
     box: Box | None
     area_id: int | None = None
+    region_info: Mapping[str, Any] | None = None
+
+    def info(self) -> Mapping[str, Any] | None:
+        """The geometry for an annotation that names the region only; None for one without extent."""
+        if self.region_info is not None or self.box is None:
+            return self.region_info
+        return box_info(self.box)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,13 +127,13 @@ class Regions:
     ) -> dict[str, Look]:
         """Embeds and tags these boxes of those inputs that are indexed; the worker does the others."""
         names = [name for name in wanted if name in targets and targets[name].is_indexed_image]
-        looks = await asyncio.gather(*(self._look(bucket, targets[name], wanted[name]) for name in names))
+        looks = await asyncio.gather(*(self._look(bucket, name, targets[name], wanted[name]) for name in names))
         return dict(zip(names, looks, strict=True))
 
-    async def _look(self, bucket: int, target: Target, boxes: Sequence[Box | None]) -> Look:
+    async def _look(self, bucket: int, name: str, target: Target, boxes: Sequence[Box | None]) -> Look:
         distinct = list(dict.fromkeys(box for box in boxes if box is not None))
         async with self._looks:
-            data = await self._images.load(bucket, url=target.url, blob=target.blob)
+            data = await self._load(bucket, name, target)
             prepared = await self._eye.prepare(data, tuple(distinct))
         found = await self._eye.embed(prepared.pixels)
         return Look(
@@ -131,6 +141,16 @@ class Regions:
             concepts=self._eye.tagger.top(found, TAGS),
             places={None: 0, **{box: i + 1 for i, box in enumerate(distinct)}},
         )
+
+    async def _load(self, bucket: int, name: str, target: Target) -> bytes:
+        """Raises TryAgain when the input was deleted since we found it, and its file with it."""
+        try:
+            return await self._images.load(bucket, url=target.url, blob=target.blob)
+        except BlobMissingError:
+            still = (await self.targets(bucket, {name})).get(name)
+            if still is None or still.number != target.number:
+                raise TryAgain from None
+            raise
 
     async def make(self, connection: Connection, bucket: int, regions: Sequence[NewRegion]) -> dict[str, Area]:
         """Makes the areas of new regions; returns them by region id."""
@@ -150,19 +170,29 @@ class Regions:
         ]
         cursor = await connection.execute(_INPUTS["insert_regions"], {"bucket": bucket, "rows": to_json(rows)})
         ids: dict[str, int] = dict(await cursor.fetchall())
-        return {row.region_id: Area(id=ids[row.region_id], created_at=row.created_at, box=None) for row in rows}
+        return {
+            row.region_id: Area(id=ids[row.region_id], created_at=row.created_at, box=region.box, is_region=True)
+            for row, region in zip(rows, regions, strict=True)
+        }
 
-    async def predict(self, connection: Connection, bucket: int, workflow: Workflow, seen: Sequence[Seen]) -> None:
+    async def finish(self, connection: Connection, bucket: int, workflow: Workflow | None, seen: Sequence[Seen]) -> int:
+        """Writes what was seen in new regions; last comes the bucket's version, which it returns."""
+        if seen and workflow is not None:
+            await self._predict(connection, bucket, workflow, seen)
+        version = await next_version(connection, bucket, labels=True)
+        if seen and workflow is not None:
+            await self._store_vectors(connection, bucket, workflow, version, seen)
+        return version
+
+    async def _predict(self, connection: Connection, bucket: int, workflow: Workflow, seen: Sequence[Seen]) -> None:
         """Writes what the tagger says about new regions."""
         rows = [
-            prediction_row(
-                workflow, one.input_number, one.area.id, instant, one.look.concepts[one.look.places[one.box]]
-            )
+            prediction_row(workflow, one.input_number, one.area, instant, one.look.concepts[one.look.places[one.box]])
             for one, instant in zip(seen, self._clock.take(len(seen)), strict=True)
         ]
         await insert_annotations(connection, bucket, rows)
 
-    async def store_vectors(
+    async def _store_vectors(
         self, connection: Connection, bucket: int, workflow: Workflow, version: int, seen: Sequence[Seen]
     ) -> None:
         """Writes the vectors of new regions, stamped with the version the caller has just taken."""
@@ -175,6 +205,14 @@ class Regions:
         await vectors.insert(connection, workflow.table, bucket, version, rows)
 
 
+def boxes_by_input(pairs: Iterable[tuple[str, Box | None]]) -> dict[str, list[Box | None]]:
+    """The boxes to look at in each input, from (input id, box)."""
+    boxes: dict[str, list[Box | None]] = {}
+    for input_id, box in pairs:
+        boxes.setdefault(input_id, []).append(box)
+    return boxes
+
+
 async def known_regions(connection: Connection, bucket: int, region_ids: set[str]) -> dict[str, Place]:
     """Where those of these regions are that exist."""
     named = sorted(region_ids - {""})
@@ -182,6 +220,8 @@ async def known_regions(connection: Connection, bucket: int, region_ids: set[str
         return {}
     cursor = await connection.execute(_SQL["areas_of_regions"], {"bucket": bucket, "region_ids": named})
     return {
-        region_id: Place(number, None if top is None else Box(top=top, left=left, bottom=bottom, right=right), area_id)
-        for region_id, area_id, number, top, left, bottom, right in await cursor.fetchall()
+        region_id: Place(
+            number, None if top is None else Box(top=top, left=left, bottom=bottom, right=right), area_id, region_info
+        )
+        for region_id, area_id, number, top, left, bottom, right, region_info in await cursor.fetchall()
     }

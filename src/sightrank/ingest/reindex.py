@@ -33,4 +33,5 @@ async def requeue_after_upgrade(database: Database, workflow: Workflow, workflow
         cursor = await connection.execute(_SQL["requeue_indexed"], parameters)
         if cursor.rowcount:
             await connection.execute(_SQL["delete_predictions_of_other_versions"], parameters)
+            await connection.execute(_SQL["raise_versions"], parameters)
         return cursor.rowcount

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
@@ -97,6 +97,15 @@ async def insert_annotations(
     return written
 
 
+async def lock_inputs(connection: Connection, bucket: int, numbers: Iterable[int]) -> dict[int, int]:
+    """Holds these inputs still until the caller's transaction ends; returns number to status of those that are there.
+
+    Every writer locks in the order of the numbers, so that none waits for another in a circle.
+    """
+    cursor = await connection.execute(_SQL["lock"], {"bucket": bucket, "numbers": sorted(set(numbers))})
+    return dict(await cursor.fetchall())
+
+
 async def hold_app(connection: Connection, bucket: int) -> None:
     """Keeps the app from being deleted until the caller's transaction ends. Raises DoesNotExist when it is gone."""
     cursor = await connection.execute(_SQL["hold_app"], {"bucket": bucket})
@@ -138,6 +147,12 @@ def distinct_concepts(content: Content, ids: Sequence[str]) -> tuple[list[str], 
     """Ids and values of a content's concepts; of two that turn out to be one concept the last value counts."""
     values = {concept_id: concept.value for concept_id, concept in zip(ids, content.concepts, strict=True)}
     return list(values), list(values.values())
+
+
+def box_info(box: Box) -> dict[str, Any]:
+    """The geometry of a box as an annotation stores it: RegionInfo in proto JSON."""
+    edges = {"top_row": box.top, "left_col": box.left, "bottom_row": box.bottom, "right_col": box.right}
+    return {"bounding_box": edges}
 
 
 def same_box(one: Box | None, other: Box | None) -> bool:

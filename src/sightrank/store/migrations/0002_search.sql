@@ -5,8 +5,9 @@
 
 -- Hashes of everything that a JSON value contains: each path, and each path with its scalar. A value that contains another
 -- (@>) has all of its hashes, so an index over them finds it; the bucket is the seed, so no app meets another's rows.
--- Numbers are hashed without trailing zeros, because 1 and 1.0 are equal.
-CREATE FUNCTION json_keys(bucket bigint, root text, document jsonb) RETURNS bigint[]
+-- Numbers are hashed without trailing zeros, because 1 and 1.0 are equal. `ends`: only the hashes of paths that lead no
+-- further, which take the others along; asking for these alone, PostgreSQL estimates well how many rows there are.
+CREATE FUNCTION json_keys(bucket bigint, root text, document jsonb, ends boolean DEFAULT false) RETURNS bigint[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     WITH RECURSIVE node (path, value) AS (
         SELECT root, document
@@ -28,6 +29,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
             ELSE '=' || value::text
         END, bucket)), '{}')
     FROM node WHERE path <> root AND value IS NOT NULL
+        AND (NOT ends OR jsonb_typeof(value) NOT IN ('object', 'array') OR value IN ('{}', '[]'))
 $$;
 
 -- One hash for a word about an annotation's data: its fields (`frames`), the kinds of its region (`region.mask`), its tracks
@@ -50,6 +52,18 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
         ) END
 $$;
 
+-- Annotations of a region say what kind of region it is. Predictions, and annotations that name a region by its id, did not.
+UPDATE annotations a
+SET data = jsonb_set(coalesce(a.data, '{}'), '{regions}', jsonb_build_array(
+    coalesce(a.data #> '{regions,0}', '{}') || CASE
+        WHEN r.box_top IS NULL THEN '{}'
+        ELSE jsonb_build_object('region_info', jsonb_build_object('bounding_box', jsonb_build_object(
+            'top_row', r.box_top, 'left_col', r.box_left, 'bottom_row', r.box_bottom, 'right_col', r.box_right)))
+    END))
+FROM areas r
+WHERE r.bucket = a.bucket AND r.id = a.area_id AND r.region_id IS NOT NULL
+    AND NOT coalesce(a.data, '{}') @? '$.regions[0].region_info';
+
 ALTER TABLE annotations ADD COLUMN search_keys bigint[] NOT NULL
     GENERATED ALWAYS AS (annotation_keys(bucket, metadata, annotation_info, data)) STORED;
 CREATE INDEX annotations_by_search_keys ON annotations USING gin (search_keys) WHERE search_keys <> '{}';
@@ -58,7 +72,13 @@ CREATE INDEX annotations_by_change ON annotations (bucket, modified_at) WHERE mo
 CREATE INDEX annotations_by_user ON annotations (bucket, user_id, created_at, id) WHERE model_version_id = '';
 CREATE INDEX annotations_by_task ON annotations (bucket, task_id, created_at, id) WHERE task_id <> '';
 CREATE INDEX annotations_by_model ON annotations (bucket, model_version_id, created_at, id) WHERE model_version_id <> '';
+CREATE INDEX annotations_by_models ON annotations (bucket, created_at, id) WHERE model_version_id <> '';
 CREATE INDEX inputs_by_media ON inputs (bucket, media, created_at, id);
+
+-- Apps use concepts and datasets of their own. Without these PostgreSQL takes a common one for a rare one, the more so the
+-- more apps there are, and reads all of it where a page would do.
+CREATE STATISTICS labels_by_app_and_concept (mcv) ON bucket, concept_id FROM labels;
+CREATE STATISTICS dataset_inputs_by_app_and_dataset (mcv) ON bucket, dataset_id FROM dataset_inputs;
 
 -- What people's annotations said before they were changed or deleted: each version from its `modified_at` until `until`.
 -- Together with `annotations` it tells what there was at any time; inputs that are gone take theirs along. The region is
@@ -98,12 +118,14 @@ CREATE INDEX past_annotations_by_area ON past_annotations (bucket, area_id);
 
 -- Saved searches --------------------------------------------------------------------------------------------------------
 
--- `message` is the Search as it was posted, in protobuf's own bytes; `kind` is the call that saved it.
+-- `message` is the Search as it was posted, in protobuf's own bytes; `kind` is the call that saved it. `outline` is the
+-- same without the images in it, so that a list of searches need not read them.
 CREATE TABLE searches (
     bucket       bigint NOT NULL,
     id           text NOT NULL,
     kind         text NOT NULL CHECK (kind IN ('annotations', 'inputs', 'legacy')),
     message      bytea NOT NULL,
+    outline      bytea NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     modified_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (bucket, id)
@@ -132,17 +154,19 @@ ALTER TABLE datasets
 CREATE INDEX dataset_inputs_by_creation ON dataset_inputs (bucket, dataset_id, created_at, input_number);
 
 CREATE TABLE knowledge_graphs (
-    bucket           bigint NOT NULL,
-    id               text NOT NULL,
-    name             text NOT NULL DEFAULT '',
-    description      text NOT NULL DEFAULT '',
-    examples_app_id  text NOT NULL DEFAULT '',
-    created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    bucket                   bigint NOT NULL,
+    id                       text NOT NULL,
+    name                     text NOT NULL DEFAULT '',
+    description              text NOT NULL DEFAULT '',
+    examples_app_id          text NOT NULL DEFAULT '',
+    sampled_examples_app_id  text NOT NULL DEFAULT '',
+    created_at               timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (bucket, id)
 );
 
 -- Each edge once: of `hypernym` and `hyponym` only the latter is stored, with subject and object changed over. An end may be
--- a public concept, so neither refers to the table of concepts. `knowledge_graph_id` '' is the app's own graph.
+-- a public concept, so neither refers to the table of concepts. `knowledge_graph_id` '' is the app's own graph. A synonym
+-- edge, which is the same both ways, has the smaller id as its subject.
 CREATE TABLE concept_relations (
     bucket              bigint NOT NULL,
     id                  text NOT NULL,
@@ -171,6 +195,7 @@ CREATE TABLE inputs_add_jobs (
     modified_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (bucket, id)
 );
+CREATE INDEX inputs_add_jobs_by_creation ON inputs_add_jobs (bucket, created_at, id);
 ALTER TABLE inputs ADD COLUMN add_job_id text;
 CREATE INDEX inputs_by_add_job ON inputs (bucket, add_job_id, status) WHERE add_job_id IS NOT NULL;
 

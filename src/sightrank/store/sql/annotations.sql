@@ -10,26 +10,25 @@ WHERE a.bucket = %(bucket)s AND i.bucket = %(bucket)s AND r.bucket = %(bucket)s
     AND i.id = ANY(%(input_ids)s) AND (%(ids)s::text[] IS NULL OR a.id = ANY(%(ids)s))
 ORDER BY a.created_at, a.id
 
--- name: list
--- Newest first; the page is appended. Without selectors only what people made; a model version, workflow or `all_workers` adds predictions.
+-- name: read_input_level
+-- The annotations that say what these inputs' own data are.
 SELECT a.input_number, i.id, a.id, a.area_id, r.region_id, a.created_at, a.modified_at, a.status, a.input_level, a.trusted,
     a.user_id, a.model_id, a.model_version_id, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
     a.longitude, a.annotation_info, a.data, r.box_top, r.box_left, r.box_bottom, r.box_right
-FROM annotations a
+FROM inputs i
+JOIN annotations a ON a.bucket = i.bucket AND a.input_number = i.number AND a.input_level
+JOIN areas r ON r.bucket = a.bucket AND r.id = a.area_id
+WHERE i.bucket = %(bucket)s AND a.bucket = %(bucket)s AND r.bucket = %(bucket)s AND i.id = ANY(%(input_ids)s)
+
+-- name: list
+-- Newest first. The annotations are put in: those of the page (api/annotation_list.py).
+SELECT a.input_number, i.id, a.id, a.area_id, r.region_id, a.created_at, a.modified_at, a.status, a.input_level, a.trusted,
+    a.user_id, a.model_id, a.model_version_id, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
+    a.longitude, a.annotation_info, a.data, r.box_top, r.box_left, r.box_bottom, r.box_right
+FROM ({annotations}) a
 JOIN inputs i ON i.bucket = a.bucket AND i.number = a.input_number
 JOIN areas r ON r.bucket = a.bucket AND r.id = a.area_id
-WHERE a.bucket = %(bucket)s AND i.bucket = %(bucket)s AND r.bucket = %(bucket)s
-    AND (%(input_ids)s::text[] IS NULL OR i.id = ANY(%(input_ids)s))
-    AND (%(pairs)s::jsonb IS NULL OR %(pairs)s::jsonb @> jsonb_build_array(jsonb_build_array(i.id, a.id)))
-    AND (%(ids)s::text[] IS NULL OR a.id = ANY(%(ids)s))
-    AND (%(statuses)s::int[] IS NULL OR a.status = ANY(%(statuses)s))
-    AND (%(task_id)s = '' OR a.task_id = %(task_id)s)
-    AND CASE
-        WHEN %(all_workers)s THEN true
-        WHEN cardinality(%(user_ids)s::text[]) + cardinality(%(model_version_ids)s::text[]) > 0
-            THEN a.user_id = ANY(%(user_ids)s) OR a.model_version_id = ANY(%(model_version_ids)s)
-        ELSE a.model_version_id = ''
-    END
+WHERE i.bucket = %(bucket)s AND r.bucket = %(bucket)s
 ORDER BY a.created_at DESC, a.id DESC
 
 -- name: known_users
@@ -38,18 +37,20 @@ SELECT id FROM users WHERE id = ANY(%(ids)s)
 -- name: inputs_to_annotate
 SELECT id, number, status, media, url, blob FROM inputs WHERE bucket = %(bucket)s AND id = ANY(%(ids)s)
 
--- name: lock_inputs
-SELECT number, status FROM inputs WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s) ORDER BY number FOR UPDATE
-
 -- name: whole_areas
 SELECT input_number, id FROM areas WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND region_id IS NULL
 
 -- name: lock_inputs_by_id
-SELECT number FROM inputs WHERE bucket = %(bucket)s AND id = ANY(%(input_ids)s) ORDER BY number FOR UPDATE
+SELECT number, status FROM inputs WHERE bucket = %(bucket)s AND id = ANY(%(input_ids)s) ORDER BY number FOR UPDATE
 
 -- name: areas_of_regions
-SELECT region_id, id, input_number, box_top, box_left, box_bottom, box_right
-FROM areas WHERE bucket = %(bucket)s AND region_id = ANY(%(region_ids)s)
+-- The geometry is as a person first posted it, else as a prediction says; null when it is nowhere but in the area.
+SELECT r.region_id, r.id, r.input_number, r.box_top, r.box_left, r.box_bottom, r.box_right, (
+    SELECT a.data #> '{regions,0,region_info}' FROM annotations a
+    WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.data #> '{regions,0,region_info}' IS NOT NULL
+    ORDER BY a.model_version_id <> '', a.created_at, a.id LIMIT 1
+)
+FROM areas r WHERE r.bucket = %(bucket)s AND r.region_id = ANY(%(region_ids)s)
 
 -- name: modified
 SELECT input_number, id, modified_at FROM annotations
@@ -67,13 +68,18 @@ FROM jsonb_to_recordset(%(rows)s) AS r (
 )
 WHERE a.bucket = %(bucket)s AND a.input_number = r.input_number AND a.id = r.id
 
--- name: delete
-DELETE FROM annotations a USING inputs i
-WHERE a.bucket = %(bucket)s AND i.bucket = %(bucket)s AND i.number = a.input_number AND NOT a.input_level
-    AND i.id = ANY(%(input_ids)s)
+-- name: to_delete
+-- Of these inputs the annotations that `pairs` of [input id, id] name, or without pairs all that people made; never an
+-- input-level one.
+SELECT a.input_number, a.id, a.area_id, a.modified_at
+FROM annotations a JOIN inputs i ON i.bucket = a.bucket AND i.number = a.input_number
+WHERE a.bucket = %(bucket)s AND i.bucket = %(bucket)s AND NOT a.input_level AND i.id = ANY(%(input_ids)s)
     AND (%(pairs)s::jsonb IS NULL OR %(pairs)s::jsonb @> jsonb_build_array(jsonb_build_array(i.id, a.id)))
     AND (%(pairs)s::jsonb IS NOT NULL OR a.model_version_id = '')
-RETURNING a.input_number, a.id, a.area_id
+
+-- name: delete
+DELETE FROM annotations a USING unnest(%(numbers)s::bigint[], %(ids)s::text[]) AS gone (input_number, id)
+WHERE a.bucket = %(bucket)s AND a.input_number = gone.input_number AND a.id = gone.id AND NOT a.input_level
 
 -- name: deserted_regions
 -- Regions that no annotation of a person speaks of any more.

@@ -38,7 +38,7 @@ WHERE bucket = %(bucket)s AND number IN (
 UPDATE inputs SET lease_until = NULL, lease_owner = NULL WHERE status = 30003
 
 -- name: areas
-SELECT input_number, id, created_at, box_top, box_left, box_bottom, box_right
+SELECT input_number, id, created_at, region_id IS NOT NULL, box_top, box_left, box_bottom, box_right
 FROM areas WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s)
 ORDER BY input_number, region_id IS NOT NULL, id
 
@@ -83,6 +83,11 @@ SELECT blob, url FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s
 UPDATE inputs i SET status = 30001, attempts = 0, modified_at = clock_timestamp()
 FROM apps a
 WHERE a.first_bucket = i.bucket AND a.workflow_id = %(workflow_id)s AND i.status = 30000 AND i.media = 'image'
+
+-- name: raise_versions
+-- What a filter leaves among the indexed inputs of these apps has changed.
+UPDATE app_buckets SET version = version + 1
+WHERE bucket IN (SELECT first_bucket FROM apps WHERE workflow_id = %(workflow_id)s)
 
 -- name: delete_predictions_of_other_versions
 DELETE FROM annotations WHERE model_id = %(model_id)s AND model_version_id <> %(model_version_id)s

@@ -6,10 +6,12 @@ SELECT NULL, url FROM inputs
 WHERE bucket = %(bucket)s AND url <> '' AND sha256(replace(url, '\', '\\')::bytea) = ANY(%(url_hashes)s) AND url = ANY(%(urls)s)
 
 -- name: insert
-INSERT INTO inputs (bucket, id, created_at, modified_at, status, media, url, unique_url, blob, text_raw)
-SELECT %(bucket)s, r.id, r.created_at, r.created_at, r.status, r.media, r.url, r.unique_url, r.blob, r.text_raw
+INSERT INTO inputs (bucket, id, created_at, modified_at, status, media, url, unique_url, blob, text_raw, add_job_id)
+SELECT
+    %(bucket)s, r.id, r.created_at, r.created_at, r.status, r.media, r.url, r.unique_url, r.blob, r.text_raw, r.add_job_id
 FROM jsonb_to_recordset(%(rows)s) AS r (
-    id text, created_at timestamptz, status int, media text, url text, unique_url boolean, blob text, text_raw text
+    id text, created_at timestamptz, status int, media text, url text, unique_url boolean, blob text, text_raw text,
+    add_job_id text
 )
 ON CONFLICT DO NOTHING
 RETURNING id, number
@@ -46,20 +48,32 @@ ON CONFLICT DO NOTHING
 RETURNING id, input_number
 
 -- name: derive_labels
--- The labels of annotations that people made, from the annotations themselves.
+-- The labels of annotations that people made, from the annotations themselves. Their ids are unique within an input only,
+-- so `numbers` and `ids` pair one to one.
 INSERT INTO labels (bucket, concept_id, area_id, annotation_id, input_number, value, trusted, modified_at)
 SELECT DISTINCT ON (c.concept_id, a.area_id, a.id)
     a.bucket, c.concept_id, a.area_id, a.id, a.input_number, c.value, a.trusted, a.modified_at
-FROM annotations a, unnest(a.concept_ids, a.concept_values) WITH ORDINALITY AS c (concept_id, value, place)
-WHERE a.bucket = %(bucket)s AND a.id = ANY(%(ids)s) AND a.input_number = ANY(%(numbers)s) AND a.model_version_id = ''
+FROM unnest(%(numbers)s::bigint[], %(ids)s::text[]) AS written (input_number, id)
+JOIN annotations a ON a.input_number = written.input_number AND a.id = written.id
+CROSS JOIN LATERAL unnest(a.concept_ids, a.concept_values) WITH ORDINALITY AS c (concept_id, value, place)
+WHERE a.bucket = %(bucket)s AND a.model_version_id = ''
 ORDER BY c.concept_id, a.area_id, a.id, c.place DESC
 
 -- name: delete_labels
-DELETE FROM labels
-WHERE bucket = %(bucket)s AND annotation_id = ANY(%(ids)s) AND input_number = ANY(%(numbers)s)
+DELETE FROM labels l USING unnest(%(numbers)s::bigint[], %(ids)s::text[]) AS written (input_number, id)
+WHERE l.bucket = %(bucket)s AND l.input_number = written.input_number AND l.annotation_id = written.id
 
 -- name: hold_app
 SELECT 1 FROM app_buckets WHERE bucket = %(bucket)s FOR KEY SHARE
+
+-- name: begin_intake
+-- Holds the app, and lets `await_intakes` wait for the end of the transaction.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('intake', bucket)) FROM app_buckets
+WHERE bucket = %(bucket)s FOR KEY SHARE
+
+-- name: await_intakes
+-- Waits until no transaction that inserts inputs of the app runs; those that come meanwhile wait until this one ends.
+SELECT pg_advisory_xact_lock(hashtextextended('intake', %(bucket)s))
 
 -- name: next_version
 -- Last in every transaction that changes what a search sees: the row stays locked until the commit.
@@ -74,7 +88,8 @@ FROM jsonb_to_recordset(%(rows)s) AS r (dataset_id text, input_number bigint, cr
 ON CONFLICT DO NOTHING
 
 -- name: existing_datasets
-SELECT id FROM datasets WHERE bucket = %(bucket)s AND id = ANY(%(ids)s)
+-- Held, so that none goes before the inputs have joined it.
+SELECT id FROM datasets WHERE bucket = %(bucket)s AND id = ANY(%(ids)s) ORDER BY id FOR KEY SHARE
 
 -- name: read
 SELECT i.number, i.id, i.created_at, i.modified_at, i.status, i.status_details, i.media, i.url, i.blob, i.text_raw,
@@ -91,6 +106,17 @@ WHERE i.bucket = %(bucket)s AND (%(status)s = 0 OR i.status = %(status)s)
     AND (%(ids)s::text[] IS NULL OR i.id = ANY(%(ids)s))
 ORDER BY i.created_at DESC, i.id DESC
 
+-- name: created
+SELECT created_at FROM inputs WHERE bucket = %(bucket)s AND id = %(last_id)s
+
+-- name: stream
+-- Put in: what comes after the last input, and the order in which it is the last; the page is appended.
+SELECT i.number, i.id, i.created_at, i.modified_at, i.status, i.status_details, i.media, i.url, i.blob, i.text_raw,
+    i.width, i.height, i.format, i.color_mode, a.concept_ids, a.concept_values, a.metadata, a.latitude, a.longitude, a.data
+FROM inputs i LEFT JOIN annotations a ON a.bucket = i.bucket AND a.input_number = i.number AND a.input_level
+WHERE i.bucket = %(bucket)s AND {condition}
+ORDER BY {order}
+
 -- name: counts
 SELECT
     count(*) FILTER (WHERE status = 30000),
@@ -98,6 +124,14 @@ SELECT
     count(*) FILTER (WHERE status = 30003),
     count(*) FILTER (WHERE status NOT IN (30000, 30001, 30003))
 FROM inputs WHERE bucket = %(bucket)s
+
+-- name: lock
+SELECT number, status FROM inputs WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s) ORDER BY number FOR UPDATE
+
+-- name: touch
+-- Moves the time of change on, also past that of a process whose clock is ahead.
+UPDATE inputs SET modified_at = greatest(modified_at + interval '1 us', clock_timestamp())
+WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s)
 
 -- name: lock_to_delete
 -- The rows are locked in the order of their numbers, as every writer locks them.
