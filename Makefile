@@ -38,7 +38,7 @@ help:
 	@echo 'make format   let ruff put the format right'
 	@echo 'make bench    measure (DATA=DIR: the folder with the photographs)'
 	@echo 'make train    make the built-in model again (DATA=DIR)'
-	@echo 'make docs     bring the generated tables of docs/settings.md up to date'
+	@echo 'make docs     bring the generated tables of docs/settings.md and docs/search.md up to date'
 
 $(CREATED):
 	@python=$$(sh tools/find-python.sh) || exit 1; \

@@ -1,7 +1,7 @@
-"""The tables of `docs/settings.md`, made from the code: settings, commands, errors.
+"""The tables of the documentation, made from the code: settings, commands, errors, and what filters can ask for.
 
-    python -m tools.docs           prints the page as it should be
-    python -m tools.docs --write   brings the page up to date (`make docs`)
+    python -m tools.docs           prints the pages as they should be
+    python -m tools.docs --write   brings the pages up to date (`make docs`)
 
 A table stands between `<!-- name -->` and `<!-- /name -->`; the text around it is written by hand.
 """
@@ -12,16 +12,17 @@ import argparse
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import PydanticUndefined
 
 from sightrank import errors
+from sightrank.search.fields import FIELDS
 from sightrank.settings import Settings
 
-PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
+PAGES = Path(__file__).parent.parent / "docs"
 
 #: Defaults that depend on the machine, in words.
 DEFAULTS = {"data_dir": "`/var/lib/sightrank` as root, else `~/.local/share/sightrank`"}
@@ -51,6 +52,12 @@ def errors_table() -> str:
     return _table(("`status.code`", "HTTP", "Class", "`status.description`"), rows)
 
 
+def filters_table() -> str:
+    """Every field of a filter in the order of the table it comes from; alternatives stand together."""
+    rows = [(f"`{row.path}`", row.sentence) for row in FIELDS.values()]
+    return _table(("Field of a filter", "What it asks for"), rows)
+
+
 def error_classes() -> list[type[errors.AppError]]:
     """Every error that an answer can carry."""
     members = inspect.getmembers(errors, inspect.isclass)
@@ -63,14 +70,21 @@ def command_names() -> list[str]:
     return [name for name, _, _ in _commands(_click_group(cli), "sightrank")]
 
 
-def page(text: str) -> str:
-    """The page's text with its tables made anew."""
-    tables = {"settings": settings_table(), "commands": commands_table(), "errors": errors_table()}
-    for name, table in tables.items():
-        pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- /{name} -->", re.DOTALL)
+#: The pages that have tables, and how these are made.
+TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "settings.md": {"settings": settings_table, "commands": commands_table, "errors": errors_table},
+    "search.md": {"filters": filters_table},
+}
+
+
+def page(name: str) -> str:
+    """The text of a page with its tables made anew."""
+    text = (PAGES / name).read_text()
+    for table, make in TABLES[name].items():
+        pattern = re.compile(rf"<!-- {table} -->\n.*?<!-- /{table} -->", re.DOTALL)
         if not pattern.search(text):
-            raise SystemExit(f"{PAGE.name} has no place for the table of {name} (<!-- {name} --> … <!-- /{name} -->)")
-        text = pattern.sub(f"<!-- {name} -->\n{table}\n<!-- /{name} -->".replace("\\", r"\\"), text)
+            raise SystemExit(f"{name} has no place for the table of {table} (<!-- {table} --> … <!-- /{table} -->)")
+        text = pattern.sub(f"<!-- {table} -->\n{make()}\n<!-- /{table} -->".replace("\\", r"\\"), text)
     return text
 
 
@@ -110,12 +124,14 @@ def _cell(text: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.docs", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write the page instead of printing it")
-    text = page(PAGE.read_text())
-    if parser.parse_args(arguments).write:
-        PAGE.write_text(text)
-    else:
-        sys.stdout.write(text)
+    parser.add_argument("--write", action="store_true", help="write the pages instead of printing them")
+    write = parser.parse_args(arguments).write
+    for name in TABLES:
+        text = page(name)
+        if write:
+            (PAGES / name).write_text(text)
+        else:
+            sys.stdout.write(text)
     return 0
 
 

@@ -8,15 +8,24 @@ from pathlib import Path
 import pytest
 from tools import docs
 
+from sightrank.search.fields import FIELDS
 from sightrank.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-SETTINGS = docs.PAGE.read_text()
+SETTINGS = (docs.PAGES / "settings.md").read_text()
+SEARCH = (docs.PAGES / "search.md").read_text()
 
 
-def test_the_tables_are_those_of_the_code() -> None:
-    assert docs.page(SETTINGS) == SETTINGS, "run `make docs`"
+@pytest.mark.parametrize("name", docs.TABLES)
+def test_the_tables_are_those_of_the_code(name: str) -> None:
+    assert docs.page(name) == (docs.PAGES / name).read_text(), "run `make docs`"
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_every_field_of_a_filter_is_documented(path: str) -> None:
+    row = next(line for line in SEARCH.splitlines() if line.startswith(f"| `{path}` |"))
+    assert row.rstrip(" |").endswith(".")
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

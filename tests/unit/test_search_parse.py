@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,11 +12,8 @@ from google.protobuf import json_format
 from sightrank.errors import SearchInvalid
 from sightrank.search.parse import parse_search
 from sightrank.search.query import (
-    ConceptCondition,
     ConceptName,
     ConceptTerm,
-    DatasetCondition,
-    FieldCondition,
     Filter,
     ImageTerm,
     InputTerm,
@@ -24,6 +22,7 @@ from sightrank.search.query import (
     TextTerm,
     Unit,
     VectorTerm,
+    conditions,
 )
 
 
@@ -57,10 +56,6 @@ def refused_rank(annotation: dict[str, Any], **rank: Any) -> str:
     return refusal({"query": {"ranks": [{"annotation": annotation, **rank}]}})
 
 
-def refused_filter(**fields: Any) -> str:
-    return refusal({"query": {"filters": [{}, fields]}})
-
-
 # The search itself ----------------------------------------------------------------------------------------------------
 
 
@@ -85,16 +80,56 @@ def test_min_value_must_be_a_score(value: float | str) -> None:
     assert "min_value" in refusal({"min_value": value})
 
 
+def test_the_legacy_form_is_refused_where_it_has_no_place() -> None:
+    text = refusal({"query": {"ands": [{"negate": True}]}})
+
+    assert "query.ands" in text
+    assert "PostSearches" in text
+
+
+def test_whether_a_search_is_to_be_saved_is_not_asked_here() -> None:
+    assert parse({"save": True, "id": "x", "name": "y"}) == parse({})
+
+
+def test_as_of_is_an_instant_in_stored_microseconds() -> None:
+    found = parse({"as_of": "2024-01-01T00:00:00.123456999Z"}).as_of
+
+    assert found == datetime(2024, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)
+    assert parse({}).as_of is None
+
+
+def test_as_of_beyond_all_calendars_is_refused() -> None:
+    message = resources_pb2.Search()
+    message.as_of.seconds = 2**61
+
+    with pytest.raises(SearchInvalid, match="as_of"):
+        parse_search(message, Unit.INPUT, offset=0, limit=1)
+
+
 @pytest.mark.parametrize(
-    ("search", "field"),
+    ("query", "text"),
     [
-        ({"save": True}, "save"),
-        ({"as_of": "2024-01-01T00:00:00Z"}, "as_of"),
-        ({"query": {"ands": [{"negate": True}]}}, "query.ands"),
+        ({"ranks": [{"annotation": {"input_id": "a"}}] * 65}, "at most 64"),
+        ({"ranks": [{"annotation": {"data": {"concepts": [{"id": "a"}] * 64}}}]}, "at most 64"),
+        ({"filters": [{}] * 257}, "257 filters"),
+        ({"filters": [{"input": {"dataset_ids": ["a"] * 200}}, {"input": {"dataset_ids": ["a"] * 57}}]}, "name 257"),
+        ({"filters": [{"annotation": {"data": {"metadata": {f"k{i}": 1 for i in range(257)}}}}]}, "name 257"),
     ],
 )
-def test_what_is_not_built_is_refused_by_its_name(search: dict[str, Any], field: str) -> None:
-    assert field in refusal(search)
+def test_what_one_search_asks_is_bounded(query: dict[str, Any], text: str) -> None:
+    assert text in refusal({"query": query})
+
+
+def test_the_bounds_themselves_are_allowed() -> None:
+    query = {
+        "ranks": [{"annotation": {"data": {"concepts": [{"id": "a"}] * 63}}}],
+        "filters": [{"input": {"dataset_ids": ["a"] * 256}}],
+    }
+
+    found = parse({"query": query})
+
+    assert len(found.ranks[0].terms) == 63
+    assert sum(1 for _ in conditions(found)) == 256
 
 
 # Empty messages -------------------------------------------------------------------------------------------------------
@@ -121,8 +156,9 @@ def test_an_empty_rank_ranks_nothing(rank: dict[str, Any]) -> None:
         {},
         {"negate": True},
         {"annotation": {}, "input": {}},
-        {"annotation": {"data": {}}, "input": {"data": {}}},
-        {"annotation": {"status": {}, "worker": {}, "data": {"metadata": {}, "geo": {}}}},
+        {"annotation": {}, "input": {"data": {}, "status": {}}},
+        {"annotation": {"status": {}, "worker": {"user": {}}, "data": {"metadata": {}, "geo": {}}}},
+        {"annotation": {"annotation_info": {}, "data": {"regions": [{}], "frames": [{}], "time_segments": [{}]}}},
         {"annotation": {"trusted": False, "input_level": False, "user_id": ""}},
         {"last_updated_time_range": {}},
     ],
@@ -233,97 +269,3 @@ def test_all_terms_of_one_rank_are_kept_with_its_model_version() -> None:
 )
 def test_a_rank_that_cannot_be_is_refused_by_its_field(annotation: dict[str, Any], field: str) -> None:
     assert field in refused_rank(annotation)
-
-
-# Filters --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("item", "field", "value"),
-    [
-        ({"annotation": {"id": "x"}}, "annotation.id", "x"),
-        ({"annotation": {"input_id": "x"}}, "annotation.input_id", "x"),
-        ({"annotation": {"user_id": "x"}}, "annotation.user_id", "x"),
-        ({"annotation": {"task_id": "x"}}, "annotation.task_id", "x"),
-        ({"annotation": {"trusted": True}}, "annotation.trusted", True),
-        ({"annotation": {"input_level": True}}, "annotation.input_level", True),
-        ({"annotation": {"status": {"code": "ANNOTATION_SUCCESS"}}}, "annotation.status", 24150),
-        ({"input": {"id": "x"}}, "input.id", "x"),
-        ({"input": {"status": {"code": 30000}}}, "input.status", 30000),
-        ({"input": {"data": {"image": {}}}}, "input.media", "image"),
-        ({"input": {"data": {"text": {}}}}, "input.media", "text"),
-    ],
-)
-def test_filter_by_a_field(item: dict[str, Any], field: str, value: object) -> None:
-    assert filters(item) == (Filter(groups=((FieldCondition(field=field, value=value),),)),)  # type: ignore[arg-type]
-
-
-def test_fields_of_one_annotation_are_all_wanted_and_concepts_are_alternatives() -> None:
-    annotation = {"user_id": "ann", "trusted": True, "data": {"concepts": [{"id": "a", "value": 1}, {"id": "b"}]}}
-
-    (found,) = filters({"annotation": annotation})
-
-    assert found.groups == (
-        (FieldCondition(field="annotation.user_id", value="ann"),),
-        (FieldCondition(field="annotation.trusted", value=True),),
-        (
-            ConceptCondition(concept=ConceptName(id="a"), positive=True),
-            ConceptCondition(concept=ConceptName(id="b"), positive=False),
-        ),
-    )
-
-
-def test_media_and_status_of_an_input_are_alternatives_and_datasets_too() -> None:
-    item = {"dataset_ids": ["one", "two"], "data": {"audio": {}, "video": {}}, "status": {"code": 30000}}
-
-    (found,) = filters({"input": item})
-
-    assert found.groups == (
-        (DatasetCondition(dataset_id="one"), DatasetCondition(dataset_id="two")),
-        (
-            FieldCondition(field="input.media", value="video"),
-            FieldCondition(field="input.media", value="audio"),
-            FieldCondition(field="input.status", value=30000),
-        ),
-    )
-
-
-@pytest.mark.parametrize(
-    ("value", "negate", "positive"),
-    [
-        (1, False, True),
-        (0.5, False, True),
-        (0.49, False, False),
-        (0, False, False),
-        (0, True, True),
-        (0.2, True, False),
-    ],
-)
-def test_a_concept_is_wanted_as_there_or_as_not_there(value: float, negate: bool, positive: bool) -> None:
-    concepts = [{"name": "Hund", "value": value}]
-
-    found = filters({"negate": negate, "annotation": {"data": {"concepts": concepts}}}, language="de")
-
-    condition = ConceptCondition(concept=ConceptName(name="Hund", language="de"), positive=positive)
-    assert found == (Filter(groups=((condition,),), negate=negate),)
-
-
-@pytest.mark.parametrize(
-    ("fields", "name"),
-    [
-        ({"annotation": {"model_version_id": "v"}}, "filters[1].annotation.model_version_id"),
-        ({"annotation": {"annotation_info": {"a": 1}}}, "filters[1].annotation.annotation_info"),
-        ({"annotation": {"data": {"metadata": {"a": 1}}}}, "filters[1].annotation.data.metadata"),
-        ({"annotation": {"data": {"geo": {"geo_box": [{}, {}]}}}}, "filters[1].annotation.data.geo"),
-        ({"annotation": {"data": {"regions": [{}]}}}, "filters[1].annotation.data.regions"),
-        ({"annotation": {"data": {"text": {}}}}, "filters[1].annotation.data.text"),
-        ({"annotation": {"data": {"concepts": [{"value": 1}]}}}, "filters[1].annotation.data.concepts[0]"),
-        ({"input": {"data": {"concepts": [{"id": "a"}]}}}, "filters[1].input.data.concepts"),
-        ({"input": {"data": {"metadata": {"a": 1}}}}, "filters[1].input.data.metadata"),
-        ({"last_updated_time_range": {"start_time": "2024-01-01T00:00:00Z"}}, "filters[1].last_updated_time_range"),
-        ({"annotation": {"user_id": "\0"}}, "filters[1].annotation.user_id holds a NUL"),
-        ({"input": {"dataset_ids": ["a", "\0"]}}, "filters[1].input.dataset_ids holds a NUL"),
-    ],
-)
-def test_a_filter_that_is_not_built_is_refused_by_its_field(fields: dict[str, Any], name: str) -> None:
-    assert name in refused_filter(**fields)

@@ -7,6 +7,7 @@ combined by their geometric mean.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -88,7 +89,7 @@ class Rank:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConceptCondition:
-    """A person said that the concept is there (``positive``), or that it is not."""
+    """An annotation says that the concept is there (``positive``), or that it is not."""
 
     concept: ConceptName
     positive: bool
@@ -96,20 +97,40 @@ class ConceptCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldCondition:
-    """Equality of one scalar field; ``field`` is a key of ``search.sql.FIELDS``."""
+    """What is wanted of one field: a key of ``search.fields.FIELDS``, whose row says what ``value`` is."""
 
     field: str
-    value: str | int | bool
+    value: Hashable
+
+
+Condition = ConceptCondition | FieldCondition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetCondition:
-    """The input is a member of the dataset."""
+class Circle:
+    """All places within ``radians`` (a central angle, at most pi) of a point given in degrees."""
 
-    dataset_id: str
+    latitude: float
+    longitude: float
+    radians: float
 
 
-Condition = ConceptCondition | FieldCondition | DatasetCondition
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeoBox:
+    """All places between two latitudes and two longitudes, in degrees, borders included."""
+
+    south: float
+    west: float
+    north: float
+    east: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """From ``start`` to ``end``, both included; None leaves a side open."""
+
+    start: datetime | None
+    end: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +143,8 @@ class Filter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A parsed search. ``offset`` and ``limit`` count hits; ``min_value`` is the lowest score kept; ``as_of``: annotations
-    as they were then, with the vectors and models of now.
+    """A parsed search. ``offset`` and ``limit`` count hits; ``min_value`` is the lowest score kept; ``as_of``: of what
+    there was then, with annotations as they were, and with the vectors and models of now.
     """
 
     unit: Unit
@@ -133,3 +154,13 @@ class Query:
     offset: int
     limit: int
     as_of: datetime | None = None
+
+    @property
+    def narrows(self) -> bool:
+        """Whether something may be left out of the hits before they are ranked."""
+        return bool(self.filters) or self.as_of is not None
+
+
+def conditions(query: Query) -> Iterator[Condition]:
+    """Every condition of every filter."""
+    return (condition for item in query.filters for group in item.groups for condition in group)
