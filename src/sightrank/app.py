@@ -17,25 +17,35 @@ from typing import Any
 
 import psycopg
 
+from sightrank.api.annotation_filters import AnnotationFilters
 from sightrank.api.annotations import Annotations
 from sightrank.api.apps import Apps
 from sightrank.api.bootstrap import Bootstrap, bootstrap
 from sightrank.api.call import Handler, Handlers
 from sightrank.api.catalogue import BundleInfo, Catalogue
 from sightrank.api.concept_languages import ConceptLanguages
+from sightrank.api.concept_relations import ConceptRelations
 from sightrank.api.concept_search import ConceptSearch
 from sightrank.api.concepts import Concepts
+from sightrank.api.dataset_inputs import DatasetInputs
 from sightrank.api.datasets import Datasets
 from sightrank.api.identity import Identity
+from sightrank.api.input_patch import InputPatches
 from sightrank.api.inputs import Inputs
+from sightrank.api.inputs_add_jobs import InputsAddJobs
 from sightrank.api.keys import Keys
+from sightrank.api.knowledge_graphs import KnowledgeGraphs
 from sightrank.api.media import HostedMedia
 from sightrank.api.models import Models
 from sightrank.api.records import Records
+from sightrank.api.saved_searches import SavedSearches
+from sightrank.api.search_kinds import SearchReader
 from sightrank.api.searches import Searches, SearchModels
 from sightrank.api.users import Users
 from sightrank.api.workflows import Workflows
+from sightrank.ingest.add_jobs import AddJobs
 from sightrank.ingest.fetch import Fetcher
+from sightrank.ingest.history import History
 from sightrank.ingest.intake import Intake
 from sightrank.ingest.jobs import Jobs, Workflow
 from sightrank.ingest.labelling import Labelling
@@ -43,17 +53,22 @@ from sightrank.ingest.media import HostedUrls, ImageSource
 from sightrank.ingest.regions import Regions
 from sightrank.ingest.reindex import requeue_after_upgrade
 from sightrank.ingest.removal import Removal
+from sightrank.ingest.revision import Revision
 from sightrank.ingest.target import FetchLimits
 from sightrank.ingest.worker import LEASE_S, Worker
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import SearchEngine
 from sightrank.search.follow import Matrices
+from sightrank.search.matrix_report import MatrixReport
+from sightrank.search.scoring import Scoring
+from sightrank.search.vector_indexes import VectorIndexes
 from sightrank.settings import Settings, available_cores
 from sightrank.store import migrate, queries, vectors
 from sightrank.store.blobs import BlobStore
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
+from sightrank.store.statistics import keep_fresh
 from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.bundle import built_in_bundle, load_bundle
 from sightrank.vision.eye import Eye, ImageLimits
@@ -202,8 +217,11 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         removal = Removal(core.database, core.blobs)
         stack.push_async_callback(removal.close)
         await stack.enter_async_context(_background(removal.keep_swept()))
+        await stack.enter_async_context(_background(keep_fresh(core.database)))
+        await stack.enter_async_context(_background(History(core.database, days=settings.history_days).keep_swept()))
+        matrices = await stack.enter_async_context(_matrices(core))
         wire = WireServer(
-            _handlers(core, identity, removal, wake),
+            _handlers(core, identity, removal, matrices, wake),
             identity.authenticate,
             lambda: _is_ready(core.database),
             WireOptions(
@@ -262,12 +280,30 @@ def _workflows(catalogue: Catalogue, table: EmbedderTable) -> dict[str, Workflow
     }
 
 
-def _handlers(core: Core, identity: Identity, removal: Removal, wake: asyncio.Event) -> Handlers:
+@asynccontextmanager
+async def _matrices(core: Core) -> AsyncIterator[Matrices]:
+    """What ranks, in memory and by SQL, with the threads and the background work it needs."""
+    scoring = Scoring(available_cores())
+    matrices = Matrices(
+        core.database, memory_bytes=core.settings.matrix_memory_bytes, choice=core.settings.ranker, scoring=scoring
+    )
+    report = MatrixReport(core.database, matrices.states, process=f"{os.getpid()}-{uuid.uuid4().hex[:12]}")
+    indexes = VectorIndexes(core.database, matrices.states)
+    try:
+        async with _background(report.keep_written()), _background(indexes.keep_built()):
+            yield matrices
+    finally:
+        await report.close()
+        await matrices.close()
+        await asyncio.to_thread(scoring.close)
+
+
+def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matrices, wake: asyncio.Event) -> Handlers:
     """Every rpc that is built. Those missing here answer 10040."""
     records = Records(core.database, core.book, core.urls)
     regions = Regions(core.database, core.images, core.eye, core.clock)
     labelling = Labelling(core.database, regions, core.book, core.clock, core.workflows)
-    matrices = Matrices(core.database, memory_bytes=core.settings.matrix_memory_bytes)
+    revision = Revision(core.database, regions, core.book, core.clock, core.workflows)
     engine = SearchEngine(core.database, matrices, core.book, core.images.look)
     models = SearchModels(
         {
@@ -276,6 +312,8 @@ def _handlers(core: Core, identity: Identity, removal: Removal, wake: asyncio.Ev
             if card.embedder
         }
     )
+    reader = SearchReader(history_days=core.settings.history_days)
+    saved = SavedSearches(core.database, reader, max_image_bytes=core.settings.max_image_bytes)
     intake = Intake(core.database, core.blobs, removal, core.book, core.clock)
     resources = (
         Users(core.database),
@@ -291,11 +329,18 @@ def _handlers(core: Core, identity: Identity, removal: Removal, wake: asyncio.Ev
         Workflows(core.catalogue),
         Concepts(core.database, core.book),
         ConceptLanguages(core.database, core.book),
+        ConceptRelations(core.database, core.book),
+        KnowledgeGraphs(core.database),
         ConceptSearch(core.database, core.book, core.catalogue),
         Inputs(core.database, intake, removal, records, wake, max_image_bytes=core.settings.max_image_bytes),
-        Annotations(core.database, labelling, records),
+        InputPatches(core.database, revision, records),
+        InputsAddJobs(AddJobs(core.database)),
+        Annotations(core.database, labelling, revision, records),
         Datasets(core.database),
-        Searches(core.database, engine, models, records),
+        DatasetInputs(core.database, core.book, records, reader, core.clock),
+        Searches(core.database, engine, models, records, reader, saved),
+        saved,
+        AnnotationFilters(core.database, reader),
     )
     handlers: dict[str, Handler] = {}
     for resource in resources:

@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 from clarifai.client.search import Search
 from clarifai.errors import UserError
-from tests.contract.clients import READY
-from tests.contract.conftest import Library
+from clarifai_grpc.grpc.api import resources_pb2, service_pb2_grpc
+from clarifai_grpc.grpc.api.resources_pb2 import Concept, Geo, GeoPoint
+from google.protobuf.struct_pb2 import Struct
+from tests.contract.clients import READY, App, of_bytes
+from tests.contract.conftest import Library, NewApp
+from tests.contract.pictures import Picture
 from tests.contract.serving import Server
 
 
@@ -19,8 +23,18 @@ def base(request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.Mon
     return server.base if request.param == "http" else server.tls_base
 
 
-def found(server: Server, base: str, *, top_k: int = 100, **query: Any) -> list[tuple[str, float]]:
-    search = Search(user_id=server.user_id, app_id=server.app_id, pat=server.pat, base_url=base, top_k=top_k)
+def found(
+    server: Server, base: str, *, app_id: str = "", top_k: int = 100, algorithm: str = "nearest_neighbor", **query: Any
+) -> list[tuple[str, float]]:
+    search = Search(
+        user_id=server.user_id,
+        app_id=app_id or server.app_id,
+        pat=server.pat,
+        base_url=base,
+        top_k=top_k,
+        algorithm=algorithm,
+        metric="cosine" if algorithm == "brute_force" else "euclidean",
+    )
     return [(hit.input.id, hit.score) for page in search.query(**query) for hit in page.hits]
 
 
@@ -109,3 +123,103 @@ def test_a_wrong_key_is_named(server: Server, library: Library, base: str) -> No
     search = Search(user_id=server.user_id, app_id=server.app_id, pat="0" * 32, base_url=base, top_k=5)
     with pytest.raises(Exception, match="Invalid API key or Invalid API key/application pair"):
         list(search.query(ranks=[{"concepts": [{"id": "people", "value": 1}]}]))
+
+
+# Places, metadata, datasets ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kennel(new_app: NewApp, grpc_stub: service_pb2_grpc.V2Stub, photos: list[Picture]) -> App:
+    """What the SDK's own tests set up: a dog of a breed at a place in a dataset, a deer elsewhere, a text."""
+    app = new_app(grpc_stub)
+    app.call("PostDatasets", datasets=[resources_pb2.Dataset(id="dogs")])
+    breed = Struct()
+    breed.update({"Breed": "Saint Bernard", "food": {"likes": ["fish", "meat"], "cups": 2}})
+    dog = of_bytes(photos[0], id="dog", metadata=breed, geo=Geo(geo_point=GeoPoint(longitude=-30, latitude=40)))
+    dog.data.concepts.add(id="dog", value=1)
+    dog.dataset_ids.append("dogs")
+    deer = of_bytes(photos[1], id="deer", concepts=[Concept(id="deer", value=1), Concept(id="dog", value=0)])
+    deer.data.geo.geo_point.latitude = 10
+    text = resources_pb2.Input(id="text", data=resources_pb2.Data(text=resources_pb2.Text(raw="about dogs")))
+    app.post([dog, deer, text])
+    return app
+
+
+@pytest.fixture
+def kept(server: Server, kennel: App, base: str) -> Any:
+    assert kennel.user_app_id is not None
+    app_id = kennel.user_app_id.app_id
+
+    def names_of(*filters: dict[str, Any], **query: Any) -> list[str]:
+        return names(found(server, base, app_id=app_id, filters=list(filters) or [{}], **query))
+
+    return names_of
+
+
+@pytest.mark.parametrize(("kilometers", "expected"), [(50, []), (150, ["dog"]), (10_000, ["dog", "deer"])])
+def test_filter_by_place(kept: Any, kilometers: int, expected: list[str]) -> None:
+    assert kept({"geo_point": {"longitude": -29.0, "latitude": 40.0, "geo_limit": kilometers}}) == expected
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"Breed": "Saint Bernard"}, ["dog"]),
+        ({"Breed": "saint bernard"}, []),
+        ({"food": {"likes": ["meat"]}}, ["dog"]),
+        ({"food": {"cups": 2.0}}, ["dog"]),
+        ({"food": {"likes": ["meat"], "cups": 3}}, []),
+        ({"food": {"cups": 3}, "Breed": "Saint Bernard"}, ["dog"]),  # keys at the top are alternatives
+        ({}, ["dog", "deer", "text"]),
+    ],
+)
+def test_filter_by_metadata(kept: Any, metadata: dict[str, Any], expected: list[str]) -> None:
+    assert kept({"metadata": metadata}) == expected
+
+
+def test_filter_by_what_people_said(kept: Any) -> None:
+    dog, deer = {"id": "dog", "value": 1}, {"name": "deer", "value": 1}
+    assert kept({"concepts": [deer, dog]}) == ["dog", "deer"]
+    assert kept({"concepts": [{"id": "dog", "value": 0}]}) == ["deer"]
+    assert kept({"concepts": [dog]}, {"concepts": [deer]}) == []
+
+
+def test_filter_by_dataset(kept: Any) -> None:
+    assert kept({"input_dataset_ids": ["random_dataset", "dogs"]}) == ["dog"]
+    assert kept({"input_dataset_ids": ["random_dataset"]}) == []
+
+
+def test_filter_by_type(kept: Any) -> None:
+    assert kept({"input_types": ["text"]}) == ["text"]
+    assert kept({"input_types": ["image"]}) == ["dog", "deer"]
+    assert kept({"input_types": ["video"], "input_status_code": READY}) == ["dog", "deer", "text"]
+    assert kept({"input_types": ["image"]}, {"input_status_code": 30002}) == []
+
+
+def test_filters_of_every_kind_and_a_rank(kept: Any, photos: list[Picture]) -> None:
+    place = {"geo_point": {"longitude": 0.0, "latitude": 10.0, "geo_limit": 9000}}
+    anywhere = kept(place, ranks=[{"image_bytes": photos[1].data}])
+    assert anywhere == ["deer", "dog"]
+    narrow = kept(
+        place,
+        {"input_types": ["image"]},
+        {"concepts": [{"id": "dog", "value": 1}]},
+        {"metadata": {"Breed": "Saint Bernard"}},
+        ranks=[{"image_bytes": photos[1].data}],
+    )
+    assert narrow == ["dog"]
+
+
+def test_algorithms_and_metrics_agree(kept: Any, photos: list[Picture]) -> None:
+    ranks = [{"image_bytes": photos[0].data}]
+    assert kept(ranks=ranks, algorithm="brute_force") == kept(ranks=ranks) == ["dog", "deer"]
+
+
+def test_each_input_is_one_hit(kept: Any, kennel: App) -> None:
+    """However many annotations it has."""
+    for _ in range(3):
+        data = resources_pb2.Data(concepts=[Concept(id="dog", value=1)])
+        kennel.call("PostAnnotations", annotations=[resources_pb2.Annotation(input_id="dog", data=data)])
+    assert kept({"concepts": [{"id": "dog", "value": 1}]}) == ["dog"]
+    assert kept(ranks=[{"concepts": [{"id": "dog", "value": 1}]}])[0] == "dog"
+    assert len(kept(ranks=[{"concepts": [{"id": "dog", "value": 1}]}])) == 2

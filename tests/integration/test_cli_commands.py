@@ -7,9 +7,12 @@ import shlex
 import socket
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+from clarifai_grpc.grpc.api.resources_pb2 import Annotation, Query, Rank, Search
+from clarifai_grpc.grpc.api.service_pb2_grpc import V2Stub
 from tests.integration.serving import (
     API_KEY,
     HOST,
@@ -85,6 +88,24 @@ def test_doctor_is_content_with_a_running_server(server: Server) -> None:
     for what in ("model", "disk", "migrations: all applied", "pgvector", "indexes: all valid"):
         assert what in done.stdout
     assert server.rest("GET", "/healthz").status_code == 200
+
+
+def test_doctor_tells_of_the_matrices_of_a_running_server(server: Server, stub: V2Stub) -> None:
+    app = new_app(server, stub)
+    app.indexed(of_bytes(picture(1), "a"), of_bytes(picture(2), "b"))
+    like_a = Search(query=Query(ranks=[Rank(annotation=Annotation(input_id="a"))]))
+    app.call("PostInputsSearches", searches=[like_a])
+
+    def told() -> str | None:
+        done = run_command("doctor", "--data-dir", server.data_dir)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return next((line for line in done.stdout.splitlines() if app.id in line and "matrix of" in line), None)
+
+    deadline = time.monotonic() + 60
+    while (line := told()) is None:
+        assert time.monotonic() < deadline, "the server never wrote down what it has"
+
+    assert "2 areas, ranked in memory (exact), 0.0 MB, up to date" in line
 
 
 def test_doctor_reports_what_it_cannot_reach() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from tests.integration.searching import DIMS, Photo, Process, like, process, random_unit
+from tests.integration.serving import by_image, connected, home, new_app, of_bytes, picture, server_at
 
 from sightrank.ingest.removal import Removal
+from sightrank.search.matrix import Matrix
 from sightrank.search.query import ConceptName, ConceptTerm
 from sightrank.store import vectors
 from sightrank.store.blobs import BlobStore
@@ -175,7 +178,7 @@ def test_apps_beyond_the_memory_are_dropped_and_loaded_again(
     monkeypatch.setattr(vectors, "changed_since", counting)
 
     async def scenario() -> None:
-        one_matrix = 10 * (2 * DIMS + 24 + 100)
+        one_matrix = 10 * Matrix.row_bytes(DIMS)
         async with process(database_url, memory_bytes=2 * one_matrix) as server:
             buckets = [await server.new_bucket() for _ in range(3)]
             photos = {bucket: await server.add(bucket, *map(random_unit, range(10))) for bucket in buckets}
@@ -227,13 +230,51 @@ def test_a_search_that_is_given_up_while_loading_harms_no_other(
 ) -> None:
     monkeypatch.setattr(vectors, "_CHUNK_BYTES", 200)
     original = vectors.changed_since
-    loading = asyncio.Event()
+    loading, released = asyncio.Event(), asyncio.Event()
+    loads: list[int] = []
+
+    async def slow(*arguments: Any) -> AsyncIterator[VectorRows]:
+        loads.append(1)
+        async for part in original(*arguments):
+            yield part
+            loading.set()
+            await released.wait()
+
+    async def scenario(one: Process, other: Process) -> None:
+        bucket = await one.new_bucket()
+        photos = await one.add(bucket, *map(random_unit, range(30)))
+        monkeypatch.setattr(vectors, "changed_since", slow)
+        given_up = asyncio.create_task(other.numbers(bucket, like(random_unit(1))))
+        await asyncio.wait_for(loading.wait(), 10)
+        patient = asyncio.create_task(other.numbers(bucket, like(random_unit(5))))
+        await asyncio.wait_for(_waiting(other, 2), 10)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        released.set()
+        found = await asyncio.wait_for(patient, 10)
+
+        assert (found[0], len(found)) == (photos[5].number, 30)
+        assert loads == [1]
+
+    with_two(database_url, scenario)
+
+
+def test_a_load_that_nobody_waits_for_any_more_ends_and_the_next_search_loads_anew(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors, "_CHUNK_BYTES", 200)
+    original = vectors.changed_since
+    loading, ended = asyncio.Event(), asyncio.Event()
 
     async def stuck(*arguments: Any) -> AsyncIterator[VectorRows]:
         async for part in original(*arguments):
             yield part
             loading.set()
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
 
     async def scenario(one: Process, other: Process) -> None:
         bucket = await one.new_bucket()
@@ -242,16 +283,24 @@ def test_a_search_that_is_given_up_while_loading_harms_no_other(
             patch.setattr(vectors, "changed_since", stuck)
             given_up = asyncio.create_task(other.numbers(bucket, like(random_unit(1))))
             await asyncio.wait_for(loading.wait(), 10)
-            patient = asyncio.create_task(other.numbers(bucket, like(random_unit(5))))
-            patch.setattr(vectors, "changed_since", original)
             given_up.cancel()
-            found = await asyncio.wait_for(patient, 10)
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+            await asyncio.wait_for(ended.wait(), 10)
+        found = await asyncio.wait_for(other.numbers(bucket, like(random_unit(5))), 10)
 
         assert (found[0], len(found)) == (photos[5].number, 30)
-        with pytest.raises(asyncio.CancelledError):
-            await given_up
 
     with_two(database_url, scenario)
+
+
+async def _waiting(server: Process, count: int) -> None:
+    """Returns when so many searches wait for one load."""
+    while True:
+        loadings = [followed._loading for followed in server.matrices._followed.values()]
+        if any(loading is not None and loading.waiting == count for loading in loadings):
+            return
+        await asyncio.sleep(0.001)
 
 
 def test_a_deleted_app_has_no_hits_and_takes_no_memory(database_url: str) -> None:
@@ -267,3 +316,27 @@ def test_a_deleted_app_has_no_hits_and_takes_no_memory(database_url: str) -> Non
             assert not server.matrices._followed
 
     with_two(database_url, scenario)
+
+
+# A whole server ------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_kill_the_matrix_is_loaded_anew_and_ranks_as_before() -> None:
+    with home() as folder, server_at(folder) as server:
+        server.start()
+        with connected(server) as stub:
+            app = new_app(server, stub)
+            ids = app.indexed(*(of_bytes(picture(place)) for place in range(4)))
+            ranks = [by_image(picture(place)) for place in range(4)]
+            before = [[(hit.input.id, hit.score) for hit in app.rank(rank)] for rank in ranks]
+        server.kill()
+        server.start()
+        with connected(server) as stub:
+            app = replace(app, stub=stub)
+            after = [[(hit.input.id, hit.score) for hit in app.rank(rank)] for rank in ranks]
+            (late,) = app.indexed(of_bytes(picture(9)))
+            newest = app.rank(by_image(picture(9)))[0].input.id
+
+        assert [hits[0][0] for hits in before] == ids
+        assert after == before
+        assert newest == late

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from clarifai_grpc.grpc.api.resources_pb2 import Annotation, Concept, Data, Filter, Query, Rank, Search
+from clarifai_grpc.grpc.api.resources_pb2 import (
+    Annotation,
+    Concept,
+    ConceptLanguage,
+    Data,
+    Filter,
+    Query,
+    Rank,
+    Search,
+)
 from tests.integration.serving import USER, App, of_bytes, picture
 
 DOG = "ai_8S2Vq3cR"
@@ -64,3 +73,32 @@ def test_a_filter_knows_who_i_am(app: App) -> None:
         found.append(len(app.call("PostAnnotationsSearches", searches=[search]).hits))
 
     assert found == [5, 5, 0]
+
+
+def test_a_new_name_holds_from_the_next_search_on(app: App) -> None:
+    """What names mean is remembered between searches, until somebody names something."""
+    app.indexed(*(of_bytes(picture(n), f"i{n}") for n in range(2)))
+    for input_id, concept_id in (("i0", "one"), ("i1", "two")):
+        app.annotate(Annotation(input_id=input_id, data=Data(concepts=[Concept(id=concept_id, value=1)])))
+    app.call("PatchConcepts", concepts=[Concept(id="one", name="gadget")], action="overwrite")
+    first = [scores(app, by(name="gadget"))["i1"] for _ in range(2)]
+
+    app.call("PatchConcepts", concepts=[Concept(id="two", name="gadget")], action="overwrite")
+    renamed = scores(app, by(name="gadget"))
+    app.call("PostConcepts", concepts=[Concept(id="three", name="gizmo")])
+    posted = scores(app, by(name="gizmo"))
+    app.call("PostConceptLanguages", concept_id="two", concept_languages=[ConceptLanguage(id="de", name="gizmo")])
+    translated = scores(app, by(name="gizmo", language="de"))
+    app.call(
+        "PatchConceptLanguages",
+        concept_id="two",
+        concept_languages=[ConceptLanguage(id="de", name="Ding")],
+        action="overwrite",
+    )
+    translated_back = scores(app, by(name="gizmo", language="de"))
+
+    assert first[0] == first[1] < 1.0
+    assert renamed == {"i0": 1.0, "i1": 1.0}
+    assert posted == {"i0": 0.0, "i1": 0.0}
+    assert translated["i1"] == 1.0
+    assert translated_back == posted

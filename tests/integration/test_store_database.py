@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,26 @@ def test_a_full_pool_answers_busy_and_recovers(database_url: str) -> None:
     assert with_database(database_url, scenario, max_connections=2, wait_s=0.05) == (2,)
 
 
+def test_long_transactions_leave_connections_to_short_statements(database_url: str) -> None:
+    async def scenario(database: Database) -> Any:
+        inside, done = asyncio.Event(), asyncio.Event()
+
+        async def last() -> None:
+            async with database.long_transaction() as connection:
+                await connection.execute("SELECT 1")
+                inside.set()
+                await done.wait()
+
+        lasting = [asyncio.create_task(last()) for _ in range(8)]
+        await inside.wait()
+        found = await asyncio.gather(*(database.row("SELECT 4") for _ in range(6)))
+        done.set()
+        await asyncio.gather(*lasting)
+        return found
+
+    assert with_database(database_url, scenario, max_connections=2, wait_s=5) == [(4,)] * 6
+
+
 def test_a_connection_that_broke_is_replaced(database_url: str) -> None:
     async def scenario(database: Database) -> Any:
         with pytest.raises(psycopg.OperationalError):
@@ -109,6 +130,20 @@ def test_an_external_database_is_upgraded_and_used_by_its_url(
     assert not (tmp_path / "data" / "postgres").exists()
 
 
+#: What code puts into the places of statements that are composed: something of the right shape.
+_PUT_IN = {
+    "page": "LIMIT 1",
+    "annotations": "SELECT * FROM annotations WHERE bucket = 1",
+    "jobs": "SELECT * FROM inputs_add_jobs WHERE bucket = 1",
+    "found": "SELECT input_number, id FROM annotations WHERE bucket = 1",
+    "bucket": "1",
+    "dataset_id": "'all'",
+    "condition": "i.id > 'a'",
+    "order": "i.id",
+    "table": "areas",
+}
+
+
 @pytest.mark.parametrize("noun", sorted(path.stem for path in (Path(queries.__file__).parent / "sql").glob("*.sql")))
 def test_every_named_statement_fits_the_schema(noun: str, database_url: str) -> None:
     """Each can be prepared, with null for every parameter: names of tables and columns, and syntax, are right."""
@@ -116,7 +151,7 @@ def test_every_named_statement_fits_the_schema(noun: str, database_url: str) -> 
     async def scenario(database: Database) -> None:
         for name, statement in queries.load(noun).items():
             filled = _Nulls()
-            text = statement.replace("{page}", "LIMIT 1")
+            text = re.sub(r"\{([a-z_]+)\}", lambda place: _PUT_IN[place[1]], statement)
             async with database.connection() as connection:
                 try:
                     await connection.execute("EXPLAIN " + text, filled)

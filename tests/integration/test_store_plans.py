@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import pytest
 from psycopg import sql
+from tests.integration.explaining import INPUTS, Read, on_grown_apps, reads, reads_on, strays
 
-from sightrank.search.query import (
-    ConceptCondition,
-    ConceptName,
-    Condition,
-    DatasetCondition,
-    FieldCondition,
-    Filter,
-    Query,
-    Unit,
-)
-from sightrank.search.sql import FilterScope, candidates, page
-from sightrank.store import queries, vectors
+from sightrank.search.query import Query, Unit
+from sightrank.search.sql import FilterScope, candidates, count, page
+from sightrank.store import queries, vector_index, vectors
 from sightrank.store.database import Database
+from sightrank.store.vectors import EmbedderTable
 
-_SEED = """
-INSERT INTO app_buckets (bucket) SELECT generate_series(1, 4);
-INSERT INTO inputs (bucket, number, id, created_at, modified_at, status, media, url, lease_until)
-SELECT 1 + n % 4, n, 'in-' || n, to_timestamp(n), to_timestamp(n), CASE WHEN n % 100 = 0 THEN 30001 ELSE 30000 END,
-    'image', 'http://example.com/' || n, NULL FROM generate_series(1, 6000) n;
-INSERT INTO areas (bucket, id, input_number, created_at) SELECT bucket, number, number, created_at FROM inputs;
-INSERT INTO annotations (bucket, input_number, id, area_id, created_at, modified_at, status, input_level, trusted,
-    concept_ids, concept_values)
-SELECT bucket, number, 'a-' || number, number, created_at, created_at, 24150, true, true, ARRAY['c-' || number % 50],
-    ARRAY[1] FROM inputs;
-INSERT INTO labels (bucket, concept_id, area_id, annotation_id, input_number, value, trusted, modified_at)
-SELECT bucket, concept_ids[1], area_id, id, input_number, 1, true, created_at FROM annotations;
-INSERT INTO concepts (bucket, id, name, name_folded) SELECT b, 'c-' || n, 'c-' || n, 'c-' || n
-FROM generate_series(1, 4) b, generate_series(1, 1500) n;
-INSERT INTO removals (bucket, version, area_id) SELECT 1 + n % 4, n, 1000000 + n FROM generate_series(1, 6000) n;
-INSERT INTO datasets (bucket, id) SELECT b, id FROM generate_series(1, 4) b, unnest(ARRAY['holiday', 'all']) id;
-INSERT INTO dataset_inputs (bucket, dataset_id, input_number, created_at)
-SELECT bucket, 'holiday', number, created_at FROM inputs WHERE number % 20 = 0
-UNION ALL SELECT bucket, 'all', number, created_at FROM inputs;
-"""
+_HITS = {"numbers": [8, 12, 4404], "area_ids": [8, None, 104404], "annotation_ids": [None, "a-12", None]}
 _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("search", "versions", {"bucket": 1}),
     ("search", "removed_since", {"bucket": 1, "version": 5990}),
     ("search", "latest_labels", {"bucket": 1, "concept_ids": ["c-8"]}),
     ("search", "input_to_rank_by", {"bucket": 1, "id": "in-8"}),
+    ("search", "hits", {"bucket": 1, **_HITS}),
+    ("search", "hits_as_of", {"bucket": 1, "as_of": datetime(1970, 1, 1, 1, tzinfo=UTC), **_HITS}),
     ("ingest", "renew", {"bucket": 1, "numbers": [100, 200], "owner": "me", "lease_s": 60}),
     ("ingest", "claim", {"bucket": 1, "owner": "me", "lease_s": 60, "limit": 8, "suspect": False, "suspect_from": 3}),
     ("ingest", "areas", {"bucket": 1, "numbers": [4, 8]}),
@@ -56,94 +34,128 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("concepts", "lookup", {"bucket": 1, "ids": ["c-8"], "names": ["c-9"], "languages": ["en"]}),
     ("concepts", "names", {"bucket": 1, "ids": ["c-8"]}),
 ]
+SCOPE = FilterScope(bucket=1, concepts={})
 
 
-BIG = ("inputs", "areas", "annotations", "labels", "concepts", "removals", "vectors_1", "dataset_inputs")
-DOG = ConceptName(id="c-8")
-SCOPE = FilterScope(bucket=1, concepts={DOG: (("c-8",),)})
-
-
-def on_grown_apps(url: str, scenario: Callable[[Database], Awaitable[Any]]) -> Any:
-    async def opened() -> Any:
-        database = Database(url)
-        await database.open()
-        try:
-            await vectors.register(database, "model", "v1", 4)
-            async with database.connection() as connection:
-                await connection.execute(sql.SQL(_SEED))
-                await connection.execute(
-                    "INSERT INTO vectors_1 (bucket, area_id, input_number, created_us, version, vector)"
-                    " SELECT bucket, id, input_number, id, id, '[1,2,3,4]' FROM areas"
-                )
-                await connection.execute("ANALYZE")
-            return await scenario(database)
-        finally:
-            await database.close()
-
-    return asyncio.run(opened())
-
-
-async def plan(database: Database, statement: Any, parameters: Mapping[str, object] | None = None) -> str:
-    explain = "EXPLAIN " + statement if isinstance(statement, str) else sql.SQL("EXPLAIN ") + statement
-    return "\n".join(line for (line,) in await database.rows(explain, parameters))
-
-
-def whole_tables(found: str) -> list[str]:
-    """Tables that the plan reads from end to end: PostgreSQL says "Seq Scan on inputs i"."""
-    return [table for table in BIG if f"Seq Scan on {table}" in found]
+def looked_at(found: list[Read]) -> float:
+    """Rows of tables; what an index lists comes again as rows of its table."""
+    return sum(read.rows for read in found if read.node != "Bitmap Index Scan")
 
 
 def test_hot_statements_read_by_index(database_url: str) -> None:
-    async def scenario(database: Database) -> dict[str, list[str]]:
-        return {
-            f"{noun}.{name}": whole_tables(await plan(database, queries.load(noun)[name], parameters))
-            for noun, name, parameters in _HOT
-        }
+    async def scenario(database: Database) -> dict[str, Any]:
+        wrong: dict[str, Any] = {}
+        for noun, name, parameters in _HOT:
+            found = await reads(database, queries.load(noun)[name], parameters)
+            assert found, name
+            if strays(found) or looked_at(found) > 150:
+                wrong[f"{noun}.{name}"] = found
+        return wrong
 
-    assert on_grown_apps(database_url, scenario) == {f"{noun}.{name}": [] for noun, name, _ in _HOT}
-
-
-def test_selective_filters_and_first_pages_read_by_index(database_url: str) -> None:
-    asked: dict[str, Condition | None] = {
-        "everything": None,
-        "one input": FieldCondition(field="input.id", value="in-8"),
-        "input of an annotation": FieldCondition(field="annotation.input_id", value="in-8"),
-        "waiting inputs": FieldCondition(field="input.status", value=30001),
-        "dataset": DatasetCondition(dataset_id="holiday"),
-        "concept": ConceptCondition(concept=DOG, positive=True),
-    }
-
-    def query(condition: Condition | None, unit: Unit) -> Query:
-        filters = (Filter(groups=((condition,),)),) if condition else ()
-        return Query(unit=unit, filters=filters, ranks=(), min_value=0.0, offset=0, limit=20)
-
-    async def scenario(database: Database) -> dict[str, list[str]]:
-        return {
-            f"{name} by {unit.value}": whole_tables(await plan(database, page(query(condition, unit), SCOPE)))
-            for name, condition in asked.items()
-            for unit in Unit
-        }
-
-    assert on_grown_apps(database_url, scenario) == {f"{name} by {unit.value}": [] for name in asked for unit in Unit}
+    assert on_grown_apps(database_url, scenario) == {}
 
 
-def test_candidates_of_one_input_are_read_by_index(database_url: str) -> None:
-    one = Filter(groups=((FieldCondition(field="input.id", value="in-8"),),))
+@pytest.mark.parametrize("unit", Unit)
+def test_searches_without_filters_stay_within_their_app(database_url: str, unit: Unit) -> None:
+    asked = Query(unit=unit, filters=(), ranks=(), min_value=0.0, offset=0, limit=20)
 
-    async def scenario(database: Database) -> dict[Unit, list[str]]:
-        queries = {unit: Query(unit=unit, filters=(one,), ranks=(), min_value=0.0, offset=0, limit=20) for unit in Unit}
-        return {unit: whole_tables(await plan(database, candidates(query, SCOPE))) for unit, query in queries.items()}
+    async def scenario(database: Database) -> dict[str, list[Read]]:
+        made = {"page": page(asked, SCOPE), "count": count(asked, SCOPE), "candidates": candidates(asked, SCOPE)}
+        return {name: await reads(database, statement) for name, statement in made.items()}
 
-    assert on_grown_apps(database_url, scenario) == {unit: [] for unit in Unit}
+    found = on_grown_apps(database_url, scenario)
+
+    assert {name: strays(read) for name, read in found.items() if strays(read)} == {}
+    # A first page is read in the order of creation, and no further.
+    assert looked_at(found["page"]) < 200
 
 
-def test_new_vectors_are_found_by_their_version(database_url: str) -> None:
-    async def scenario(database: Database) -> list[str]:
-        return whole_tables(
-            await plan(
-                database,
-                "SELECT area_id, input_number, created_us, vector FROM vectors_1 WHERE bucket = 1 AND version > 5990",
-            )
-        )
+# Vectors ------------------------------------------------------------------------------------------------------------
 
-    assert on_grown_apps(database_url, scenario) == []
+
+class Explained:
+    """Takes the place of the COPY: runs each query for its plan and brings no rows."""
+
+    def __init__(self) -> None:
+        self.found: list[Read] = []
+
+    async def __call__(
+        self, connection: Any, query: sql.Composed, record: Any, *, by_input: bool = False
+    ) -> AsyncGenerator[Any, None]:
+        self.found += await reads_on(connection, query + sql.SQL(" ORDER BY input_number" if by_input else ""))
+        for nothing in ():
+            yield nothing
+
+
+TABLE = EmbedderTable(id=1, dims=4)
+TOWARDS = np.array([1, 0, 0, 0], np.float16)
+
+
+async def rest(parts: AsyncGenerator[Any, None]) -> None:
+    async for _ in parts:
+        raise AssertionError("EXPLAIN brings no rows")
+
+
+@pytest.fixture
+def explained(monkeypatch: pytest.MonkeyPatch) -> Explained:
+    instead = Explained()
+    monkeypatch.setattr(vectors, "_copied", instead)
+    return instead
+
+
+def test_vectors_of_a_few_areas_are_read_by_index(database_url: str, explained: Explained) -> None:
+    async def scenario(database: Database) -> list[float]:
+        counts = []
+        async with vectors.snapshot(database) as connection:
+            for parts in (
+                vectors.changed_since(connection, TABLE, 1, 5990),
+                vectors.of_areas(connection, TABLE, 1, np.array([4, 8, 12])),
+                vectors.of_inputs(connection, TABLE, 1, np.array([4, 8, 12])),
+            ):
+                await rest(parts)
+                counts.append(looked_at(explained.found))
+        assert strays(explained.found) == []
+        return counts
+
+    assert max(on_grown_apps(database_url, scenario)) < 50
+
+
+@pytest.mark.parametrize("by_input", [False, True])
+def test_reading_all_vectors_of_an_app_reads_no_others(database_url: str, explained: Explained, by_input: bool) -> None:
+    async def scenario(database: Database) -> None:
+        async with vectors.snapshot(database) as connection:
+            await rest(vectors.of_bucket(connection, TABLE, 1, by_input=by_input))
+            await rest(vectors.products(connection, TABLE, 1, np.stack([TOWARDS, -TOWARDS]), by_input=by_input))
+
+    on_grown_apps(database_url, scenario)
+
+    assert strays(explained.found) == []
+    of_table = [read.rows for read in explained.found if read.table == "vectors_1" and read.node != "Bitmap Index Scan"]
+    assert INPUTS <= min(of_table) <= max(of_table) < 1.1 * INPUTS
+
+
+def test_neighbours_come_by_the_index_of_their_bucket_or_by_its_rows(database_url: str, explained: Explained) -> None:
+    async def scenario(database: Database) -> tuple[list[Read], list[Read], list[Read]]:
+        async def nearest() -> list[Read]:
+            explained.found = []
+            await vectors.nearest(connection, TABLE, 1, TOWARDS, 50)
+            return explained.found
+
+        async with vectors.snapshot(database) as connection, vectors.nearest_by_index(connection):
+            without = await nearest()
+        async with database.connection() as connection:
+            await vector_index.create(connection, 1, 1)
+            await vector_index.create(connection, 1, 2)
+        async with vectors.snapshot(database) as connection:
+            async with vectors.nearest_by_index(connection):
+                by_index = await nearest()
+            async with vectors.nearest_by_scan(connection):
+                return without, by_index, await nearest()
+
+    without, by_index, by_scan = on_grown_apps(database_url, scenario)
+
+    assert strays(without) == strays(by_index) == strays(by_scan) == []
+    assert [(read.node, read.index, read.rows) for read in by_index] == [("Index Scan", "vectors_1_near_1", 50)]
+    for found in (without, by_scan):
+        assert not any("_near_" in read.index for read in found)
+        assert looked_at(found) >= INPUTS

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from operator import itemgetter
 
 from clarifai_grpc.grpc.api import resources_pb2
 from psycopg.rows import TupleRow
@@ -13,11 +15,12 @@ from sightrank.api.records import AnnotationRecord, InputRow, Records
 from sightrank.search.engine import Hit
 from sightrank.search.follow import NO_VERSIONS, Versions
 from sightrank.store import queries
-from sightrank.store.database import Database
+from sightrank.store.database import Database, number_array
 
 _SQL = queries.load("search")
-#: Columns of the statement `hits`: versions and place, an input, an annotation, the app's names of their concepts.
-_INPUT, _ANNOTATION = 3, 3 + len(InputRow._fields)
+#: Columns of the statements: versions and place, an input, an annotation, concepts of theirs that are the app's, and
+#: how the app calls them.
+_PLACE, _INPUT, _ANNOTATION = 2, 3, 3 + len(InputRow._fields)
 _CONTENT = slice(_INPUT, _ANNOTATION - 6)  # an input without what its input-level annotation says
 
 
@@ -36,28 +39,34 @@ class Hits:
         self._database = database
         self._records = records
 
-    async def read(self, app: AppRef, hits: Sequence[Hit]) -> HitPage:
-        """The messages of these hits, and the versions of the bucket in the snapshot that they are from."""
-        rows = await self._database.rows(
-            _SQL["hits"],
-            {
-                "bucket": app.bucket,
-                "numbers": [hit.input_number for hit in hits],
-                "area_ids": [hit.area_id for hit in hits],
-                "annotation_ids": [hit.annotation_id for hit in hits],
-            },
-        )
+    async def read(self, app: AppRef, hits: Sequence[Hit], as_of: datetime | None = None) -> HitPage:
+        """The messages of these hits, and the versions of the bucket in the snapshot that they are from.
+
+        With ``as_of`` an annotation says what it said then. Where a hit names none, the first that its area had then
+        speaks for it, or the first it has now if it had none. Inputs are always those of now.
+        """
+        names = [hit.annotation_id for hit in hits]
+        parameters = {
+            "bucket": app.bucket,
+            "numbers": number_array(hit.input_number for hit in hits),
+            "area_ids": number_array(hit.area_id for hit in hits),
+            "annotation_ids": names if any(names) else None,
+            "as_of": as_of,
+        }
+        rows = await self._database.rows(_SQL["hits_as_of" if as_of else "hits"], parameters, binary=True)
         if not rows:
             return HitPage(versions=NO_VERSIONS, messages=[])
-        return HitPage(
-            versions=Versions(all=rows[0][0], labels=rows[0][1]),
-            messages=[self._message(app, hits[row[2] - 1], row) for row in rows if row[2] is not None],
-        )
+        versions = Versions(all=rows[0][0], labels=rows[0][1])
+        found = sorted((row for row in rows if row[_PLACE] is not None), key=itemgetter(_PLACE))
+        # What an input-level annotation says now is what its input says: it comes once.
+        messages = [self._message(app, hits[row[_PLACE] - 1], row, said_once=as_of is None) for row in found]
+        return HitPage(versions=versions, messages=messages)
 
-    def _message(self, app: AppRef, hit: Hit, row: TupleRow) -> resources_pb2.Hit:
-        annotation = AnnotationRecord(*row[_ANNOTATION:-1])
-        says = (
-            (
+    def _message(self, app: AppRef, hit: Hit, row: TupleRow, *, said_once: bool) -> resources_pb2.Hit:
+        annotation = AnnotationRecord(*row[_ANNOTATION:-2])
+        says: TupleRow = row[_CONTENT.stop : _ANNOTATION]
+        if said_once and annotation.input_level:
+            says = (
                 annotation.concept_ids,
                 annotation.concept_values,
                 annotation.metadata,
@@ -65,9 +74,8 @@ class Hits:
                 annotation.longitude,
                 annotation.data,
             )
-            if annotation.input_level
-            else row[_CONTENT.stop : _ANNOTATION]
-        )
+        shown = InputRow(*row[_CONTENT], *says)
         message = resources_pb2.Hit(score=hit.score, user_id=app.user_id, app_id=app.app_id)
-        self._records.fill_hit(message, app, InputRow(*row[_CONTENT], *says), annotation, row[-1] or {})
+        own_names = dict(zip(row[-2], row[-1], strict=True)) if row[-1] else {}
+        self._records.fill_hit(message, app, shown, annotation, own_names)
         return message

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -11,10 +10,10 @@ from clarifai_grpc.grpc.api import resources_pb2
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sightrank.api.annotation_data import fill_data
+from sightrank.api.annotation_data import fill_data, place_of_concepts
 from sightrank.api.call import AppRef
 from sightrank.api.identity import PUBLIC_APP, PUBLIC_USER
-from sightrank.ingest.media import HostedImage, HostedUrls
+from sightrank.ingest.media import HostedUrls
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
 from sightrank.store.database import Database
@@ -98,8 +97,7 @@ class AnnotationRecord(NamedTuple):
     box_right: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Names:
+class _Names(NamedTuple):
     """How concepts are called: as the app says for its ``own``, else as the vocabulary does."""
 
     own: Mapping[str, str]
@@ -157,15 +155,9 @@ class Records:
         fill_timestamp(message.created_at, row.created_at)
         fill_timestamp(message.modified_at, row.modified_at)
         fill_status(message.status, row.status, row.status_details)
-        self._fill_media(app, row, message.data)
-        fill_data(
-            message.data,
-            rest=row.data,
-            concepts=_concepts(app, row.concept_ids or (), row.concept_values or (), names),
-            metadata=row.metadata,
-            latitude=row.latitude,
-            longitude=row.longitude,
-        )
+        data = message.data
+        self._fill_media(app, row, data)
+        _fill_content(data, app, row, names, rest=row.data)
 
     def _fill_media(self, app: AppRef, row: InputRow, data: resources_pb2.Data) -> None:
         if row.media == "text":
@@ -175,19 +167,15 @@ class Records:
         if row.media not in ("image", "video", "audio"):
             return
         medium = getattr(data, row.media)
-        if row.url:
-            medium.url = row.url
-        else:
-            medium.url = self._urls.url(
-                HostedImage(size="orig", user_id=app.user_id, app_id=app.app_id, input_id=row.id)
-            )
+        suffix = self._urls.suffix(app.user_id, app.app_id, row.id)
+        medium.url = row.url or f"{self._urls.prefix()}/orig/{suffix}"
         if row.media != "image":
             return
         if row.blob:
-            medium.hosted.prefix = self._urls.prefix()
-            medium.hosted.suffix = self._urls.suffix(app.user_id, app.app_id, row.id)
-            medium.hosted.sizes.extend(SIZES)
-            medium.hosted.crossorigin = "use-credentials"
+            hosted = medium.hosted
+            hosted.prefix, hosted.suffix = self._urls.prefix(), suffix
+            hosted.sizes.extend(SIZES)
+            hosted.crossorigin = "use-credentials"
         if row.width:
             info = medium.image_info
             info.width, info.height, info.format, info.color_mode = row.width, row.height, row.format, row.color_mode
@@ -221,14 +209,33 @@ def _fill_annotation(message: resources_pb2.Annotation, app: AppRef, row: Annota
         message.annotation_info.update(row.annotation_info)
     if row.region_id is not None:
         _fill_region(message.data.regions.add(), row)
-    fill_data(
-        message.data,
-        rest=None if row.region_id is not None else row.data,
-        concepts=_concepts(app, row.concept_ids, row.concept_values, names),
-        metadata=row.metadata,
-        latitude=row.latitude,
-        longitude=row.longitude,
-    )
+    _fill_content(message.data, app, row, names, rest=None if row.region_id is not None else row.data)
+
+
+def _fill_content(
+    data: resources_pb2.Data,
+    app: AppRef,
+    row: InputRow | AnnotationRecord,
+    names: _Names,
+    *,
+    rest: Mapping[str, Any] | None,
+) -> None:
+    """What was said, after media and region are in; in a page of hits most say nothing or a concept."""
+    data.SetInParent()
+    if rest or row.metadata is not None or row.latitude is not None:
+        fill_data(
+            data,
+            rest=rest,
+            metadata=row.metadata,
+            latitude=row.latitude,
+            longitude=row.longitude,
+        )
+    if row.concept_ids and row.concept_values:
+        concepts = place_of_concepts(data)
+        for concept_id, value in zip(row.concept_ids, row.concept_values, strict=True):
+            # Each says whose it is: the app's own, or one of clarifai/main that a model predicted.
+            owner = app.app_id if concept_id in names.own else PUBLIC_APP
+            concepts.add(id=concept_id, name=names.of(concept_id), value=value, app_id=owner)
 
 
 def _fill_region(region: resources_pb2.Region, row: AnnotationRecord) -> None:
@@ -241,19 +248,6 @@ def _fill_region(region: resources_pb2.Region, row: AnnotationRecord) -> None:
         box.top_row, box.left_col = row.box_top, row.box_left
         box.bottom_row, box.right_col = row.box_bottom or 0.0, row.box_right or 0.0
     region.id = row.region_id or ""
-
-
-def _concepts(app: AppRef, ids: Sequence[str], values: Sequence[float], names: _Names) -> list[resources_pb2.Concept]:
-    """Each says whose it is: the app's own, or one of clarifai/main that a model predicted."""
-    return [
-        resources_pb2.Concept(
-            id=concept_id,
-            name=names.of(concept_id),
-            value=value,
-            app_id=app.app_id if concept_id in names.own else PUBLIC_APP,
-        )
-        for concept_id, value in zip(ids, values, strict=True)
-    ]
 
 
 def fill_status(status: Any, code: int, details: str) -> None:

@@ -1,25 +1,36 @@
-"""Searches: ranked and filtered annotations and inputs (api-spec 4)."""
+"""Searches: ranked and filtered annotations and inputs (api-spec 4).
+
+A call may hold several searches: their hits follow each other in the order of the searches, each with its own page of
+``pagination``. Those with ``save`` are stored and not executed (api/saved_searches).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.hits import Hits
-from sightrank.api.pages import search_page
+from sightrank.api.pages import MAX_SEARCH_DEPTH, Page, search_page
 from sightrank.api.records import Records
-from sightrank.errors import SearchInvalid, SearchNotIndexed
+from sightrank.api.saved_searches import SavedSearches, without_images
+from sightrank.api.search_kinds import SearchKind, SearchReader
+from sightrank.errors import AppError, SearchInvalid, SearchNotIndexed
 from sightrank.ingest.rows import new_id
 from sightrank.search.engine import SearchEngine, SearchScope
-from sightrank.search.parse import parse_search
-from sightrank.search.query import Query, Unit
+from sightrank.search.query import FieldCondition, Filter, Query
+from sightrank.search.sql import INDEXED
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.tagger import Tagger
+
+#: Searches of one call. Their hits are bounded too, so that the answer fits a message.
+MAX_SEARCHES = 32
+_INDEXED = Filter(groups=((FieldCondition(field="input.status.code", value=INDEXED),),))
 
 
 class SearchModels:
@@ -40,56 +51,134 @@ class SearchModels:
 
 
 class Searches:
-    """The search rpcs."""
+    """The rpcs that search."""
 
-    def __init__(self, database: Database, engine: SearchEngine, models: SearchModels, records: Records) -> None:
+    def __init__(
+        self,
+        database: Database,
+        engine: SearchEngine,
+        models: SearchModels,
+        records: Records,
+        reader: SearchReader,
+        saved: SavedSearches,
+    ) -> None:
         self._engine = engine
         self._models = models
+        self._reader = reader
+        self._saved = saved
         self._hits = Hits(database, records)
 
     def handlers(self) -> Handlers:
-        return {"PostAnnotationsSearches": self.annotations, "PostInputsSearches": self.inputs}
+        return {
+            "PostAnnotationsSearches": self.annotations,
+            "PostInputsSearches": self.inputs,
+            "PostSearches": self.legacy,
+            "PostSearchesByID": self.by_id,
+        }
 
     async def annotations(
         self, call: Call, request: service_pb2.PostAnnotationsSearchesRequest
     ) -> service_pb2.MultiSearchResponse:
         """One hit for each area that survives the filters, best first; without ranks one for each annotation."""
-        return await self._search(call, request, Unit.ANNOTATION)
+        return await self._post(call, request, SearchKind.ANNOTATIONS, request.searches)
 
     async def inputs(
         self, call: Call, request: service_pb2.PostInputsSearchesRequest
     ) -> service_pb2.MultiSearchResponse:
-        """One hit for each input; with ``only_count`` their number instead."""
-        if not request.only_count:
-            return await self._search(call, request, Unit.INPUT)
-        app = call.require_app()
-        scope = self._models.scope(app)
-        response = service_pb2.MultiSearchResponse(id=new_id(), searches=request.searches)
-        for search in request.searches or [resources_pb2.Search()]:
-            query = parse_search(search, Unit.INPUT, offset=0, limit=0, me=call.require_caller().user_id)
-            response.hit_counts.add(estimated_total=await self._engine.count(scope, query))
+        """One hit for each input; with ``only_count`` their number instead, for each search that is executed."""
+        return await self._post(call, request, SearchKind.INPUTS, request.searches, count=request.only_count)
+
+    async def legacy(self, call: Call, request: service_pb2.PostSearchesRequest) -> service_pb2.MultiSearchResponse:
+        """As ``inputs``, but ``ands`` are read too, and ``query`` may stand in the place of ``searches``."""
+        if not request.query.ListFields():
+            return await self._post(call, request, SearchKind.LEGACY, request.searches)
+        if request.searches:
+            raise SearchInvalid("The request has both query and searches; move the query into searches[].query.")
+        search = resources_pb2.Search(query=request.query)
+        response = await self._post(call, request, SearchKind.LEGACY, [search])
+        response.ClearField("searches")
+        response.query.CopyFrom(request.query)
         return response
 
-    async def _search(self, call: Call, request: Any, unit: Unit) -> service_pb2.MultiSearchResponse:
-        app = call.require_app()
-        if len(request.searches) > 1:
-            raise SearchInvalid(f"searches has {len(request.searches)} items; send one search in a call.")
+    async def by_id(self, call: Call, request: service_pb2.PostSearchesByIDRequest) -> service_pb2.MultiSearchResponse:
+        """Executes a saved search as the rpc that saved it would; "me" in it is whoever executes it."""
         page = search_page(request.pagination)
-        search = request.searches[0] if request.searches else resources_pb2.Search()
-        me = call.require_caller().user_id
-        query = parse_search(search, unit, offset=page.offset, limit=page.per_page, me=me)
-        response = service_pb2.MultiSearchResponse(id=new_id(), searches=request.searches)
-        response.hits.extend(await self._page(app, self._models.scope(app), query))
+        app = call.require_app()
+        saved = await self._saved.read(app, request.id)
+        query = self._reader.read(call, saved.kind, saved.message, page)
+        hits = await self._page(app, self._models.scope(app), query)
+        return service_pb2.MultiSearchResponse(id=new_id(), hits=hits, searches=[without_images(saved.message)])
+
+    async def _post(
+        self,
+        call: Call,
+        request: Any,
+        kind: SearchKind,
+        searches: Sequence[resources_pb2.Search],
+        *,
+        count: bool = False,
+    ) -> service_pb2.MultiSearchResponse:
+        """Reads all of the searches before it runs any, and runs them before it saves any: a call that fails has saved
+        nothing.
+        """
+        page = search_page(request.pagination)
+        _check_number(searches, page)
+        response = service_pb2.MultiSearchResponse()
+        wanted = searches or [resources_pb2.Search()]
+        names = [f"searches[{number}]: " if len(wanted) > 1 else "" for number in range(len(wanted))]
+        queries = []
+        for name, search in zip(names, wanted, strict=True):
+            with _naming(name):
+                queries.append(self._reader.read(call, kind, search, page))
+        for name, search, query in zip(names, wanted, queries, strict=True):
+            if not search.save:
+                with _naming(name):
+                    await self._run(call.require_app(), query, response, count=count)
+        to_save = [search for search in searches if search.save]
+        saved = iter(await self._saved.save(call, kind, to_save) if to_save else ())
+        response.searches.extend(next(saved) if search.save else search for search in searches)
         return response
 
-    async def _page(self, app: AppRef, scope: SearchScope, query: Query) -> list[resources_pb2.Hit]:
+    async def _run(self, app: AppRef, query: Query, response: service_pb2.MultiSearchResponse, *, count: bool) -> None:
+        """Adds the hits of one search to the response, or their number."""
+        scope = self._models.scope(app)
+        response.id = response.id or new_id()
+        if count:
+            # Ranks leave out what is not indexed; to tell what `min_value` leaves, everything had to be scored.
+            counted = replace(query, filters=(*query.filters, _INDEXED)) if query.ranks else query
+            response.hit_counts.add(estimated_total=await self._engine.count(scope, counted))
+        else:
+            response.hits.extend(await self._page(app, scope, query))
+
+    async def _page(self, app: AppRef, scope: SearchScope, query: Query) -> Sequence[resources_pb2.Hit]:
         """Ranks by what this process holds, so that reading the hits tells in the same round trip whether that was all
         there is. Only if it was not, the search runs again, as of now.
         """
         seen = self._engine.seen(scope, query)
         if seen is not None:
             with suppress(SearchNotIndexed):  # the input to rank by may be newer than what this process holds
-                page = await self._hits.read(app, await self._engine.run(scope, query, seen))
+                page = await self._hits.read(app, await self._engine.run(scope, query, seen), query.as_of)
                 if page.versions == seen:
                     return page.messages
-        return (await self._hits.read(app, await self._engine.run(scope, query))).messages
+        return (await self._hits.read(app, await self._engine.run(scope, query), query.as_of)).messages
+
+
+def _check_number(searches: Sequence[resources_pb2.Search], page: Page) -> None:
+    if len(searches) > MAX_SEARCHES:
+        raise SearchInvalid(f"searches has {len(searches)} items; send at most {MAX_SEARCHES} in a call.")
+    if len(searches) * page.per_page > MAX_SEARCH_DEPTH:
+        raise SearchInvalid(
+            f"{len(searches)} searches of {page.per_page} hits each could find more than the {MAX_SEARCH_DEPTH} that an"
+            " answer holds; send fewer searches or a lower per_page."
+        )
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Puts the name of one of several searches before what is wrong with it."""
+    try:
+        yield
+    except AppError as error:
+        if not name:
+            raise
+        raise type(error)(name + error.details) from error

@@ -1,0 +1,166 @@
+"""Several apps of one size, and what PostgreSQL reads of them: plans of statements that were run, as EXPLAIN tells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from sightrank.store import vectors
+from sightrank.store.database import Database
+
+#: Buckets 1 to 4 have as many inputs each; the input of number n is in bucket 1 + n % 4.
+BUCKETS = 4
+INPUTS = 1500
+#: What every hundredth input has, in each bucket: those of numbers 8, 408, 808 and so on in bucket 1.
+RARE = INPUTS // 100
+
+_SEED = """
+INSERT INTO app_buckets (bucket) SELECT generate_series(1, 4);
+INSERT INTO inputs (bucket, number, id, created_at, modified_at, status, media, url)
+SELECT 1 + n % 4, n, 'in-' || n, to_timestamp(n), to_timestamp(n),
+    CASE WHEN n / 4 % 100 = 3 THEN 30001 ELSE 30000 END,
+    (ARRAY['video', 'text', 'audio'])[1 + n / 400 % 3] ,
+    'http://example.com/' || n FROM generate_series(4, 6003) n WHERE n / 4 % 100 = 2
+UNION ALL
+SELECT 1 + n % 4, n, 'in-' || n, to_timestamp(n), to_timestamp(n),
+    CASE WHEN n / 4 % 100 = 3 THEN 30001 ELSE 30000 END, 'image',
+    'http://example.com/' || n FROM generate_series(4, 6003) n WHERE n / 4 % 100 <> 2;
+INSERT INTO areas (bucket, id, input_number, created_at) SELECT bucket, number, number, created_at FROM inputs;
+INSERT INTO areas (bucket, id, input_number, created_at, region_id, box_top, box_left, box_bottom, box_right)
+SELECT bucket, 100000 + number, number, created_at, 'region-' || number, 0.1, 0.1, 0.9, 0.9
+FROM inputs WHERE number / 4 % 100 = 2;
+INSERT INTO annotations (bucket, input_number, id, area_id, created_at, modified_at, status, input_level, trusted,
+    user_id, task_id, concept_ids, concept_values, metadata, latitude, longitude, annotation_info)
+SELECT bucket, number, 'a-' || number, number, created_at, created_at, 24150 + (number / 4 % 100 = 2)::int, true, true,
+    'user-' || number / 4 % 100, 'task-' || number / 4 % 100, ARRAY['c-' || number / 4 % 100], ARRAY[1],
+    jsonb_build_object('shelf', number / 4 % 100), number / 4 % 100 - 50, number / 4 % 100,
+    jsonb_build_object('round', number / 4 % 100)
+FROM inputs;
+INSERT INTO annotations (bucket, input_number, id, area_id, created_at, modified_at, status, trusted, data)
+SELECT bucket, number, kind || '-' || number, 100000 + number, created_at, created_at, 24150, true,
+    CASE kind WHEN 'frames' THEN '{"frames": [{}]}' WHEN 'time_segments' THEN '{"time_segments": [{}]}'
+        WHEN 'text' THEN '{"text": {"raw": "x"}}'
+        ELSE jsonb_build_object('regions', jsonb_build_array(jsonb_build_object(
+            'track_id', '7', 'region_info', jsonb_build_object(kind, '{}'::jsonb)))) END
+FROM inputs, unnest(ARRAY[
+    'bounding_box', 'mask', 'polygon', 'point', 'span', 'token', 'frames', 'time_segments', 'text']) kind
+WHERE number / 4 % 100 = 2;
+INSERT INTO annotations (bucket, input_number, id, area_id, created_at, modified_at, status, trusted, model_id,
+    model_version_id, concept_ids, concept_values)
+SELECT bucket, number, 'p-' || number, number, created_at, created_at, 24150, false,
+    'model-' || number / 4 % 100, 'version-' || number / 4 % 100, ARRAY['c-1'], ARRAY[0.5] FROM inputs;
+INSERT INTO labels (bucket, concept_id, area_id, annotation_id, input_number, value, trusted, modified_at)
+SELECT bucket, concept_ids[1], area_id, id, input_number, 1, true, created_at FROM annotations
+WHERE model_version_id = '' AND cardinality(concept_ids) = 1;
+INSERT INTO past_annotations (bucket, input_number, id, area_id, created_at, modified_at, until, status, input_level,
+    trusted, user_id, model_id, model_version_id, task_id, concept_ids, concept_values)
+SELECT bucket, input_number, id, area_id, created_at, created_at - interval '1 day', created_at, status, input_level,
+    trusted, user_id, model_id, model_version_id, task_id, concept_ids, concept_values
+FROM annotations WHERE model_version_id = '';
+INSERT INTO concepts (bucket, id, name, name_folded) SELECT b, 'c-' || n, 'c-' || n, 'c-' || n
+FROM generate_series(1, 4) b, generate_series(1, 1500) n;
+INSERT INTO removals (bucket, version, area_id) SELECT 1 + n % 4, n, 1000000 + n FROM generate_series(1, 6000) n;
+INSERT INTO datasets (bucket, id) SELECT b, id FROM generate_series(1, 4) b, unnest(ARRAY['holiday', 'all']) id;
+INSERT INTO dataset_inputs (bucket, dataset_id, input_number, created_at)
+SELECT bucket, 'holiday', number, created_at FROM inputs WHERE number / 4 % 100 = 2
+UNION ALL SELECT bucket, 'all', number, created_at FROM inputs;
+"""
+_VECTORS = """
+INSERT INTO vectors_1 (bucket, area_id, input_number, created_us, version, vector)
+SELECT bucket, id, input_number, id, id, format('[%s,%s,%s,1]', id % 7, id % 11, id % 13)::halfvec FROM areas
+"""
+#: Tables of all apps.
+OF_APPS = frozenset(
+    {
+        "inputs",
+        "areas",
+        "annotations",
+        "past_annotations",
+        "labels",
+        "concepts",
+        "removals",
+        "datasets",
+        "dataset_inputs",
+        "vectors_1",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """One node of a plan that reads a table or an index: by which condition, and how many rows it looked at."""
+
+    node: str
+    table: str
+    index: str
+    condition: str
+    rows: float
+
+
+def on_grown_apps(url: str, scenario: Callable[[Database], Awaitable[Any]]) -> Any:
+    async def opened() -> Any:
+        database = Database(url)
+        await database.open()
+        try:
+            await vectors.register(database, "model", "v1", 4)
+            async with database.connection() as connection:
+                await connection.execute(sql.SQL(_SEED))
+                await connection.execute(sql.SQL(_VECTORS))
+                await connection.execute("VACUUM ANALYZE")
+            return await scenario(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(opened())
+
+
+async def reads(database: Database, statement: Any, parameters: Mapping[str, object] | None = None) -> list[Read]:
+    """Runs the statement and tells what it read."""
+    async with database.connection() as connection:
+        return await reads_on(connection, statement, parameters)
+
+
+async def reads_on(connection: Any, statement: Any, parameters: Mapping[str, object] | None = None) -> list[Read]:
+    """The same on one connection, whose transaction may have settings of its own."""
+    explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
+    explained = explain + statement if isinstance(statement, str) else sql.SQL(explain) + statement
+    row = await (await connection.execute(explained, parameters)).fetchone()
+    return list(_reads(row[0][0]["Plan"], table=""))
+
+
+def _reads(node: dict[str, Any], table: str) -> Iterator[Read]:
+    table = node.get("Relation Name", table)
+    if "Scan" in node["Node Type"] and ("Relation Name" in node or "Index Name" in node):
+        looked_at = sum(
+            node.get(key, 0) for key in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+        )
+        yield Read(
+            node=node["Node Type"],
+            table=table,
+            index=node.get("Index Name", ""),
+            condition=node.get("Index Cond", "") or node.get("Recheck Cond", ""),
+            rows=looked_at * node["Actual Loops"],
+        )
+    for child in node.get("Plans", []):
+        # The index below a bitmap belongs to the bitmap's table; other children say what they read.
+        yield from _reads(child, table if child["Node Type"] == "Bitmap Index Scan" else "")
+
+
+def strays(found: list[Read]) -> list[str]:
+    """Where a plan looks at more than its app: by a whole table, or by an index without the bucket.
+
+    Hashes in ``search_keys`` have the bucket for a seed, so they are of one app; an index of vectors is of one bucket.
+    """
+    return [
+        f"{read.node} on {read.table} {read.index} {read.condition}"
+        for read in found
+        if read.table in OF_APPS
+        and "bucket = " not in read.condition
+        and "search_keys" not in read.condition
+        and "_near_" not in read.index
+        and not (read.node == "Bitmap Heap Scan" and read.condition)
+    ]
