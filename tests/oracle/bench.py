@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tests.oracle.apps import DIMS, TAGGED, App, make_app, random_unit, vocabulary
-from tests.oracle.comparison import Mismatch, compare
-from tests.oracle.oracle import Expected, Oracle, Refused
-from tests.oracle.searches import Asked, random_search
+from tests.oracle.apps import DIMS, TAGGED, random_app, random_unit, vocabulary
+from tests.oracle.comparison import Mismatch, check, expected_of
+from tests.oracle.filters import Refused
+from tests.oracle.modes import ALL_CHOICES, Modes, await_graphs
+from tests.oracle.oracle import Oracle
+from tests.oracle.records import App, Vector
+from tests.oracle.searches import Asked, Words, random_search
+from tests.oracle.writing import write_app
 
 from sightrank.errors import AppError
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import Hit, SearchEngine, SearchScope
-from sightrank.search.follow import Matrices
-from sightrank.search.parse import parse_search
-from sightrank.search.query import ImageTerm
+from sightrank.search.follow import Matrices, RankerChoice
+from sightrank.search.parse import parse_legacy, parse_search
+from sightrank.search.plan import Plan
+from sightrank.search.query import ImageTerm, Query
 from sightrank.store import vectors
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
@@ -44,47 +49,89 @@ class Bench:
     database: Database
     table: EmbedderTable
     tagger: Tagger
-    images: dict[str, NDArray[np.float64]]
+    images: Mapping[str | bytes, Vector]
     oracles: Sequence[Oracle]
 
-    def engine(self) -> SearchEngine:
+    def engine(self, matrices: Matrices | None = None) -> SearchEngine:
         """A fresh engine: what it knows, it reads from the database."""
-        matrices = Matrices(self.database, memory_bytes=2**20)
-        return SearchEngine(self.database, matrices, ConceptBook(vocabulary()), self._look)
+        return self._engine(matrices or Matrices(self.database, memory_bytes=2**20))
+
+    @contextmanager
+    def modes(self, *choices: RankerChoice) -> Iterator[Modes]:
+        """Fresh engines for all ways to answer, or for these rankers."""
+        modes = Modes.of(self.database, choices or ALL_CHOICES, engine=self._engine)
+        try:
+            if "graph" in modes.matrices:
+                buckets = [oracle.app.bucket for oracle in self.oracles]
+                self.runner.run(await_graphs(modes.matrices["graph"], self.table, buckets))
+            yield modes
+        finally:
+            self.runner.run(modes.close())
 
     def asked(self, random: Random) -> tuple[Oracle, Asked]:
         oracle = self.oracles[random.choice(_APPS)]
-        return oracle, random_search(random, oracle.app, self.images)
+        return oracle, random_search(random, oracle.app, Words(images=list(self.images)))
 
     def check(self, engine: SearchEngine, oracle: Oracle, asked: Asked) -> None:
         """Asks both and compares. Raises Mismatch."""
-        expected, actual = self.expected(oracle, asked), self.actual(engine, oracle, asked)
-        if isinstance(expected, frozenset):
-            if actual not in expected:
-                raise Mismatch(f"answered {actual}, expected {set(expected)}")
-            return
-        if isinstance(actual, int):
-            raise Mismatch(f"answered {actual}, expected {len(expected)} hits")
-        compare(actual, expected, min_value=asked.search.min_value, offset=asked.offset, limit=asked.limit)
+        check(asked, expected_of(oracle, asked), self.actual(engine, oracle, asked))
 
-    def expected(self, oracle: Oracle, asked: Asked) -> list[Expected] | frozenset[int]:
-        try:
-            return oracle.answer(asked.search, asked.unit)
-        except Refused as refusal:
-            return refusal.codes
+    def check_all(self, modes: Modes, oracle: Oracle, asked: Asked, *, thorough: bool = False) -> int:
+        """Asks in every mode that makes a difference, slow ones only when ``thorough``; how many that was.
 
-    def actual(self, engine: SearchEngine, oracle: Oracle, asked: Asked) -> list[Hit] | int:
+        Raises Mismatch.
+        """
+        expected = expected_of(oracle, asked)
+        parsed = self._parsed_or_refused(oracle.app, asked)
+        count = 0
+        for mode in modes.modes:
+            if not isinstance(parsed, Refused) and not thorough and mode.is_slow_for(parsed):
+                continue
+            if isinstance(parsed, Refused) or mode.differs_for(parsed):
+                count += 1
+                actual = parsed if isinstance(parsed, Refused) else self._run(mode.engine, oracle, asked, parsed)
+                try:
+                    check(asked, expected, actual)
+                except Mismatch as mismatch:
+                    raise Mismatch(f"{mode}: {mismatch}") from None
+                if isinstance(parsed, Refused):
+                    break
+        return count
+
+    def actual(self, engine: SearchEngine, oracle: Oracle, asked: Asked) -> list[Hit] | int | Refused:
+        parsed = self._parsed_or_refused(oracle.app, asked)
+        return parsed if isinstance(parsed, Refused) else self._run(engine, oracle, asked, parsed)
+
+    def _run(self, engine: SearchEngine, oracle: Oracle, asked: Asked, query: Query) -> list[Hit] | int | Refused:
         scope = SearchScope(
             bucket=oracle.app.bucket, default_language=oracle.app.language, table=self.table, tagger=self.tagger
         )
         try:
-            query = parse_search(asked.search, asked.unit, offset=asked.offset, limit=asked.limit)
-            return self.runner.run(engine.run(scope, query))
+            if asked.counts:
+                return self.runner.run(engine.count(scope, query))
+            return self.runner.run(engine.run(scope, query, engine.seen(scope, query)))
         except AppError as error:
-            return error.code
+            return Refused(error.code)
+
+    def _engine(self, matrices: Matrices, forced: Plan | None = None) -> SearchEngine:
+        return SearchEngine(self.database, matrices, ConceptBook(vocabulary()), self._look, forced=forced)
+
+    def _parsed_or_refused(self, app: App, asked: Asked) -> Query | Refused:
+        try:
+            return self._parsed(app, asked)
+        except AppError as error:
+            return Refused(error.code)
+
+    @staticmethod
+    def _parsed(app: App, asked: Asked) -> Query:
+        if asked.legacy:
+            return parse_legacy(
+                asked.search.query, asked.search, offset=asked.offset, limit=asked.limit, me=app.user_id
+            )
+        return parse_search(asked.search, asked.unit, offset=asked.offset, limit=asked.limit, me=app.user_id)
 
     async def _look(self, bucket: int, term: ImageTerm) -> NDArray[np.float32]:
-        return self.images[term.url or term.data.decode()].astype(np.float32)
+        return self.images[term.url or term.data].astype(np.float32)
 
 
 @contextmanager
@@ -98,23 +145,26 @@ def bench(database_url: str, folder: Path, *, seed: int) -> Iterator[Bench]:
         try:
             table = runner.run(vectors.register(database, "oracle", "v1", DIMS))
             apps = [
-                runner.run(make_app(database, table, seed=seed + i, inputs=inputs, regions=regions))
-                for i, (inputs, regions) in enumerate(SIZES)
+                random_app(seed=seed + place, inputs=inputs, regions=regions)
+                for place, (inputs, regions) in enumerate(SIZES)
             ]
+            for app in apps:
+                runner.run(write_app(database, table, app))
             runner.run(database.execute("ANALYZE"))
-            images = {f"image-{i}": random_unit(random) for i in range(3)} | _stored(apps)
+            named = {f"image-{i}": random_unit(random) for i in range(3)} | _stored(apps)
+            images: dict[str | bytes, Vector] = {**named, **{name.encode(): unit for name, unit in named.items()}}
             oracles = [Oracle(app, tagger, images) for app in apps]
             yield Bench(runner=runner, database=database, table=table, tagger=tagger, images=images, oracles=oracles)
         finally:
             runner.run(database.close())
 
 
-def _stored(apps: list[App]) -> dict[str, NDArray[np.float64]]:
+def _stored(apps: list[App]) -> dict[str, Vector]:
     """Query images that are in an app already, or its very opposite."""
-    for area in (area for item in apps[-1].inputs for area in item.areas):
-        if area.vector is not None:
-            unit = area.vector / np.linalg.norm(area.vector)
-            return {"same": unit, "opposite": -unit}
+    for area in (area for item in apps[-1].inputs for area in item.embedded):
+        assert area.vector is not None
+        unit = area.vector / np.linalg.norm(area.vector)
+        return {"same": unit, "opposite": -unit}
     return {}
 
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from tests.oracle.oracle import Expected
+from tests.oracle.filters import Refused
+from tests.oracle.oracle import Expected, Oracle
+from tests.oracle.searches import Asked
 
 from sightrank.search.engine import Hit
 
@@ -17,6 +19,42 @@ class Mismatch(AssertionError):
     """The server's answer is not the oracle's."""
 
 
+#: What a search can come to: hits, a number of them, or the statuses it may be refused with.
+Outcome = list[Expected] | int | frozenset[int]
+
+
+def expected_of(oracle: Oracle, asked: Asked) -> Outcome:
+    try:
+        return oracle.count(asked.search) if asked.counts else oracle.answer(asked.search, asked.unit)
+    except Refused as refusal:
+        return refusal.codes
+
+
+def check(asked: Asked, expected: Outcome, actual: list[Hit] | int | Refused) -> None:
+    """Raises Mismatch, which prints the search."""
+    try:
+        _check(asked, expected, actual)
+    except Mismatch as mismatch:
+        raise Mismatch(f"{mismatch}\n{asked}") from None
+
+
+def _check(asked: Asked, expected: Outcome, actual: list[Hit] | int | Refused) -> None:
+    if isinstance(expected, frozenset):
+        if not isinstance(actual, Refused) or not actual.codes <= expected:
+            raise Mismatch(f"answered {actual}, expected a refusal with one of {set(expected)}")
+    elif isinstance(actual, Refused):
+        raise Mismatch(f"refused with {set(actual.codes)}, expected {_short(expected)}")
+    elif isinstance(expected, int) or isinstance(actual, int):
+        if actual != expected:
+            raise Mismatch(f"counted {actual}, expected {_short(expected)}")
+    else:
+        compare(actual, expected, min_value=asked.search.min_value, offset=asked.offset, limit=asked.limit)
+
+
+def _short(expected: list[Expected] | int) -> str:
+    return f"{len(expected)} hits" if isinstance(expected, list) else str(expected)
+
+
 def compare(hits: Sequence[Hit], order: Sequence[Expected], *, min_value: float, offset: int, limit: int) -> None:
     """``order`` is all that could be hit, best first. Raises Mismatch."""
     window = order[offset : offset + limit]
@@ -24,7 +62,9 @@ def compare(hits: Sequence[Hit], order: Sequence[Expected], *, min_value: float,
     perhaps = sum(expected.score >= min_value - TOLERANCE for expected in window)
     if not surely <= len(hits) <= perhaps:
         raise Mismatch(f"{len(hits)} hits, not {surely} to {perhaps} of {len(order)}")
-    by_annotation = {expected.annotation_id: expected for expected in order if expected.area_id is None}
+    by_annotation = {
+        (expected.input_number, expected.annotation_id): expected for expected in order if expected.area_id is None
+    }
     by_area = {
         (expected.input_number, area_id): expected
         for expected in order
@@ -35,7 +75,7 @@ def compare(hits: Sequence[Hit], order: Sequence[Expected], *, min_value: float,
     found: list[Expected] = []
     for place, hit in enumerate(hits, start=offset):
         if hit.area_id is None:
-            expected = by_annotation.get(hit.annotation_id)
+            expected = by_annotation.get((hit.input_number, hit.annotation_id))
         else:
             expected = by_area.get((hit.input_number, hit.area_id))
         if expected is None:

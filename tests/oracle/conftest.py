@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from psycopg.conninfo import make_conninfo
-from tests.integration.conftest import _create, _drop, server_url, template
+from tests.integration.conftest import _create, _drop, server, server_url, stub, template
 from tests.oracle.bench import Bench, bench
 
-__all__ = ["server_url", "template"]
+__all__ = ["server", "server_url", "stub", "template"]
 
 #: Decides what is in the apps. `make fuzz` takes another one each time and prints it.
 SEED = int(os.environ.get("SIGHTRANK_FUZZ_SEED", "20"))

@@ -1,0 +1,214 @@
+"""The score laws (design): what a rank gives to the areas of one hit. Float64, the plain formulas, no logarithm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from clarifai_grpc.grpc.api import resources_pb2
+from tests.oracle.filters import Refused
+from tests.oracle.names import Naming
+from tests.oracle.records import App, Area, Vector
+
+from sightrank.vision.tagger import Tagger
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A probability and what is missing to 1, which can be far too small to be had by a subtraction."""
+
+    yes: float
+    no: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Probability:
+    """How sure it is that an area shows something: the label where there is one."""
+
+    labels: Mapping[int, float]
+    otherwise: Callable[[Area], Share]
+
+    def of(self, area: Area) -> Share:
+        if area.id in self.labels:
+            return Share(yes=self.labels[area.id], no=1.0 - self.labels[area.id])
+        return self.otherwise(area)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LawTerm:
+    """The likeliest of several meanings, wanted with ``value``."""
+
+    probabilities: tuple[Probability, ...]
+    value: float
+
+    def score(self, areas: list[Area]) -> Share:
+        shares = [probability.of(area) for area in areas for probability in self.probabilities]
+        p = max(shares, key=lambda share: (share.yes, -share.no))
+        return Share(
+            yes=self.value * p.yes + (1.0 - self.value) * p.no, no=self.value * p.no + (1.0 - self.value) * p.yes
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Law:
+    """One rank. The areas are those of one hit."""
+
+    terms: tuple[LawTerm, ...]
+    negate: bool
+
+    def score(self, areas: list[Area]) -> float:
+        shares = [term.score(areas) for term in self.terms]
+        if self.negate and len(shares) == 1:
+            return shares[0].no
+        mean = geometric_mean([share.yes for share in shares])
+        return 1.0 - mean if self.negate else mean
+
+    def likeness(self, areas: list[Area]) -> Hashable:
+        """All that the rank can know about these areas."""
+        return frozenset(
+            (
+                vector(area).tobytes(),
+                tuple(probability.labels.get(area.id) for term in self.terms for probability in term.probabilities),
+            )
+            for area in areas
+        )
+
+
+@dataclass
+class Laws:
+    """Makes laws of ranks over one app. ``images`` are the vectors of query images, by url or bytes."""
+
+    app: App
+    naming: Naming
+    tagger: Tagger
+    images: Mapping[str | bytes, Vector]
+    #: Model versions a rank may name.
+    versions: frozenset[str] = frozenset()
+    _labels: dict[tuple[frozenset[str], int | None], dict[int, float]] = field(default_factory=dict)
+
+    def of_rank(self, rank: resources_pb2.Rank, language: str, as_of_us: int | None) -> Law | None:
+        """None for a rank that says nothing. Raises Refused, with the codes of everything that is wrong."""
+        made: list[LawTerm] = []
+        codes: set[int] = set()
+        for make in self._terms(rank, language, as_of_us):
+            try:
+                made.append(make())
+            except Refused as refusal:
+                codes |= refusal.codes
+        version = rank.annotation.model_version_id
+        if version and version not in self.versions:
+            codes.add(40002)
+        if codes:
+            raise Refused(*codes)
+        return Law(terms=tuple(made), negate=rank.negate) if made else None
+
+    def _terms(self, rank: resources_pb2.Rank, language: str, as_of_us: int | None) -> Iterator[Callable[[], LawTerm]]:
+        data = rank.annotation.data
+        for concept in data.concepts:
+            yield partial(self._concept_term, concept, language, rank.negate, as_of_us)
+        for image in (data.image.url, data.image.base64):
+            if image:
+                yield partial(_similar, self.images[image])
+        if rank.annotation.input_id:
+            yield lambda: _similar(self._of_input(rank.annotation.input_id))
+        if data.embeddings:
+            yield lambda: _similar(_of_embeddings(data.embeddings, self.app.dims))
+        if data.text.raw:
+            yield _refuse  # the workflow cannot read
+
+    def _concept_term(
+        self, concept: resources_pb2.Concept, language: str, negated: bool, as_of_us: int | None
+    ) -> LawTerm:
+        meant = sorted(self.naming.meant(concept, language), key=sorted)
+        if not meant:
+            raise Refused(40002)
+        value = 1.0 if negated and concept.value == 0.0 else concept.value
+        return LawTerm(probabilities=tuple(self._concept(ids, as_of_us) for ids in meant), value=value)
+
+    def _of_input(self, input_id: str) -> Vector:
+        found = [item for item in self.app.inputs if item.id == input_id]
+        if not found:
+            raise Refused(11101)
+        if found[0].status != 30000 or not found[0].embedded:
+            raise Refused(43004)
+        return _not_zero(np.mean([vector(area) for area in found[0].embedded], axis=0))
+
+    def _concept(self, ids: frozenset[str], as_of_us: int | None) -> Probability:
+        """The label, else the tagger, else likeness to what is labelled, else nothing."""
+        labels = self.labels(ids, as_of_us)
+        row = next((row for concept in ids if (row := self.tagger.row(concept)) is not None), None)
+        if row is not None:
+            return Probability(labels=labels, otherwise=partial(_predicted, row.direction, row.scale, row.bias))
+        positives = [
+            vector(area) for item in self.app.inputs for area in item.embedded if labels.get(area.id, 0.0) >= 0.5
+        ]
+        if not positives or np.linalg.norm(np.mean(positives, axis=0)) < 1e-9:
+            return Probability(labels=labels, otherwise=lambda area: Share(yes=0.0, no=1.0))
+        return Probability(labels=labels, otherwise=partial(_half, _unit(np.mean(positives, axis=0))))
+
+    def labels(self, ids: frozenset[str], as_of_us: int | None) -> dict[int, float]:
+        """Area to what the latest trusted annotation of a person says, or said then, of the concept there."""
+        key = (ids, as_of_us)
+        if key not in self._labels:
+            said = [
+                (note.version.modified_us, note.annotation.id, item.area_of(note).id, value)
+                for item in self.app.inputs
+                for note in item.notes(as_of_us)
+                if note.version.trusted and not note.by_model
+                for name, value in note.version.concepts
+                if name in ids
+            ]
+            self._labels[key] = {area_id: value for _, _, area_id, value in sorted(said)}
+        return self._labels[key]
+
+
+def geometric_mean(scores: list[float]) -> float:
+    product = math.prod(min(max(score, 0.0), 1.0) for score in scores)
+    return float(product ** (1.0 / len(scores)))
+
+
+def vector(area: Area) -> Vector:
+    assert area.vector is not None
+    return area.vector
+
+
+def _predicted(direction: Vector, scale: float, bias: float, area: Area) -> Share:
+    logit = float(scale * (vector(area) @ direction.astype(np.float64)) + bias)
+    return Share(yes=1.0 / (1.0 + math.exp(-logit)), no=1.0 / (1.0 + math.exp(logit)))
+
+
+def _similar(direction: Vector) -> LawTerm:
+    return LawTerm(probabilities=(Probability(labels={}, otherwise=partial(_half, _unit(direction))),), value=1.0)
+
+
+def _half(unit: Vector, area: Area) -> Share:
+    cosine = min(max(float(vector(area) @ unit), -1.0), 1.0)
+    return Share(yes=(1.0 + cosine) / 2.0, no=(1.0 - cosine) / 2.0)
+
+
+def _unit(direction: Vector) -> Vector:
+    return np.asarray(direction / np.linalg.norm(direction))
+
+
+def _of_embeddings(embeddings: Iterable[resources_pb2.Embedding], dims: int) -> Vector:
+    units = []
+    for embedding in embeddings:
+        numbers = np.array(embedding.vector, np.float64)
+        if len(numbers) != dims:
+            raise Refused(40002)
+        units.append(_unit(_not_zero(numbers)))
+    return _not_zero(np.mean(units, axis=0))
+
+
+def _not_zero(direction: Vector) -> Vector:
+    """Raises Refused for what is no direction."""
+    if np.linalg.norm(direction) < 1e-9:
+        raise Refused(40002)
+    return np.asarray(direction)
+
+
+def _refuse() -> LawTerm:
+    raise Refused(40002)
