@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+Call = Callable[[], object]
+#: Makes the next call, message and all, so that what is timed is the call and not the making of its message.
+Prepare = Callable[[], Call]
+
 #: Wide enough for every table here, so that a file or a pipe gets unbroken lines.
 console = Console(width=110)
 
@@ -38,19 +42,30 @@ def show(title: str, rows: Sequence[Row], *, caption: str) -> None:
     console.print(table)
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 10) -> dict[str, list[float]]:
+def interleaved(calls: Mapping[str, Prepare], *, rounds: int, warm_up: int = 10) -> dict[str, list[float]]:
     """Milliseconds of each call, the calls taking turns, so that whatever else the machine does hits all alike."""
-    for call in calls.values():
+    for prepare in calls.values():
         for _ in range(warm_up):
-            call()
+            prepare()()
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
-        for name, call in calls.items():
-            times[name].append(timed(call))
+        for name, prepare in calls.items():
+            times[name].append(timed(prepare()))
     return times
 
 
-def timed(call: Callable[[], object]) -> float:
+def paced(calls: Mapping[str, Prepare], *, seconds: float, pause_s: float) -> dict[str, list[float]]:
+    """Milliseconds of each call, the calls taking turns for so long, with a pause after each."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for name, prepare in calls.items():
+            times[name].append(timed(prepare()))
+            time.sleep(pause_s)
+    return times
+
+
+def timed(call: Call) -> float:
     """Milliseconds of one call."""
     started = time.perf_counter()
     call()

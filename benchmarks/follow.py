@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.figures import Row, interleaved, p50, show, timed
-from benchmarks.queries import Searches, vector_ranks
+from benchmarks.queries import Searches
+from benchmarks.questions import kinds
 from benchmarks.stage import Stage
 
 _COMMITS = 7
@@ -16,11 +17,11 @@ def run(stage: Stage) -> None:
     stage.server.stop()
     stage.server.start()
     client = stage.client()
-    searches, rank = Searches(client), vector_ranks(stage.models.dims)
-    client.empty()
+    searches, picture = Searches(client), kinds(stage.models)["image"]
+    client.empty()()
     started_with = stage.areas
-    cold = timed(lambda: searches.annotations([rank()]))
-    steady = p50(interleaved({"search": lambda: searches.annotations([rank()])}, rounds=50)["search"])
+    cold = timed(searches.annotations(picture()))
+    steady = p50(interleaved({"search": lambda: searches.annotations(picture())}, rounds=50)["search"])
     rows = [
         Row("first search of a fresh process", f"{cold:.0f} ms", f"{started_with / cold:.0f} rows/ms"),
         Row("search when nothing has changed", f"{steady:.2f} ms", "1.00"),
@@ -29,7 +30,7 @@ def run(stage: Stage) -> None:
         times = []
         for _ in range(_COMMITS):
             stage.add(size)
-            times.append(timed(lambda: searches.annotations([rank()])))
+            times.append(timed(searches.annotations(picture())))
         text = f"first search after a commit of {size:,} area{'s' if size > 1 else ''}"
         rows.append(Row(text, f"{p50(times):.2f} ms", f"{p50(times) / steady:.2f}"))
     show(

@@ -1,82 +1,68 @@
-"""The searches that are measured. Every call asks for something else, so that no answer can be an old one."""
+"""Searches through the official client, and over REST."""
 
 from __future__ import annotations
 
 import http.client
-import itertools
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 
-from benchmarks.areas import unit_vectors
-from benchmarks.server import API_KEY, HOST, Client, Server
+from benchmarks.figures import Call
+from benchmarks.questions import Question
+from benchmarks.server import API_KEY, APP, HOST, USER, Client, Server
 
 HITS = 20
-_QUERIES = 1000
 
-
-def vector_ranks(dims: int) -> Callable[[], resources_pb2.Rank]:
-    """Ranks by ``data.embeddings``, each call another vector."""
-    vectors = itertools.cycle(unit_vectors(_QUERIES, dims, seed=-1 % 2**32))
-
-    def rank() -> resources_pb2.Rank:
-        embedding = resources_pb2.Embedding(vector=next(vectors).tolist(), num_dimensions=dims)
-        data = resources_pb2.Data(embeddings=[embedding])
-        return resources_pb2.Rank(annotation=resources_pb2.Annotation(data=data))
-
-    return rank
-
-
-def concept_ranks(ids: Sequence[str]) -> Callable[[], resources_pb2.Rank]:
-    """Ranks by a predicted concept, each call another one."""
-    names = itertools.cycle(ids)
-
-    def rank() -> resources_pb2.Rank:
-        data = resources_pb2.Data(concepts=[resources_pb2.Concept(id=next(names), value=1.0)])
-        return resources_pb2.Rank(annotation=resources_pb2.Annotation(data=data))
-
-    return rank
-
-
-def labelled(concept_id: str) -> resources_pb2.Filter:
-    """Only what somebody labelled with this concept."""
-    data = resources_pb2.Data(concepts=[resources_pb2.Concept(id=concept_id, value=1.0)])
-    return resources_pb2.Filter(annotation=resources_pb2.Annotation(data=data))
-
-
-def negated(rank: resources_pb2.Rank) -> resources_pb2.Rank:
-    rank.negate = True
-    return rank
+Hits = Sequence[Any]
 
 
 class Searches:
-    """Runs searches through the official client and insists on a full page."""
+    """Searches of one app. Each method makes the message; what it returns sends it and hands out the hits."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._page = service_pb2.Pagination(page=1, per_page=HITS)
 
     def annotations(
-        self, ranks: Sequence[resources_pb2.Rank], filters: Sequence[resources_pb2.Filter] = ()
-    ) -> service_pb2.MultiSearchResponse:
-        search = resources_pb2.Search(query=resources_pb2.Query(ranks=ranks, filters=filters))
+        self,
+        question: Question | None,
+        filters: Sequence[resources_pb2.Filter] = (),
+        *,
+        page: int = 1,
+        per_page: int = HITS,
+    ) -> Callable[[], Hits]:
+        """One hit for each area; without a question one for each annotation."""
         request = service_pb2.PostAnnotationsSearchesRequest(
-            user_app_id=self._client.ids, searches=[search], pagination=self._page
+            user_app_id=self._client.ids,
+            searches=[_search(question, filters)],
+            pagination=service_pb2.Pagination(page=page, per_page=per_page),
         )
-        return self._full("PostAnnotationsSearches", request)
+        return lambda: self._client.call("PostAnnotationsSearches", request).hits
 
-    def inputs(self, ranks: Sequence[resources_pb2.Rank]) -> service_pb2.MultiSearchResponse:
-        search = resources_pb2.Search(query=resources_pb2.Query(ranks=ranks))
+    def inputs(self, question: Question | None) -> Callable[[], Hits]:
+        """One hit for each input."""
         request = service_pb2.PostInputsSearchesRequest(
-            user_app_id=self._client.ids, searches=[search], pagination=self._page
+            user_app_id=self._client.ids,
+            searches=[_search(question, ())],
+            pagination=service_pb2.Pagination(page=1, per_page=HITS),
         )
-        return self._full("PostInputsSearches", request)
+        return lambda: self._client.call("PostInputsSearches", request).hits
 
-    def _full(self, rpc: str, request: object) -> service_pb2.MultiSearchResponse:
-        answer: service_pb2.MultiSearchResponse = self._client.call(rpc, request)
-        assert len(answer.hits) == HITS, f"{rpc} answered {len(answer.hits)} hits"
-        return answer
+
+def exactly(wanted: int, search: Callable[[], Hits]) -> Call:
+    """The search, insisting on so many hits."""
+
+    def call() -> None:
+        found = len(search())
+        assert found == wanted, f"{found} hits, not {wanted}"
+
+    return call
+
+
+def _search(question: Question | None, filters: Sequence[resources_pb2.Filter]) -> resources_pb2.Search:
+    ranks = question.ranks if question else []
+    return resources_pb2.Search(query=resources_pb2.Query(ranks=ranks, filters=filters))
 
 
 class Rest:
@@ -86,17 +72,17 @@ class Rest:
         self._connection = http.client.HTTPConnection(HOST, server.http_port, timeout=60)
         self._headers = {"Authorization": f"Key {API_KEY}", "Content-Type": "application/json"}
 
-    def annotations(self, rank: resources_pb2.Rank) -> None:
-        data = {"embeddings": [{"vector": list(rank.annotation.data.embeddings[0].vector)}]}
+    def annotations(self, question: Question) -> Call:
+        data = {"embeddings": [{"vector": list(question.ranks[0].annotation.data.embeddings[0].vector)}]}
         query = {"ranks": [{"annotation": {"data": data}}]}
         body = {"searches": [{"query": query}], "pagination": {"page": 1, "per_page": HITS}}
-        answer = self._answer("POST", "/v2/annotations/searches", json.dumps(body))
-        assert len(answer["hits"]) == HITS
+        text = json.dumps(body)
+        return exactly(HITS, lambda: self._answer("POST", "/v2/annotations/searches", text)["hits"])
 
-    def empty(self) -> None:
-        self._answer("GET", "/v2/users/admin/apps/photos/collaborators", None)
+    def empty(self) -> Call:
+        return lambda: self._answer("GET", f"/v2/users/{USER}/apps/{APP}/collaborators", None)
 
-    def _answer(self, method: str, path: str, body: str | None) -> dict[str, list[object]]:
+    def _answer(self, method: str, path: str, body: str | None) -> dict[str, Any]:
         self._connection.request(method, path, body, self._headers)
         response = self._connection.getresponse()
         answer = json.loads(response.read())

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,22 @@ from clarifai_grpc.channel.clarifai_channel import ClarifaiChannel
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2, service_pb2_grpc
 from clarifai_grpc.grpc.api.status import status_code_pb2
 
+from sightrank.store.embedded import EmbeddedServer, machine_memory_bytes
+
 HOST = "127.0.0.1"
 PAT = "a-personal-access-token-for-measurements"
 API_KEY = "an-app-key-for-measurements"
-USER, APP = "admin", "photos"
+USER, APP, BESIDE = "admin", "photos", "beside"
 _READY_S = 120.0
 
 
 class Server:
-    """``start()`` and ``stop()`` any number of times on one data directory."""
+    """``start()`` and ``stop()`` any number of times on one data directory; ``settings`` are environment variables."""
 
     def __init__(self, folder: Path) -> None:
         self.data_dir = folder / "data"
         self.grpc_port, self.http_port = _free_port(), _free_port()
+        self.settings: dict[str, str] = {}
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -48,7 +52,7 @@ class Server:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [str(Path(sys.executable).parent / "sightrank"), "serve", *options],
-                env={"SIGHTRANK_LOG_LEVEL": "warning", **os.environ, **keys},
+                env={"SIGHTRANK_LOG_LEVEL": "warning", **os.environ, **keys, **self.settings},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -71,6 +75,18 @@ class Server:
             process.kill()
             process.wait()
 
+    def restart(self, **settings: str) -> None:
+        """Stops it and starts it with these settings and no others."""
+        self.stop()
+        self.settings = settings
+        self.start()
+
+    def database_url(self) -> str:
+        """Where its PostgreSQL listens."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a package remarks on a runtime folder that nobody here uses
+            return EmbeddedServer(self.data_dir, memory_bytes=machine_memory_bytes()).url_of_running()
+
     def resident_bytes(self) -> int:
         """Memory of the serving process that is in use now; PostgreSQL runs in processes of its own."""
         assert self._process is not None
@@ -81,13 +97,13 @@ class Server:
 
 
 class Client:
-    """The official Python client, with the personal access token and the app of the server."""
+    """The official Python client, with the personal access token and an app of the server."""
 
-    def __init__(self, server: Server) -> None:
-        channel = ClarifaiChannel.get_insecure_grpc_channel(base=HOST, port=server.grpc_port)  # type: ignore[no-untyped-call]
+    def __init__(self, grpc_port: int, app_id: str = APP) -> None:
+        channel = ClarifaiChannel.get_insecure_grpc_channel(base=HOST, port=grpc_port)  # type: ignore[no-untyped-call]
         self._stub = service_pb2_grpc.V2Stub(channel)  # type: ignore[no-untyped-call]
         self._metadata = (("authorization", f"Key {PAT}"),)
-        self.ids = resources_pb2.UserAppIDSet(user_id=USER, app_id=APP)
+        self.ids = resources_pb2.UserAppIDSet(user_id=USER, app_id=app_id)
 
     def call(self, rpc: str, request: Any) -> Any:
         """The answer of an rpc. Raises RuntimeError with its status when it is no success."""
@@ -96,9 +112,10 @@ class Client:
             raise RuntimeError(f"{rpc} answered {answer.status.code}: {answer.status.details}")
         return answer
 
-    def empty(self) -> None:
+    def empty(self) -> Callable[[], object]:
         """ListCollaborators: the key and the app are checked, as in every call; then the answer is an empty list."""
-        self.call("ListCollaborators", service_pb2.ListCollaboratorsRequest(user_app_id=self.ids))
+        request = service_pb2.ListCollaboratorsRequest(user_app_id=self.ids)
+        return lambda: self.call("ListCollaborators", request)
 
 
 @contextmanager

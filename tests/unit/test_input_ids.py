@@ -32,7 +32,7 @@ class Nothing:
     async def inputs(self, app: AppRef, rows: Any) -> list[Any]:
         return []
 
-    async def accept(self, bucket: int, user_id: str, items: list[Any], conflict: Any) -> list[str]:
+    async def accept(self, bucket: int, user_id: str, items: list[Any], conflict: Any, job: Any) -> list[str]:
         return [item.id for item in items]
 
 

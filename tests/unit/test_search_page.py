@@ -38,12 +38,14 @@ class Engine:
 
 
 def page(engine: Engine, now: Versions) -> list[str]:
-    async def read(app: AppRef, hits: Sequence[str]) -> HitPage:
+    async def read(app: AppRef, hits: Sequence[str], as_of: None) -> HitPage:
         return HitPage(versions=now, messages=[resources_pb2.Hit(user_id=hit) for hit in hits])
 
-    searches = Searches(cast(Any, None), cast(Any, engine), cast(Any, None), cast(Any, None))
+    nothing = cast(Any, None)
+    searches = Searches(nothing, cast(Any, engine), nothing, nothing, nothing, nothing)
     searches._hits = cast(Any, SimpleNamespace(read=read))
-    return [hit.user_id for hit in asyncio.run(searches._page(APP, cast(Any, None), cast(Any, None)))]
+    query = cast(Any, SimpleNamespace(as_of=None))
+    return [hit.user_id for hit in asyncio.run(searches._page(APP, nothing, query))]
 
 
 def test_one_ranking_when_nothing_was_committed_meanwhile() -> None:
