@@ -8,10 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
+from sightrank.search.matrix import Matrix
+from sightrank.search.matrix_report import SILENT_S
 from sightrank.settings import Settings
-from sightrank.store import migrate, queries
+from sightrank.store import indexes, migrate, queries, vector_index
 from sightrank.store.blobs import BlobStore
+from sightrank.store.database import Connection
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.vision.bundle import BundleError, built_in_bundle, load_bundle
 from sightrank.vision.embedder import Embedder
@@ -19,6 +23,7 @@ from sightrank.vision.embedder import Embedder
 _LEAST_PGVECTOR = (0, 8, 0)
 _LEAST_FREE_BYTES = 1_000_000_000
 _SQL = queries.load("doctor")
+_MATRICES = queries.load("matrices")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ async def examine(settings: Settings) -> list[Finding]:
     findings = [_model(), await _disk(settings)]
     try:
         async with _database_url(settings) as url:
-            findings += await _database(url)
+            findings += await _database(url, settings.matrix_memory_bytes)
     except (psycopg.Error, DataDirectoryError, OSError) as error:
         findings.append(Finding(False, "database", f"cannot be reached: {error}"))
     return findings
@@ -88,7 +93,7 @@ async def _database_url(settings: Settings) -> AsyncIterator[str]:
         directory.release()
 
 
-async def _database(url: str) -> list[Finding]:
+async def _database(url: str, matrix_memory_bytes: int) -> list[Finding]:
     findings = []
     pending = await migrate.pending(url)
     findings.append(Finding(not pending, "migrations", f"pending: {', '.join(pending)}" if pending else "all applied"))
@@ -97,12 +102,91 @@ async def _database(url: str) -> list[Finding]:
         assert version is not None
         findings.append(Finding(True, "postgresql", version[0]))
         findings.append(_pgvector(version[1]))
-        invalid = await (await connection.execute(_SQL["invalid_indexes"])).fetchall()
-        names = ", ".join(name for (name,) in invalid)
-        findings.append(Finding(not invalid, "indexes", f"invalid, REINDEX them: {names}" if invalid else "all valid"))
-        if not pending:
-            for what, detail in await (await connection.execute(_SQL["contents"])).fetchall():
-                findings.append(Finding(True, what, str(detail)))
+        if pending:
+            return findings
+        tables = [_VectorTable(*row) for row in await (await connection.execute(_SQL["embedders"])).fetchall()]
+        findings += await _indexes(connection, tables)
+        for what, detail in await (await connection.execute(_SQL["contents"])).fetchall():
+            findings.append(Finding(True, what, str(detail)))
+        findings += await _matrices(connection)
+        findings += await _beyond_memory(connection, tables, matrix_memory_bytes)
+    return findings
+
+
+@dataclass(frozen=True, slots=True)
+class _VectorTable:
+    """A registered embedder; ``about_rows`` is PostgreSQL's estimate for all apps together."""
+
+    id: int
+    model_id: str
+    version_id: str
+    dims: int
+    about_rows: int
+
+
+async def _indexes(connection: Connection, tables: list[_VectorTable]) -> list[Finding]:
+    """What the migrations make must be there and complete; what an operator made beside it must be complete."""
+    rows = await (await connection.execute(_SQL["indexes"])).fetchall()
+    wanted = indexes.expected([table.id for table in tables])
+    there = {name for name, _, _ in rows}
+    bad = [_missing(name, statement) for name, statement in wanted.items() if name not in there]
+    building = sorted(name for name, valid, being_built in rows if not valid and being_built)
+    for name in sorted(name for name, valid, being_built in rows if not valid and not being_built):
+        bad.append(Finding(False, "indexes", f"{name} is invalid; run: {_mending(name)}"))
+    if bad:
+        return bad
+    detail = f"all valid; being built: {', '.join(building)}" if building else "all valid"
+    return [Finding(True, "indexes", f"{detail} ({len(wanted)} expected, {len(there)} there)")]
+
+
+def _missing(name: str, statement: str | None) -> Finding:
+    remedy = (
+        f"run: {statement}" if statement else "it belongs to a key of its table; restore the database from a backup"
+    )
+    return Finding(False, "indexes", f"{name} is missing; {remedy}")
+
+
+def _mending(name: str) -> str:
+    if vector_index.NAME.fullmatch(name):
+        return f"DROP INDEX CONCURRENTLY {name}, or wait: the next server that ranks the app by SQL builds it anew"
+    return f"REINDEX INDEX CONCURRENTLY {name}"
+
+
+async def _matrices(connection: Connection) -> list[Finding]:
+    """The state of every matrix of every process that serves now."""
+    complete = {index.name for index in await vector_index.existing(connection) if index.valid}
+    rows = await (await connection.execute(_MATRICES["states"], {"silent_s": SILENT_S})).fetchall()
+    findings = []
+    for process, user_id, app_id, bucket, embedder_id, areas, size_bytes, ranker, behind in rows:
+        if ranker == "sql":
+            by = "by its index" if vector_index.name_of(embedder_id, bucket) in complete else "without an index"
+            state = f"ranked by PostgreSQL {by}, nothing in memory"
+        else:
+            age = f"{behind} commits behind, which its next search loads" if behind > 0 else "up to date"
+            state = f"ranked in memory ({ranker}), {size_bytes / 1e6:.1f} MB, {age}"
+        what = f"matrix of {user_id}/{app_id} in process {process}"
+        findings.append(Finding(True, what, f"{areas} areas, {state}"))
+    return findings
+
+
+async def _beyond_memory(connection: Connection, tables: list[_VectorTable], matrix_memory_bytes: int) -> list[Finding]:
+    """Apps whose matrix would be larger than all memory for matrices. Only counted where there are enough vectors."""
+    findings = []
+    for table in tables:
+        row_bytes = Matrix.row_bytes(table.dims)
+        if 2 * table.about_rows * row_bytes < matrix_memory_bytes:
+            continue
+        counts = sql.SQL(_MATRICES["largest"]).format(table=sql.Identifier(f"vectors_{table.id}"))
+        parameters = {"least": matrix_memory_bytes // row_bytes}
+        for user_id, app_id, rows in await (await connection.execute(counts, parameters)).fetchall():
+            findings.append(
+                Finding(
+                    True,
+                    f"app {user_id}/{app_id}",
+                    f"its {rows} areas need {rows * row_bytes / 1e6:.1f} MB, more than"
+                    f" SIGHTRANK_MATRIX_MEMORY_BYTES ({matrix_memory_bytes / 1e6:.1f} MB): PostgreSQL ranks it",
+                )
+            )
     return findings
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote
 
 from pydantic import Field, field_validator
@@ -51,7 +52,15 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(85_000_000, gt=0, description="Largest image, width times height")
     infer_threads: int = Field(0, ge=0, description="Threads of the model; 0 takes the cores this process may use")
     matrix_memory_bytes: int = Field(4_000_000_000, gt=0, description="Memory for vectors of apps being searched")
+    ranker: Literal["auto", "exact", "graph", "sql"] = Field(
+        "auto",
+        description="How apps are ranked: `auto` by their size, or all by `exact` scans, by a `graph` of neighbours, or"
+        " by PostgreSQL (`sql`)",
+    )
     request_timeout_s: float = Field(60.0, gt=0, description="Longest time one API call may take")
+    history_days: int = Field(
+        0, ge=0, description="Days for which earlier versions of annotations are kept for as_of; 0 keeps them for ever"
+    )
     log_level: str = Field("info", description="debug, info, warning or error")
     bootstrap_user_id: str = Field("", description="Id of the first user, instead of `admin`")
     bootstrap_app_id: str = Field("", description="Id of the first app, instead of `photos`")

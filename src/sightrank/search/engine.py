@@ -1,12 +1,11 @@
 """Runs a parsed search: names to ids, ranks to directions, filters to candidates, scores to hits.
 
-resolve names, look at query images (I/O)  ->  candidates (SQL)  ->  follow the matrix  ->  compile and rank (pure)
+resolve names, look at query images  ->  plan  ->  candidates (SQL), or none yet  ->  ranker  ->  hits (SQL, if not yet)
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.errors import AppError, DoesNotExist, SearchInvalid, SearchNotIndexed, SearchPredictionFailed
-from sightrank.search import sql
+from sightrank.search import candidates, sql
+from sightrank.search.candidates import CandidateCache, Candidates
+from sightrank.search.compile import Gathered, compile_ranks, predicted_direction
 from sightrank.search.concepts import ConceptBook, Meaning
-from sightrank.search.follow import Matrices, Versions
-from sightrank.search.matrix import Matrix
-from sightrank.search.plan import Plan, plan
+from sightrank.search.follow import NO_VERSIONS, Matrices, Versions
+from sightrank.search.names import Meanings, NameBook
+from sightrank.search.plan import Plan, candidate_bound, look_further, may_rank_first, plan
 from sightrank.search.query import (
     ConceptCondition,
     ConceptName,
@@ -26,13 +27,13 @@ from sightrank.search.query import (
     ImageTerm,
     InputTerm,
     Query,
-    Rank,
-    Term,
     TextTerm,
-    VectorTerm,
+    Unit,
+    conditions,
 )
-from sightrank.search.rank import NO_LABELS, CompiledRank, CompiledTerm, Labels, Ranking, rank
-from sightrank.search.score import Array, Direction, Link, to_score, unit
+from sightrank.search.rank import CompiledRank, Labels
+from sightrank.search.ranker import Ranked, Ranker
+from sightrank.search.score import Array, Direction, to_score, unit
 from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
@@ -40,8 +41,6 @@ from sightrank.vision.tagger import Tagger
 
 _SQL = queries.load("search")
 _T = TypeVar("_T")
-#: Rows times directions above which scoring leaves the event loop: below it, the way to a thread costs more.
-_INLINE_WORK = 100_000
 
 #: Turns a query image (url or bytes) into its unit vector; the bucket allows hosted URLs of the app's own inputs.
 Look = Callable[[int, ImageTerm], Awaitable[NDArray[np.float32]]]
@@ -69,103 +68,105 @@ class Hit:
     annotation_id: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Gathered:
-    """What I/O found out about the terms of the ranks."""
-
-    concepts: Mapping[ConceptName, Meaning]
-    labels: Mapping[tuple[str, ...], Labels]
-    images: Mapping[ImageTerm, NDArray[np.float32]]
-    inputs: Mapping[InputTerm, int]
-
-
 class SearchEngine:
-    """Searches over all apps of one database."""
+    """Searches over all apps of one database. ``forced``: the plan of searches with filters and ranks, for tests."""
 
-    def __init__(self, database: Database, matrices: Matrices, concepts: ConceptBook, look: Look) -> None:
+    def __init__(
+        self,
+        database: Database,
+        matrices: Matrices,
+        concepts: ConceptBook,
+        look: Look,
+        *,
+        forced: Plan | None = None,
+    ) -> None:
         self._database = database
         self._matrices = matrices
-        self._concepts = concepts
+        self._names = NameBook(database, concepts)
         self._look = look
+        self._forced = forced
+        self._candidates = CandidateCache()
 
     def seen(self, scope: SearchScope, query: Query) -> Versions | None:
         """Versions as of which ``run`` can rank with what this process holds already; None where the query needs the
         database anyway.
         """
-        return self._matrices.seen(scope.bucket) if plan(query) is Plan.RANK else None
+        versions = self._matrices.seen(scope.bucket)
+        if versions is None or query.as_of is not None or not query.ranks:
+            return None
+        if not self._matrices.are_likely_current(scope.bucket):
+            return None
+        if query.filters:
+            meanings = self._names.known(scope.bucket, scope.default_language, _names(query), versions)
+            if meanings is None or self._forced is not None:
+                return None
+            key = candidates.key_of(query, sql.FilterScope(bucket=scope.bucket, concepts=meanings))
+            if self._candidates.get(key, versions) is None:
+                return None
+        return versions
 
     async def run(self, scope: SearchScope, query: Query, versions: Versions | None = None) -> list[Hit]:
         """One page of hits, as of ``versions`` or later; without them, as of now.
 
         Raises SearchInvalid, SearchNotIndexed, SearchPredictionFailed or DoesNotExist.
         """
-        concepts = await self._resolve(scope, query)
+        concepts = await self._resolve(scope, query, versions)
         filters = sql.FilterScope(bucket=scope.bucket, concepts=concepts)
-        chosen = plan(query)
-        if chosen is Plan.FILTER:
+        if plan(query) is Plan.FILTER:
             rows = await self._database.rows(sql.page(query, filters))
             return [Hit(score=1.0, input_number=number, area_id=None, annotation_id=name) for number, name in rows]
         if scope.table is None:
             raise SearchInvalid("The base workflow of this app is Empty, which does not support search by rank.")
-        self._check_ranks(scope, query, concepts)
+        _check_ranks(scope, query, concepts)
         images = {term: await self._image(scope.bucket, term) for term in _terms(query, ImageTerm)}
-        inputs = {term: await self._input_number(scope.bucket, term) for term in _terms(query, InputTerm)}
-        annotation_of: dict[int, str | None] | None = None
-        if chosen is Plan.FILTER_THEN_RANK:
-            rows = await self._database.rows(sql.candidates(query, filters))
-            annotation_of = {area_id: annotation_id for area_id, _, annotation_id in rows}
-        # The version is read after the candidates: the matrix then holds at least the areas they name.
+        numbers = {term: await self._input_number(scope.bucket, term) for term in _terms(query, InputTerm)}
+        among = await self._few_candidates(scope.table, query, filters, versions) if query.narrows else None
+        if among is not None:
+            # The ranker then knows at least the areas that the candidates name.
+            versions = among.versions
         versions = versions or await self._matrices.versions(scope.bucket)
-        gathered = _Gathered(
+        ranker = await self._matrices.ranker(scope.table, scope.bucket, versions)
+        labels = {ids: await self._labels(scope, query, ids, versions) for ids in _ids(query, concepts)}
+        gathered = Gathered(
             concepts=concepts,
-            labels=await self._all_labels(scope.bucket, query, concepts, versions),
+            labels=labels,
+            directions={ids: await _direction_of(ranker, scope.tagger, ids, said) for ids, said in labels.items()},
             images=images,
-            inputs=inputs,
+            inputs={term: await _mean_of_input(ranker, term, number) for term, number in numbers.items()},
         )
-        async with self._matrices.following(scope.table, scope.bucket, versions) as matrix:
-            return await _score(matrix, scope, query, gathered, annotation_of)
+        ranks = compile_ranks(query, gathered, ranker.dims)
+        if not query.narrows:
+            return _page(query, await ranker.best(ranks, query.unit, _wanted(query)))
+        if among is None:
+            hits = await self._rank_then_filter(query, filters, ranker, ranks)
+            if hits is not None:
+                return hits
+            among = await self._candidates_of(query, filters)
+            self._candidates.note_few(candidates.key_of(query, filters))
+            self._candidates.put(candidates.key_of(query, filters), among)
+        return await _rank_among(query, among, ranker, ranks)
 
     async def count(self, scope: SearchScope, query: Query) -> int:
-        """How many inputs the filters of an input search leave."""
-        concepts = await self._resolve(scope, query)
+        """How many inputs, or annotations, the filters of a search leave."""
+        concepts = await self._resolve(scope, query, None)
         row = await self._database.row(sql.count(query, sql.FilterScope(bucket=scope.bucket, concepts=concepts)))
         return int(row[0]) if row else 0
 
-    async def _resolve(self, scope: SearchScope, query: Query) -> dict[ConceptName, Meaning]:
-        names = {term.concept for term in _terms(query, ConceptTerm)}
-        names |= {
-            condition.concept
-            for item in query.filters
-            for group in item.groups
-            for condition in group
-            if isinstance(condition, ConceptCondition)
-        }
-        if not names:
-            return {}
-        ordered = list(names)
-        async with self._database.connection() as connection:
-            ids = await self._concepts.resolve_all(connection, scope.bucket, ordered, scope.default_language)
-        return dict(zip(ordered, ids, strict=True))
+    # What the database says ------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _check_ranks(scope: SearchScope, query: Query, concepts: Mapping[ConceptName, Meaning]) -> None:
-        for item in query.ranks:
-            if item.model_version_id and item.model_version_id not in scope.model_version_ids:
-                raise SearchInvalid(
-                    f"model_version_id {item.model_version_id!r} is not part of the app's base workflow"
-                    f" ({', '.join(sorted(scope.model_version_ids))}); leave it out to use the workflow's own."
-                )
-        for term in _terms(query, TextTerm):
-            raise SearchInvalid(
-                f"The base workflow of this app cannot read text, so it cannot rank by {term.raw[:40]!r};"
-                " rank by a concept's name instead."
-            )
-        for concept_term in _terms(query, ConceptTerm):
-            if not concepts[concept_term.concept]:
-                raise SearchInvalid(
-                    f"No concept with {concept_term.concept.describe()} is known to this app or to clarifai/main;"
-                    " PostConceptsSearches finds the names there are."
-                )
+    async def _resolve(self, scope: SearchScope, query: Query, versions: Versions | None) -> Meanings:
+        bucket, language = scope.bucket, scope.default_language
+        # Filters are looked up alone, because the same filters come again with other ranks.
+        filtered, ranked = _names(query), {term.concept for term in _terms(query, ConceptTerm)}
+        found: dict[ConceptName, Meaning] = {}
+        for names in (filtered, ranked - filtered):
+            known = self._names.known(bucket, language, names, versions)
+            seen = self._matrices.seen(bucket)
+            found.update(known if known is not None else await self._names.read(bucket, language, names, seen))
+        return found
+
+    async def _labels(self, scope: SearchScope, query: Query, ids: tuple[str, ...], versions: Versions) -> Labels:
+        return await self._matrices.labels(scope.bucket, ids, versions, query.as_of)
 
     async def _image(self, bucket: int, term: ImageTerm) -> NDArray[np.float32]:
         try:
@@ -185,121 +186,164 @@ class SearchEngine:
             )
         return int(row[0])
 
-    async def _all_labels(
-        self, bucket: int, query: Query, concepts: Mapping[ConceptName, Meaning], versions: Versions
-    ) -> dict[tuple[str, ...], Labels]:
-        wanted = {ids for term in _terms(query, ConceptTerm) for ids in concepts[term.concept]}
-        return {ids: await self._matrices.labels(bucket, ids, versions) for ids in wanted}
+    # Filters and ranks -----------------------------------------------------------------------------------------------
+
+    async def _few_candidates(
+        self, table: EmbedderTable, query: Query, filters: sql.FilterScope, versions: Versions | None
+    ) -> Candidates | None:
+        """All that the filters leave, as of ``versions`` or now; None where that is more than should go first."""
+        key = candidates.key_of(query, filters)
+        held = self._candidates.get(key, versions) if versions is not None else None
+        if held is not None:
+            return held
+        if not may_rank_first(query):
+            found = await self._candidates_of(query, filters)
+            self._candidates.put(key, found)
+            return found
+        chosen = self._forced or plan(query, has_many=self._candidates.share_of_many(key) is not None)
+        if chosen is Plan.RANK_THEN_FILTER:
+            return None
+        if self._forced is not None:
+            return await self._candidates_of(query, filters)
+        bound = candidate_bound(query, self._matrices.rows(table, filters.bucket))
+        found = await self._candidates_of(query, filters, at_most=bound + 1)
+        if len(found.area_ids) > bound:
+            self._candidates.note_many(key, 1.0)
+            return None
+        self._candidates.note_few(key)
+        self._candidates.put(key, found)
+        return found
+
+    async def _candidates_of(self, query: Query, filters: sql.FilterScope, at_most: int | None = None) -> Candidates:
+        found = await candidates.read(self._database, query, filters, at_most=at_most)
+        if found is None:
+            self._matrices.forget(filters.bucket)
+            return Candidates(versions=NO_VERSIONS, area_ids=np.empty(0, np.int64), annotation_ids=None)
+        self._matrices.note(filters.bucket, found.versions)
+        return found
+
+    async def _rank_then_filter(
+        self, query: Query, filters: sql.FilterScope, ranker: Ranker, ranks: tuple[CompiledRank, ...]
+    ) -> list[Hit] | None:
+        """None when so few of the first hits survive that the filter had better go first."""
+        survivors: dict[int, str | None] = {}
+        checked: set[int] = set()
+        wanted = _wanted(query)
+        looked_at = survived = 0
+        key = candidates.key_of(query, filters)
+        usual_share = self._candidates.share_of_many(key) or 1.0
+        while True:
+            further = look_further(wanted=wanted, looked_at=looked_at, survived=survived, usual_share=usual_share)
+            if further is None:
+                if self._forced is None:
+                    return None
+                further = 4 * looked_at
+            ranked = await ranker.best(ranks, query.unit, further)
+            numbers = (ranked.area_ids if query.unit is Unit.ANNOTATION else ranked.input_numbers).tolist()
+            # What was committed since the last look may have moved hits: only whom nobody asked about is asked about.
+            fresh = [number for number in numbers if number not in checked]
+            checked.update(fresh)
+            for area_id, input_number, annotation_id in await self._database.rows(sql.surviving(query, filters, fresh)):
+                survivors[area_id if query.unit is Unit.ANNOTATION else input_number] = annotation_id
+            kept = np.flatnonzero([number in survivors for number in numbers])
+            looked_at, survived = len(numbers), len(kept)
+            if survived >= wanted or looked_at < further or _ends_below(query, ranked):
+                self._candidates.note_many(key, (survived + 1) / (looked_at + 1))
+                page = kept[query.offset : wanted]
+                return _page(query, _part(ranked, kept[:wanted]), [survivors[numbers[i]] for i in page.tolist()])
+
+
+# Pure from here on --------------------------------------------------------------------------------
 
 
 def _terms(query: Query, kind: type[_T]) -> list[_T]:
     return [term for item in query.ranks for term in item.terms if isinstance(term, kind)]
 
 
-# Pure from here on --------------------------------------------------------------------------------
+def _names(query: Query) -> set[ConceptName]:
+    """The concepts that filters name."""
+    return {condition.concept for condition in conditions(query) if isinstance(condition, ConceptCondition)}
 
 
-async def _score(
-    matrix: Matrix,
-    scope: SearchScope,
-    query: Query,
-    gathered: _Gathered,
-    annotation_of: Mapping[int, str | None] | None,
-) -> list[Hit]:
-    """Compiles and ranks: at once for small matrices, in a thread for large ones."""
-    directions = sum(len(item.terms) for item in query.ranks)
-    if len(matrix) * directions <= _INLINE_WORK:
-        return _hits(matrix, scope, query, gathered, annotation_of)
-    work = asyncio.ensure_future(asyncio.to_thread(_hits, matrix, scope, query, gathered, annotation_of))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        # The thread goes on reading the matrix: whoever holds its lock must not let go before it is done.
-        await asyncio.wait([work])
-        raise
+def _ids(query: Query, concepts: Meanings) -> set[tuple[str, ...]]:
+    """The concepts that ranks mean."""
+    return {ids for term in _terms(query, ConceptTerm) for ids in concepts[term.concept]}
 
 
-def _hits(
-    matrix: Matrix,
-    scope: SearchScope,
-    query: Query,
-    gathered: _Gathered,
-    annotation_of: Mapping[int, str | None] | None,
-) -> list[Hit]:
-    compiled = tuple(_compile(matrix, scope, item, gathered) for item in query.ranks)
-    candidates = None
-    if annotation_of is not None:
-        rows = matrix.rows_of(np.fromiter(annotation_of, np.int64, len(annotation_of)))
-        candidates = rows[rows >= 0]
-    ranking = rank(matrix, compiled, query.unit, candidates, query.offset + query.limit)
-    return _page(matrix, query, ranking, annotation_of or {})
+def _wanted(query: Query) -> int:
+    return max(query.offset + query.limit, 1)
 
 
-def _page(matrix: Matrix, query: Query, ranking: Ranking, annotation_of: Mapping[int, str | None]) -> list[Hit]:
-    rows = ranking.rows[query.offset :]
-    scores = to_score(ranking.log_scores[query.offset :])
-    area_ids, input_numbers = matrix.area_ids[rows].tolist(), matrix.input_numbers[rows].tolist()
-    return [
-        Hit(score=score, input_number=number, area_id=area_id, annotation_id=annotation_of.get(area_id))
-        for score, number, area_id in zip(scores.tolist(), input_numbers, area_ids, strict=True)
-        if score >= query.min_value
-    ]
+def _ends_below(query: Query, ranked: Ranked) -> bool:
+    """Whether whatever comes after these hits scores too little."""
+    return len(ranked.log_scores) > 0 and float(to_score(ranked.log_scores[-1:])[0]) < query.min_value
 
 
-def _compile(matrix: Matrix, scope: SearchScope, item: Rank, gathered: _Gathered) -> CompiledRank:
-    return CompiledRank(
-        terms=tuple(_compile_term(matrix, scope, term, gathered) for term in item.terms), negate=item.negate
+def _check_ranks(scope: SearchScope, query: Query, concepts: Meanings) -> None:
+    for item in query.ranks:
+        if item.model_version_id and item.model_version_id not in scope.model_version_ids:
+            raise SearchInvalid(
+                f"model_version_id {item.model_version_id!r} is not part of the app's base workflow"
+                f" ({', '.join(sorted(scope.model_version_ids))}); leave it out to use the workflow's own."
+            )
+    for term in _terms(query, TextTerm):
+        raise SearchInvalid(
+            f"The base workflow of this app cannot read text, so it cannot rank by {term.raw[:40]!r};"
+            " rank by a concept's name instead."
+        )
+    for concept_term in _terms(query, ConceptTerm):
+        if not concepts[concept_term.concept]:
+            raise SearchInvalid(
+                f"No concept with {concept_term.concept.describe()} is known to this app or to clarifai/main;"
+                " PostConceptsSearches finds the names there are."
+            )
+
+
+async def _direction_of(ranker: Ranker, tagger: Tagger | None, ids: tuple[str, ...], labels: Labels) -> Direction:
+    mean = None
+    if predicted_direction(tagger, ids) is None:
+        mean = await ranker.mean_of_areas(labels.area_ids[labels.values >= 0.5])
+    return _concept_direction(mean, tagger, ids)
+
+
+def _concept_direction(mean: Array | None, tagger: Tagger | None, ids: tuple[str, ...]) -> Direction:
+    """The tagger's row, else the mean of the concept's positives, else nothing at all (design, "which p")."""
+    return predicted_direction(tagger, ids) or Direction(vector=None if mean is None else unit(mean))
+
+
+async def _mean_of_input(ranker: Ranker, term: InputTerm, number: int) -> Array:
+    mean = await ranker.mean_of_input(number)
+    if mean is None:
+        raise SearchNotIndexed(f"Input {term.input_id!r} has no vectors to rank by.")
+    return mean
+
+
+async def _rank_among(query: Query, among: Candidates, ranker: Ranker, ranks: tuple[CompiledRank, ...]) -> list[Hit]:
+    if len(among.area_ids) == 0:
+        return []
+    ranked = await ranker.best_among(ranks, query.unit, _wanted(query), among.area_ids)
+    return _page(query, ranked, among.annotations_of(ranked.area_ids[query.offset :]))
+
+
+def _part(ranked: Ranked, places: NDArray[np.intp]) -> Ranked:
+    return Ranked(
+        area_ids=ranked.area_ids[places],
+        input_numbers=ranked.input_numbers[places],
+        log_scores=ranked.log_scores[places],
     )
 
 
-def _compile_term(matrix: Matrix, scope: SearchScope, term: Term, gathered: _Gathered) -> CompiledTerm:
-    if isinstance(term, ConceptTerm):
-        alternatives = tuple(
-            (_concept_direction(matrix, scope.tagger, ids, gathered.labels[ids]), gathered.labels[ids])
-            for ids in gathered.concepts[term.concept]
+def _page(query: Query, ranked: Ranked, annotation_ids: Sequence[str | None] | None = None) -> list[Hit]:
+    """The hits from the page's offset on; ``annotation_ids`` are theirs."""
+    page = _part(ranked, np.arange(min(query.offset, len(ranked.area_ids)), len(ranked.area_ids)))
+    return [
+        Hit(score=score, input_number=number, area_id=area_id, annotation_id=annotation_id)
+        for score, number, area_id, annotation_id in zip(
+            to_score(page.log_scores).tolist(),
+            page.input_numbers.tolist(),
+            page.area_ids.tolist(),
+            annotation_ids or [None] * len(page.area_ids),
+            strict=True,
         )
-        return CompiledTerm(alternatives=alternatives, value=term.value)
-    return CompiledTerm(alternatives=((Direction(vector=_similarity(matrix, term, gathered)), NO_LABELS),))
-
-
-def _concept_direction(matrix: Matrix, tagger: Tagger | None, ids: tuple[str, ...], labels: Labels) -> Direction:
-    """The tagger's row, else the mean of the concept's positives, else nothing at all (design, "which p")."""
-    rows_of_tagger = (tagger.row(concept_id) for concept_id in ids) if tagger else ()
-    row = next((row for row in rows_of_tagger if row is not None), None)
-    if row is not None:
-        return Direction(vector=row.direction.astype(np.float64), link=Link.SIGMOID, scale=row.scale, bias=row.bias)
-    positives = matrix.rows_of(labels.area_ids[labels.values >= 0.5])
-    positives = positives[positives >= 0]
-    return Direction(vector=unit(matrix.vectors(positives).mean(axis=0)) if len(positives) else None)
-
-
-def _similarity(matrix: Matrix, term: Term, gathered: _Gathered) -> Array:
-    if isinstance(term, ImageTerm):
-        vector = gathered.images[term].astype(np.float64)
-        what = "The query image"
-    elif isinstance(term, InputTerm):
-        rows = np.flatnonzero(matrix.input_numbers == gathered.inputs[term])
-        if len(rows) == 0:
-            raise SearchNotIndexed(f"Input {term.input_id!r} has no vectors to rank by.")
-        vector = matrix.vectors(rows).mean(axis=0)
-        what = f"The mean of input {term.input_id!r}"
-    elif isinstance(term, VectorTerm):
-        vector = _mean_of(term, matrix.dims)
-        what = "The mean of the embeddings"
-    else:
-        raise AssertionError(f"{type(term).__name__} is refused before")
-    direction = unit(vector)
-    if direction is None:
-        raise SearchInvalid(f"{what} is zero, which is no direction to rank by.")
-    return direction
-
-
-def _mean_of(term: VectorTerm, dims: int) -> Array:
-    for i, vector in enumerate(term.vectors):
-        if len(vector) != dims:
-            raise SearchInvalid(f"embeddings[{i}] has {len(vector)} numbers; the app's embedder makes {dims}.")
-    vectors = [unit(np.asarray(vector, np.float64)) for vector in term.vectors]
-    if any(vector is None for vector in vectors):
-        raise SearchInvalid("An embedding is zero, which is no direction to rank by.")
-    mean: Array = np.mean(np.stack([vector for vector in vectors if vector is not None]), axis=0)
-    return mean
+        if score >= query.min_value
+    ]

@@ -1,12 +1,14 @@
 """Compiled ranks over a matrix: which areas or inputs come first, exactly. No I/O.
 
-Two stages. First a choice of contenders in float32: by the index alone when one direction decides, else by scoring
-every row. Then the contenders are scored in float64 on the stored vectors and ordered. The choice keeps everything
-within a margin of the last place, so float32 can never cost a hit; it only saves work.
+Two stages. First a choice of contenders in float32: by the index alone when one direction decides, by the index along
+tangents when several do and their score is concave, else by scoring every row. Then the contenders are scored in
+float64 on the stored vectors and ordered. The choice keeps everything within a margin of the last place, so float32 can
+never cost a hit; it only saves work.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +28,16 @@ from sightrank.search.score import (
     term_log_score,
     with_labels,
 )
+from sightrank.search.tangent import Part, tangent
 
 _COSINE_MARGIN = 1e-5  # far above what float32 loses over a thousand products
 _ROUNDING = 1e-14  # relative: scores that differ by less may be one and the same
-_SPARE = 64
+SPARE = 64
+#: How far down the order along each tangent to look, in times the hits wanted.
+_TANGENTS = (4, 16, 64)
+_TANGENT_ROWS = 8192  # fewer are sooner scored one and all
+#: With more labels than this the index does not help.
+MOST_LABELLED = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,40 +83,79 @@ def rank(
 
     A hit of an input search is represented by the row that serves it best.
     """
-    contenders = _contenders(matrix, ranks, unit, count) if candidates is None else candidates
-    return _ordered(matrix, ranks, unit, contenders, count)
+    if candidates is not None and len(candidates) <= count + SPARE:
+        return ordered(matrix, ranks, unit, candidates, count)
+    search = _Search(matrix, ranks, unit, candidates, count)
+    alone = single_direction(ranks)
+    contenders = _near(search, alone) if alone is not None else _under_a_tangent(search)
+    if contenders is None:
+        contenders = _by_full_scan(search)
+    return ordered(matrix, ranks, unit, contenders, count)
 
 
-# Contenders --------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, eq=False)
+class _Search:
+    """What is looked for, and among which rows."""
+
+    matrix: Matrix
+    ranks: tuple[CompiledRank, ...]
+    unit: Unit
+    among: NDArray[np.intp] | None
+    count: int
+
+    @property
+    def total(self) -> int:
+        return len(self.matrix) if self.among is None else len(self.among)
+
+    @property
+    def by_area(self) -> bool:
+        """Whether each area is a hit of its own."""
+        return self.unit is Unit.ANNOTATION or self.matrix.one_area_each
+
+    def rows_of(self, area_ids: NDArray[np.int64]) -> NDArray[np.intp]:
+        """The rows of those of these areas that are among the rows searched."""
+        if len(area_ids) == 0:
+            return np.empty(0, np.intp)
+        rows = known(self.matrix.rows_of(area_ids))
+        return rows if self.among is None else np.intersect1d(rows, self.among)
+
+    def nearest(self, direction: NDArray[np.float64], count: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        if self.among is None:
+            return self.matrix.nearest(direction, count)
+        return self.matrix.nearest_among(self.among, direction, count)
+
+    def cosines(self, directions: NDArray[np.float64]) -> NDArray[np.float32]:
+        return (
+            self.matrix.all_cosines(directions) if self.among is None else self.matrix.cosines(self.among, directions)
+        )
 
 
-def _contenders(matrix: Matrix, ranks: tuple[CompiledRank, ...], unit: Unit, count: int) -> NDArray[np.intp]:
-    alone = _single_direction(ranks)
-    if alone is not None and (unit is Unit.ANNOTATION or matrix.one_area_each):
-        near = _near(matrix, ranks, alone, count + len(alone.labels.area_ids) + _SPARE)
-        if near is not None:
-            return np.union1d(near, _known(matrix.rows_of(alone.labels.area_ids)))
-    return _by_full_scan(matrix, ranks, unit, count)
+# Contenders: one direction -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Alone:
-    """The one direction that decides, its labels, and the sign by which the score grows along it."""
+class Alone:
+    """The one direction that decides, its labels, the sign by which the score grows along it, and whether it grows with
+    the probability."""
 
     vector: NDArray[np.float64]
     labels: Labels
     sign: float
+    likely_first: bool
 
 
-def _single_direction(ranks: tuple[CompiledRank, ...]) -> _Alone | None:
+def single_direction(ranks: tuple[CompiledRank, ...]) -> Alone | None:
     """None when more than one direction decides."""
     if len(ranks) != 1 or len(ranks[0].terms) != 1 or len(ranks[0].terms[0].alternatives) != 1:
         return None
     term = ranks[0].terms[0]
     direction, labels = term.alternatives[0]
-    if direction.vector is None or term.value == 0.5 or len(labels.area_ids) > 10_000:
+    if direction.vector is None or term.value == 0.5 or len(labels.area_ids) > MOST_LABELLED:
         return None
-    return _Alone(vector=direction.vector, labels=labels, sign=_sign(ranks[0], term, direction))
+    likely_first = (term.value >= 0.5) != ranks[0].negate
+    return Alone(
+        vector=direction.vector, labels=labels, sign=_sign(ranks[0], term, direction), likely_first=likely_first
+    )
 
 
 def _sign(item: CompiledRank, term: CompiledTerm, direction: Direction) -> float:
@@ -119,20 +166,50 @@ def _sign(item: CompiledRank, term: CompiledTerm, direction: Direction) -> float
     return 1.0 if grows else -1.0
 
 
-def _near(matrix: Matrix, ranks: tuple[CompiledRank, ...], alone: _Alone, count: int) -> NDArray[np.intp] | None:
-    """At least the ``count - _SPARE`` nearest rows; None when so many tie at the end that the index cannot tell.
+def _near(search: _Search, alone: Alone) -> NDArray[np.intp] | None:
+    """The rows of the nearest hits and of labelled ones; None when so many tie at the end that the index cannot tell.
+
+    Labels may lift any hit over the others or take it away, so as many more must be there.
+    """
+    wanted = search.count + len(alone.labels.area_ids)
+    if not search.by_area:
+        return _near_inputs(search, alone, wanted) if alone.likely_first else None
+    rows, products = search.nearest(alone.sign * alone.vector, wanted + SPARE)
+    if len(rows) < search.total and not is_told_apart(search.ranks, alone, products, wanted):
+        return None
+    return np.union1d(rows, search.rows_of(alone.labels.area_ids))
+
+
+def _near_inputs(search: _Search, alone: Alone, wanted: int) -> NDArray[np.intp] | None:
+    """All rows of the inputs whose best areas are nearest: an input is as near as its best area."""
+    numbers = search.matrix.input_numbers
+    inputs = wanted + SPARE
+    reach = 2 * inputs
+    while 2 * reach <= search.total:
+        rows, products = search.nearest(alone.sign * alone.vector, reach)
+        _, first = np.unique(numbers[rows], return_index=True)
+        if len(first) >= inputs:
+            best = np.sort(first)[:inputs]
+            if not is_told_apart(search.ranks, alone, products[best], wanted):
+                return None
+            labelled = numbers[search.rows_of(alone.labels.area_ids)]
+            chosen = search.matrix.rows_of_inputs(np.union1d(numbers[rows[best]], labelled))
+            return chosen if search.among is None else np.intersect1d(chosen, search.among)
+        reach *= 2
+    return None
+
+
+def is_told_apart(ranks: tuple[CompiledRank, ...], alone: Alone, products: NDArray[np.float32], wanted: int) -> bool:
+    """Whether the last of ``products``, which fall, is certainly no hit among the first ``wanted``.
 
     Rows may tie by their cosines, or by scores that no longer follow them: beyond 1, or where a sigmoid is flat.
     """
-    rows, products = matrix.nearest(alone.sign * alone.vector, count)
-    if len(rows) == len(matrix):
-        return rows
-    last_wanted = float(products[max(len(rows) - _SPARE, 1) - 1]) - _COSINE_MARGIN / 2
+    last_wanted = float(products[min(wanted, len(products)) - 1]) - _COSINE_MARGIN / 2
     first_left_out = float(products[-1]) + _COSINE_MARGIN / 2
     if first_left_out >= last_wanted:
-        return None
-    wanted, left_out = _log_scores_at(ranks[0], np.array([last_wanted, first_left_out]) * alone.sign).tolist()
-    return rows if wanted - _ROUNDING * abs(wanted) > left_out else None
+        return False
+    inside, outside = _log_scores_at(ranks[0], np.array([last_wanted, first_left_out]) * alone.sign).tolist()
+    return bool(inside - _ROUNDING * abs(inside) > outside)
 
 
 def _log_scores_at(item: CompiledRank, cosines: Array) -> Array:
@@ -142,53 +219,112 @@ def _log_scores_at(item: CompiledRank, cosines: Array) -> Array:
     return mean_log_score([term_log_score(probability, term.value)], negate=item.negate)
 
 
-def _by_full_scan(matrix: Matrix, ranks: tuple[CompiledRank, ...], unit: Unit, count: int) -> NDArray[np.intp]:
-    rows = np.arange(len(matrix))
-    groups = _Groups.of(matrix, rows, unit)
-    if groups.count <= count + _SPARE:
+# Contenders: several directions --------------------------------------------------------------------------------------
+
+
+def _under_a_tangent(search: _Search) -> NDArray[np.intp] | None:
+    """Rows among which the first hits certainly are, by tangents; None where the score is not concave, or too flat.
+
+    A tangent at the score of the last hit wanted, as far as it is known, shows along which direction to look next.
+    """
+    parts = _concave_parts(search.ranks)
+    labelled = [labels.area_ids for r in search.ranks for t in r.terms for _, labels in t.alternatives]
+    if parts is None or not search.by_area or search.total < _TANGENT_ROWS or sum(map(len, labelled)) > MOST_LABELLED:
+        return None
+    rows = search.rows_of(np.concatenate(labelled))
+    touching: Sequence[float] = [0.0] * len(parts)
+    last = -np.inf
+    for times in _TANGENTS:
+        reach = times * (search.count + SPARE)
+        line = tangent(parts, touching)
+        if line is None or 2 * reach > search.total:
+            return None
+        near, products = search.nearest(line.direction, reach)
+        bounds = line.offset + line.slope * (products.astype(np.float64) + _COSINE_MARGIN)
+        near = np.union1d(rows, near[bounds >= last - _ROUNDING * abs(last)] if np.isfinite(last) else near)
+        best = ordered(search.matrix, search.ranks, search.unit, near, search.count)
+        rows = np.union1d(rows, best.rows)
+        if len(best.rows) == search.count:
+            last = float(best.log_scores[-1])
+            if bounds[-1] < last - _ROUNDING * abs(last):
+                return rows
+        if len(best.rows):
+            row = best.rows[-1:]
+            touching = [float(search.matrix.exact_cosines(row, part.direction)[0]) for part in parts]
+    return None
+
+
+def _concave_parts(ranks: tuple[CompiledRank, ...]) -> list[Part] | None:
+    """The terms of a score whose logarithm is concave in the cosines; None for any other."""
+    parts: list[Part] = []
+    for item in ranks:
+        if item.negate and len(item.terms) > 1:
+            return None
+        for term in item.terms:
+            value = 1.0 - term.value if item.negate else term.value
+            alone = len(term.alternatives) == 1
+            part = Part.of(term.alternatives[0][0], value, 1.0 / (len(ranks) * len(item.terms))) if alone else None
+            if part is None:
+                return None
+            parts.append(part)
+    return parts
+
+
+#: By term and by the place among its alternatives: terms may share a direction and want opposite things of it.
+_Probabilities = dict[tuple[int, int], LogProbability]
+
+
+def _by_full_scan(search: _Search) -> NDArray[np.intp]:
+    matrix, ranks, count = search.matrix, search.ranks, search.count
+    rows = np.arange(len(matrix)) if search.among is None else search.among
+    groups = _Groups.of(matrix, rows, search.unit)
+    if groups.count <= count + SPARE:
         return rows
     directions = [d.vector for r in ranks for t in r.terms for d, _ in t.alternatives if d.vector is not None]
-    cosines = matrix.all_cosines(np.stack(directions)) if directions else np.empty((len(rows), 0), np.float32)
-    cosines = cosines[groups.rows]
+    cosines = np.empty((len(rows), 0), np.float32)
+    if directions:
+        cosines = search.cosines(np.stack(directions))
+    place = np.empty(len(matrix), np.intp)
+    place[rows] = np.arange(len(rows))
+    cosines = cosines[place[groups.rows]]
     lowest = _log_scores(matrix, ranks, groups, _shifted(ranks, cosines, -_COSINE_MARGIN))
     highest = _log_scores(matrix, ranks, groups, _shifted(ranks, cosines, _COSINE_MARGIN))
     last_wanted = np.partition(lowest, len(lowest) - count)[-count]
     return groups.rows_of(np.flatnonzero(highest >= last_wanted - _ROUNDING * abs(last_wanted)))
 
 
-def _shifted(ranks: tuple[CompiledRank, ...], cosines: NDArray[np.float32], shift: float) -> dict[int, LogProbability]:
+def _shifted(ranks: tuple[CompiledRank, ...], cosines: NDArray[np.float32], shift: float) -> _Probabilities:
     """The probabilities of all directions, with cosines moved by ``shift`` towards higher scores.
 
     A score follows each of its cosines in one direction, so these give bounds that hold whatever the law.
     """
     columns = iter(cosines.T)
     return {
-        id(d): log_probability(
+        (id(t), place): log_probability(
             d,
             np.zeros(len(cosines)) if d.vector is None else next(columns).astype(np.float64) + shift * _sign(r, t, d),
         )
         for r in ranks
         for t in r.terms
-        for d, _ in t.alternatives
+        for place, (d, _) in enumerate(t.alternatives)
     }
 
 
 # Exact order -------------------------------------------------------------------------------------------------------
 
 
-def _ordered(
-    matrix: Matrix, ranks: tuple[CompiledRank, ...], unit: Unit, rows: NDArray[np.intp], count: int
-) -> Ranking:
+def ordered(matrix: Matrix, ranks: tuple[CompiledRank, ...], unit: Unit, rows: NDArray[np.intp], count: int) -> Ranking:
+    """The first ``count`` hits among these rows, exactly scored and ordered."""
     if len(rows) == 0:
         return Ranking(rows=np.empty(0, np.intp), log_scores=np.empty(0))
     groups = _Groups.of(matrix, rows, unit)
     probabilities = {
-        id(d): log_probability(
+        (id(t), place): log_probability(
             d, np.zeros(len(rows)) if d.vector is None else matrix.exact_cosines(groups.rows, d.vector)
         )
         for r in ranks
         for t in r.terms
-        for d, _ in t.alternatives
+        for place, (d, _) in enumerate(t.alternatives)
     }
     log_scores = _log_scores(matrix, ranks, groups, probabilities)
     representatives = groups.representatives(matrix, ranks, probabilities)
@@ -197,7 +333,7 @@ def _ordered(
 
 
 def _log_scores(
-    matrix: Matrix, ranks: tuple[CompiledRank, ...], groups: _Groups, probabilities: dict[int, LogProbability]
+    matrix: Matrix, ranks: tuple[CompiledRank, ...], groups: _Groups, probabilities: _Probabilities
 ) -> Array:
     scores = []
     for item in ranks:
@@ -210,10 +346,13 @@ def _log_scores(
 
 
 def _term_probability(
-    matrix: Matrix, term: CompiledTerm, groups: _Groups, probabilities: dict[int, LogProbability]
+    matrix: Matrix, term: CompiledTerm, groups: _Groups, probabilities: _Probabilities
 ) -> LogProbability:
     return likeliest(
-        [_labelled(matrix, probabilities[id(direction)], labels, groups) for direction, labels in term.alternatives]
+        [
+            _labelled(matrix, probabilities[id(term), place], labels, groups)
+            for place, (_, labels) in enumerate(term.alternatives)
+        ]
     )
 
 
@@ -232,7 +371,8 @@ def _labelled(matrix: Matrix, prediction: LogProbability, labels: Labels, groups
     return with_labels(prediction, labelled, values)
 
 
-def _known(rows: NDArray[np.intp]) -> NDArray[np.intp]:
+def known(rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Without the places of what has no row."""
     return rows[rows >= 0]
 
 
@@ -276,7 +416,7 @@ class _Groups:
         return created if self.starts is None else np.minimum.reduceat(created, self.starts)
 
     def representatives(
-        self, matrix: Matrix, ranks: tuple[CompiledRank, ...], probabilities: dict[int, LogProbability]
+        self, matrix: Matrix, ranks: tuple[CompiledRank, ...], probabilities: _Probabilities
     ) -> NDArray[np.intp]:
         """For each group the row that alone would score highest; the oldest area among equals."""
         if self.starts is None:

@@ -33,7 +33,7 @@ class Ranker(Protocol):
     def dims(self) -> int: ...
 
     async def mean_of_areas(self, area_ids: NDArray[np.int64]) -> Array | None:
-        """The mean, not of unit length, of the stored vectors of those of these areas that have one; None if none has."""
+        """The mean, not of unit length, of the stored vectors of these areas; None if none of them has one."""
 
     async def mean_of_input(self, input_number: int) -> Array | None:
         """The mean of the stored vectors of an input's areas; None if it has none."""

@@ -87,6 +87,9 @@ def term_log_score(probability: LogProbability, value: float) -> Array:
         return probability.yes
     if value == 0.0:
         return probability.no
+    if value == 0.5:
+        # Half of p and half of 1 - p, whatever p is: computed, it would differ in the last bit, and order by that.
+        return np.full(probability.yes.shape, np.log(0.5))
     score: Array = np.logaddexp(np.log(value) + probability.yes, np.log1p(-value) + probability.no)
     return score
 

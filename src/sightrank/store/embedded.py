@@ -125,6 +125,10 @@ class EmbeddedServer:
             "max_wal_size": "2GB",
             "unix_socket_permissions": "0700",
             "jit": "off",
+            # Searches are many and small: starting helpers for one costs it more than they save. Reading by index is
+            # cheap where the data is in memory or on a solid-state disk.
+            "max_parallel_workers_per_gather": "0",
+            "random_page_cost": "1.1",
         }
         text = "".join(f"{name} = {value}\n" for name, value in values.items())
         target = self._directory / "sightrank.conf"

@@ -1,8 +1,17 @@
 -- name: versions
 SELECT current_setting('server_version'), (SELECT extversion FROM pg_extension WHERE extname = 'vector')
 
--- name: invalid_indexes
-SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT i.indisvalid OR NOT i.indisready
+-- name: indexes
+-- Every index: its name, whether it is complete, and whether somebody is building it just now.
+SELECT c.relname, i.indisvalid AND i.indisready,
+    EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+WHERE c.relnamespace = current_schema()::regnamespace
+
+-- name: embedders
+SELECT e.id, e.model_id, e.version_id, e.dims, greatest(c.reltuples, 0)::bigint
+FROM embedders e JOIN pg_class c ON c.oid = to_regclass('vectors_' || e.id)
+ORDER BY e.id
 
 -- name: contents
 SELECT 'apps', count(*)::text FROM apps

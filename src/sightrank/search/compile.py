@@ -1,0 +1,85 @@
+"""A parsed query and what was found out about its terms, to ranks of directions. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightrank.errors import SearchInvalid
+from sightrank.search.concepts import Meaning
+from sightrank.search.query import ConceptName, ConceptTerm, ImageTerm, InputTerm, Query, Rank, Term, VectorTerm
+from sightrank.search.rank import NO_LABELS, CompiledRank, CompiledTerm, Labels
+from sightrank.search.score import Array, Direction, Link, unit
+from sightrank.vision.tagger import Tagger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """What I/O found out about the terms of the ranks. ``directions`` and ``labels`` are by the ids of a concept,
+    ``inputs`` the means of the vectors of inputs.
+    """
+
+    concepts: Mapping[ConceptName, Meaning]
+    labels: Mapping[tuple[str, ...], Labels]
+    directions: Mapping[tuple[str, ...], Direction]
+    images: Mapping[ImageTerm, NDArray[np.float32]]
+    inputs: Mapping[InputTerm, Array]
+
+
+def compile_ranks(query: Query, gathered: Gathered, dims: int) -> tuple[CompiledRank, ...]:
+    """Raises SearchInvalid for what is no direction."""
+    return tuple(_rank(item, gathered, dims) for item in query.ranks)
+
+
+def predicted_direction(tagger: Tagger | None, ids: Sequence[str]) -> Direction | None:
+    """The tagger's own direction of a concept, under the first of its ids that it knows."""
+    rows = (tagger.row(concept_id) for concept_id in ids) if tagger else ()
+    row = next((row for row in rows if row is not None), None)
+    if row is None:
+        return None
+    return Direction(vector=row.direction.astype(np.float64), link=Link.SIGMOID, scale=row.scale, bias=row.bias)
+
+
+def _rank(item: Rank, gathered: Gathered, dims: int) -> CompiledRank:
+    return CompiledRank(terms=tuple(_term(term, gathered, dims) for term in item.terms), negate=item.negate)
+
+
+def _term(term: Term, gathered: Gathered, dims: int) -> CompiledTerm:
+    if isinstance(term, ConceptTerm):
+        alternatives = tuple(
+            (gathered.directions[ids], gathered.labels[ids]) for ids in gathered.concepts[term.concept]
+        )
+        return CompiledTerm(alternatives=alternatives, value=term.value)
+    return CompiledTerm(alternatives=((Direction(vector=_similarity(term, gathered, dims)), NO_LABELS),))
+
+
+def _similarity(term: Term, gathered: Gathered, dims: int) -> Array:
+    if isinstance(term, ImageTerm):
+        vector = gathered.images[term].astype(np.float64)
+        what = "The query image"
+    elif isinstance(term, InputTerm):
+        vector = gathered.inputs[term]
+        what = f"The mean of input {term.input_id!r}"
+    elif isinstance(term, VectorTerm):
+        vector = _mean_of(term, dims)
+        what = "The mean of the embeddings"
+    else:
+        raise AssertionError(f"{type(term).__name__} is refused before")
+    direction = unit(vector)
+    if direction is None:
+        raise SearchInvalid(f"{what} is zero, which is no direction to rank by.")
+    return direction
+
+
+def _mean_of(term: VectorTerm, dims: int) -> Array:
+    for i, vector in enumerate(term.vectors):
+        if len(vector) != dims:
+            raise SearchInvalid(f"embeddings[{i}] has {len(vector)} numbers; the app's embedder makes {dims}.")
+    vectors = [unit(np.asarray(vector, np.float64)) for vector in term.vectors]
+    if any(vector is None for vector in vectors):
+        raise SearchInvalid("An embedding is zero, which is no direction to rank by.")
+    mean: Array = np.mean(np.stack([vector for vector in vectors if vector is not None]), axis=0)
+    return mean
