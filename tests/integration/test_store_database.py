@@ -137,6 +137,7 @@ _PUT_IN = {
     "jobs": "SELECT * FROM inputs_add_jobs WHERE bucket = 1",
     "found": "SELECT input_number, id FROM annotations WHERE bucket = 1",
     "bucket": "1",
+    "version": "1",
     "dataset_id": "'all'",
     "condition": "i.id > 'a'",
     "order": "i.id",

@@ -10,16 +10,17 @@ from sightrank.search.readers import Readers
 
 
 def test_readers_are_inside_together() -> None:
-    async def scenario() -> None:
+    async def scenario() -> list[int]:
         readers, inside = Readers(), asyncio.Barrier(3)
 
-        async def read() -> None:
+        async def read() -> int:
             async with readers.reading():
-                await asyncio.wait_for(inside.wait(), 5)
+                return await asyncio.wait_for(inside.wait(), 5)
 
-        await asyncio.gather(read(), read(), read())
+        return await asyncio.gather(read(), read(), read())
 
-    asyncio.run(scenario())
+    # Each passed the barrier, which opens only for all three at once.
+    assert sorted(asyncio.run(scenario())) == [0, 1, 2]
 
 
 def test_a_writer_is_alone_and_goes_before_later_readers() -> None:

@@ -10,16 +10,12 @@ from psycopg import sql
 
 from sightrank.search.followed import Changes
 from sightrank.search.matrix import Matrix, Rows
-from sightrank.store import vectors
+from sightrank.store import queries, vectors
 from sightrank.store.database import Connection, Database
 from sightrank.store.vectors import EmbedderTable
 
 #: One round trip: a snapshot, the bucket's version in it, and beside it each area that is gone since.
-_BEGIN = sql.SQL(
-    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-    " SELECT b.version, r.area_id FROM app_buckets b"
-    " LEFT JOIN removals r ON r.bucket = {bucket} AND r.version > {version} WHERE b.bucket = {bucket}"
-)
+_BEGIN = sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + queries.load("search")["removed_since"])
 
 
 class AppIsGone(Exception):

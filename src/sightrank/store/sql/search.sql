@@ -2,11 +2,12 @@
 SELECT version, labels_version FROM app_buckets WHERE bucket = %(bucket)s
 
 -- name: removed_since
--- Beside each area the bucket's version in the same snapshot; one row without an area when none is gone.
+-- Beside each area the bucket's version in the same snapshot; one row without an area when none is gone. The values are put
+-- in, because the statement is sent together with another one, which takes no parameters.
 SELECT b.version, r.area_id
 FROM app_buckets b
-LEFT JOIN removals r ON r.bucket = %(bucket)s AND r.version > %(version)s
-WHERE b.bucket = %(bucket)s
+LEFT JOIN removals r ON r.bucket = {bucket} AND r.version > {version}
+WHERE b.bucket = {bucket}
 
 -- name: latest_labels
 SELECT DISTINCT ON (area_id) area_id, value
