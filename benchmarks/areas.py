@@ -85,7 +85,7 @@ class Models:
     @staticmethod
     def built_in() -> Models:
         bundle = load_bundle(built_in_bundle())
-        return Models(model_id=bundle.id, version=bundle.version, dims=bundle.dims, tagger=Tagger(bundle))
+        return Models(model_id=bundle.id, version=bundle.version, dims=bundle.dims, tagger=Tagger.load(bundle))
 
 
 def unit_vectors(count: int, dims: int, *, seed: int) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as functional
 
-from training import augment, data, network, optimiser, teachers, views
+from training import augment, data, network, optimiser, resume, teachers, views
 from training.retrieval import precision_at
 
 TEMPERATURE = 2.0
@@ -39,6 +39,10 @@ class Plan:
     shares: tuple[float, ...] = (0.4, 0.35, 0.25)
     seed: int = 7
     warmup: float = 0.03
+    start: str = ""
+    """An embedder.onnx to go on from; empty starts from nothing."""
+    rate_share: float = 1.0
+    """Share of the full learning rate at its highest; less spares what an earlier run has learnt."""
 
     def side(self, progress: float) -> int:
         return self.sides[min(int(progress * len(self.sides)), len(self.sides) - 1)]
@@ -46,8 +50,8 @@ class Plan:
     def rate(self, progress: float) -> float:
         """Share of the full learning rate: a short climb, then straight down to almost nothing."""
         if progress < self.warmup:
-            return max(progress / self.warmup, 0.02)
-        return max((1 - progress) / (1 - self.warmup), 0.002)
+            return self.rate_share * max(progress / self.warmup, 0.02)
+        return self.rate_share * max((1 - progress) / (1 - self.warmup), 0.002)
 
 
 @dataclass(frozen=True)
@@ -64,31 +68,35 @@ class Lessons:
     people: npt.NDArray[np.float32]
     views: list[views.Views]
     targets: list[teachers.Targets]
+    features: list[teachers.Targets]
+    """The v1 teacher's embeddings of the same views."""
     geometry: Geometry
+    feature_geometry: Geometry
 
     def taught(self, kind: int) -> npt.NDArray[np.int64]:
         """Usable photos whose view the teacher has seen."""
-        return self.usable[self.targets[kind].done[self.usable] > 0]
+        seen = (self.targets[kind].done[self.usable] > 0) & (self.features[kind].done[self.usable] > 0)
+        return self.usable[seen]
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The teacher's space of pictures: centred logits on their main axes, half whitened."""
+    """A teacher's space of pictures: centred outputs on their main axes, half whitened."""
 
     mean: torch.Tensor
     axes: torch.Tensor
 
     @classmethod
-    def fit(cls, logits: npt.NDArray[np.float32]) -> Geometry:
-        values = torch.from_numpy(logits)
+    def fit(cls, outputs: npt.NDArray[np.float32]) -> Geometry:
+        values = torch.from_numpy(outputs)
         mean = values.mean(0)
         centred = functional.normalize(values - mean)
         spread, axes = torch.linalg.eigh(centred.T @ centred / len(values))
         keep = slice(-network.DIMS, None)
         return cls(mean, axes[:, keep] / spread[keep].clamp_min(1e-8) ** 0.25)
 
-    def place(self, logits: torch.Tensor) -> torch.Tensor:
-        return functional.normalize(functional.normalize(logits - self.mean) @ self.axes)
+    def place(self, outputs: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(functional.normalize(outputs - self.mean) @ self.axes)
 
 
 def load_lessons(teacher_dir: Path, work: Path, plan: Plan) -> Lessons:
@@ -101,7 +109,8 @@ def load_lessons(teacher_dir: Path, work: Path, plan: Plan) -> Lessons:
     masks = torch.full((len(sources), len(known)), -torch.inf)
     masks[torch.from_numpy(owner), torch.arange(len(known))] = 0.0
     targets = [teachers.open_targets(work, "v2", kind, len(classes), "r") for kind in plan.kinds]
-    sample = np.flatnonzero(targets[0].done)[::4]
+    features = [teachers.open_targets(work, "v1", kind, len(classes), "r") for kind in plan.kinds]
+    sample = np.flatnonzero((targets[0].done > 0) & (features[0].done > 0))[::4]
     return Lessons(
         train=train,
         usable=np.flatnonzero(~train.held_back),
@@ -111,7 +120,9 @@ def load_lessons(teacher_dir: Path, work: Path, plan: Plan) -> Lessons:
         people=teachers.people_scores(teacher_dir, work),
         views=[views.draw(kind, len(classes)) for kind in plan.kinds],
         targets=targets,
+        features=features,
         geometry=Geometry.fit(teachers.logits(targets[0].values[sample])),
+        feature_geometry=Geometry.fit(features[0].values[sample].astype(np.float32)),
     )
 
 
@@ -121,6 +132,7 @@ class Batch:
 
     pixels: torch.Tensor
     logits: torch.Tensor
+    features: torch.Tensor
     classes: torch.Tensor
     masks: torch.Tensor
     people: torch.Tensor
@@ -135,13 +147,14 @@ def draw_batch(lessons: Lessons, plan: Plan, side: int, step: int) -> Batch:
     ready = [lessons.taught(kind) for kind in range(len(plan.kinds))]
     shares = np.array([share * len(found) for share, found in zip(plan.shares, ready, strict=True)])
     counts = rng.multinomial(plan.batch, shares / shares.sum())
-    pixels, indices, logits, kinds = [], [], [], []
+    pixels, indices, logits, features, kinds = [], [], [], [], []
     for kind, count in enumerate(counts):
         if not count:
             continue
         index = np.sort(rng.choice(ready[kind], count, replace=False))
         pixels.append(views.render(lessons.train.pixels, lessons.views[kind], index, side, 0.04, torch_rng))
         logits.append(teachers.logits(lessons.targets[kind].values[index]))
+        features.append(lessons.features[kind].values[index].astype(np.float32))
         indices.append(index)
         kinds.append(np.full(len(index), kind))
     chosen, kind_of = np.concatenate(indices), np.concatenate(kinds)
@@ -149,6 +162,7 @@ def draw_batch(lessons: Lessons, plan: Plan, side: int, step: int) -> Batch:
     return Batch(
         pixels=network.normalise(augment.augment(torch.cat(pixels), torch_rng)),
         logits=torch.from_numpy(np.concatenate(logits)),
+        features=torch.from_numpy(np.concatenate(features)),
         classes=torch.from_numpy(labelled),
         masks=lessons.source_masks[torch.from_numpy(lessons.source_of[chosen])],
         people=torch.from_numpy(lessons.people[chosen]),
@@ -156,15 +170,16 @@ def draw_batch(lessons: Lessons, plan: Plan, side: int, step: int) -> Batch:
     )
 
 
-def loss_parts(answers: network.Answers, batch: Batch, geometry: Geometry) -> dict[str, torch.Tensor]:
-    """The four lessons: the teacher's classes, its neighbours, the labels, and whether people are seen."""
+def loss_parts(answers: network.Answers, batch: Batch, lessons: Lessons) -> dict[str, torch.Tensor]:
+    """The four lessons: a teacher's classes, both teachers' neighbours, the labels, and whether people are seen."""
+    likeness = alike(lessons.geometry.place(batch.logits)) + alike(lessons.feature_geometry.place(batch.features))
     soft = functional.log_softmax(batch.logits / TEMPERATURE, dim=1)
     classes = functional.kl_div(
         functional.log_softmax(answers.imagenet / TEMPERATURE, dim=1), soft, reduction="batchmean", log_target=True
     )
     return {
         "teacher": classes * TEMPERATURE,
-        "neighbours": neighbour_loss(answers.unit, geometry.place(batch.logits)),
+        "neighbours": neighbour_loss(answers.unit, likeness / 2),
         "labels": functional.cross_entropy(answers.labels + batch.masks, batch.classes, ignore_index=IGNORED),
         "people": functional.binary_cross_entropy_with_logits(answers.people[batch.whole], batch.people[batch.whole]),
     }
@@ -173,11 +188,16 @@ def loss_parts(answers: network.Answers, batch: Batch, geometry: Geometry) -> di
 WEIGHTS = {"teacher": 1.0, "neighbours": 1.0, "labels": 0.35, "people": 0.2}
 
 
-def neighbour_loss(unit: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """How far the student's nearest neighbours in the batch differ from the teacher's."""
+def alike(unit: torch.Tensor) -> torch.Tensor:
+    """The cosine of every pair of the batch."""
+    return unit @ unit.T
+
+
+def neighbour_loss(unit: torch.Tensor, likeness: torch.Tensor) -> torch.Tensor:
+    """How far the student's nearest neighbours in the batch differ from those by `likeness`."""
     hide = torch.eye(len(unit)) * -1e4
-    wanted = functional.log_softmax(target @ target.T / NEIGHBOUR_TEMPERATURE + hide, dim=1)
-    found = functional.log_softmax(unit @ unit.T / NEIGHBOUR_TEMPERATURE + hide, dim=1)
+    wanted = functional.log_softmax(likeness / NEIGHBOUR_TEMPERATURE + hide, dim=1)
+    found = functional.log_softmax(alike(unit) / NEIGHBOUR_TEMPERATURE + hide, dim=1)
     return functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
 
 
@@ -189,6 +209,8 @@ class Run:
         self.lessons, self.plan = lessons, plan
         self.path = work / f"{name}.pt"
         self.student = network.Student(lessons.source_masks.shape[1]).to(memory_format=torch.channels_last)
+        if plan.start and not self.path.exists():
+            resume.load(Path(plan.start), self.student.embedder, lessons.train, plan.sides[0])
         self.average = copy.deepcopy(self.student).requires_grad_(False)
         self.optimisers = optimiser.build(self.student)
         self.step, self.seconds = 0, 0.0
@@ -224,7 +246,7 @@ class Run:
         optimiser.set_rate(self.optimisers, self.plan.rate(self.progress))
         with torch.autocast("cpu", torch.bfloat16):
             answers = self.student(batch.pixels)
-        parts = loss_parts(answers, batch, self.lessons.geometry)
+        parts = loss_parts(answers, batch, self.lessons)
         total = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
         for each in self.optimisers:
             each.zero_grad(set_to_none=True)
@@ -319,9 +341,19 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--sides", type=int, nargs="+", default=list(Plan.sides))
     parser.add_argument("--kinds", nargs="+", default=list(teachers.VIEW_KINDS))
+    parser.add_argument("--start", default="", help="an embedder.onnx to go on from, as an earlier run shipped it")
+    parser.add_argument("--rate-share", type=float, default=1.0)
     chosen = parser.parse_args()
     shares = Plan.shares[: len(chosen.kinds)]
-    plan = Plan(chosen.steps, chosen.minutes, sides=tuple(chosen.sides), kinds=tuple(chosen.kinds), shares=shares)
+    plan = Plan(
+        chosen.steps,
+        chosen.minutes,
+        sides=tuple(chosen.sides),
+        kinds=tuple(chosen.kinds),
+        shares=shares,
+        start=chosen.start,
+        rate_share=chosen.rate_share,
+    )
     print(json.dumps(asdict(plan)), flush=True)
     Run(load_lessons(chosen.data / "teachers", chosen.work, plan), plan, chosen.work, chosen.name).go()
 

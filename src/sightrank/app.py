@@ -22,7 +22,7 @@ from sightrank.api.annotations import Annotations
 from sightrank.api.apps import Apps
 from sightrank.api.bootstrap import Bootstrap, bootstrap
 from sightrank.api.call import Handler, Handlers
-from sightrank.api.catalogue import BundleInfo, Catalogue
+from sightrank.api.catalogue import Catalogue
 from sightrank.api.concept_languages import ConceptLanguages
 from sightrank.api.concept_relations import ConceptRelations
 from sightrank.api.concept_search import ConceptSearch
@@ -56,6 +56,7 @@ from sightrank.ingest.removal import Removal
 from sightrank.ingest.revision import Revision
 from sightrank.ingest.target import FetchLimits
 from sightrank.ingest.worker import LEASE_S, Worker
+from sightrank.installed import InstalledModels, load_installed
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import SearchEngine
 from sightrank.search.follow import Matrices
@@ -69,11 +70,9 @@ from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.store.statistics import keep_fresh
-from sightrank.store.vectors import EmbedderTable
-from sightrank.vision.bundle import built_in_bundle, load_bundle
-from sightrank.vision.eye import Eye, ImageLimits
+from sightrank.vision.eye import ImageLimits
+from sightrank.vision.threads import Threads
 from sightrank.vision.thumbnail import MediaSizes
-from sightrank.vision.vocabulary import Vocabulary
 from sightrank.wire.media_route import media_route
 from sightrank.wire.options import WireOptions
 from sightrank.wire.server import PortTakenError, WireServer
@@ -86,14 +85,13 @@ class Core:
     settings: Settings
     database: Database
     blobs: BlobStore
-    eye: Eye
-    table: EmbedderTable
+    threads: Threads
     catalogue: Catalogue
     book: ConceptBook
     clock: Clock
     images: ImageSource
     urls: HostedUrls
-    workflows: Mapping[str, Workflow | None]
+    workflows: Mapping[str, Workflow]
     embedded: bool
 
 
@@ -150,16 +148,10 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
         database = Database(database_url)
         await database.open()
         stack.push_async_callback(database.close)
-        bundle = await asyncio.to_thread(load_bundle, built_in_bundle())
         limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
-        eye = await asyncio.to_thread(Eye, bundle, threads=settings.infer_threads or available_cores(), limits=limits)
-        stack.callback(eye.close)
-        await asyncio.to_thread(eye.embedder.warm_up)
-        vocabulary = await asyncio.to_thread(Vocabulary.load, bundle.vocabulary)
-        info = BundleInfo(
-            id=bundle.id, version=bundle.version, dims=bundle.dims, has_tagger=True, vocabulary=vocabulary
-        )
-        catalogue = Catalogue.of([info])
+        threads = Threads(settings.infer_threads or available_cores())
+        stack.callback(threads.close)
+        installed = await asyncio.to_thread(load_installed, threads, limits)
         blobs = _open_blobs(settings.blobs_dir())
         stack.callback(blobs.close)
         await blobs.sweep()
@@ -167,19 +159,17 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             Fetcher(allow=settings.fetch_allow_list(), limits=FetchLimits(total_s=settings.fetch_timeout_s))
         )
         urls = HostedUrls(settings.public_url or settings.http_base(settings.http_port))
-        table = await vectors.register(database, bundle.id, bundle.version, bundle.dims)
         yield Core(
             settings=settings,
             database=database,
             blobs=blobs,
-            eye=eye,
-            table=table,
-            catalogue=catalogue,
-            book=ConceptBook(vocabulary),
+            threads=threads,
+            catalogue=installed.catalogue(),
+            book=ConceptBook(installed.vocabulary),
             clock=Clock(),
-            images=ImageSource(database, blobs, fetcher, urls, eye),
+            images=ImageSource(database, blobs, fetcher, urls, limits),
             urls=urls,
-            workflows=_workflows(catalogue, table),
+            workflows=await _workflows(database, installed),
             embedded=not settings.database_url,
         )
 
@@ -207,8 +197,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         if core.embedded:
             await core.database.execute(queries.load("ingest")["release_all"])
         for workflow_id, workflow in core.workflows.items():
-            if workflow is not None:
-                await requeue_after_upgrade(core.database, workflow, workflow_id)
+            await requeue_after_upgrade(core.database, workflow, workflow_id)
         await stack.enter_async_context(working(core, settings.workers, wake))
         sizes = MediaSizes(core.blobs, max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
         stack.callback(sizes.close)
@@ -267,17 +256,23 @@ async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 def _worker(core: Core, wake: asyncio.Event) -> Worker:
     owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
     jobs = Jobs(core.database, core.clock, owner=owner, lease_s=LEASE_S)
-    return Worker(jobs, core.images, core.eye, core.workflows, wake)
+    return Worker(jobs, core.images, core.workflows, wake, threads=core.threads.cores)
 
 
-def _workflows(catalogue: Catalogue, table: EmbedderTable) -> dict[str, Workflow | None]:
-    """Workflow id to what it writes; None for one that embeds nothing."""
-    return {
-        card.id: Workflow(table=table, tagger_id=card.tagger.id, tagger_version_id=card.tagger.version_id)
-        if card.tagger
-        else None
-        for card in catalogue.workflows
-    }
+async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
+    """Workflow id to what sees and writes; those that embed nothing are left out."""
+    found = {}
+    for workflow in installed.workflows:
+        card, space = workflow.card, workflow.space
+        found[card.id] = Workflow(
+            eye=workflow.eye,
+            table=await vectors.register(database, space.model_id, space.version_id, space.dims),
+            tagger_id=card.tagger.id if card.tagger else "",
+            tagger_version_id=card.tagger.version_id if card.tagger else "",
+            detector_id=card.detector.id if card.detector else "",
+            detector_version_id=card.detector.version_id if card.detector else "",
+        )
+    return found
 
 
 @asynccontextmanager
@@ -301,17 +296,12 @@ async def _matrices(core: Core) -> AsyncIterator[Matrices]:
 def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matrices, wake: asyncio.Event) -> Handlers:
     """Every rpc that is built. Those missing here answer 10040."""
     records = Records(core.database, core.book, core.urls)
-    regions = Regions(core.database, core.images, core.eye, core.clock)
+    regions = Regions(core.database, core.images, core.clock, decoders=core.threads.cores)
     labelling = Labelling(core.database, regions, core.book, core.clock, core.workflows)
     revision = Revision(core.database, regions, core.book, core.clock, core.workflows)
     engine = SearchEngine(core.database, matrices, core.book, core.images.look)
-    models = SearchModels(
-        {
-            card.id: (core.table, core.eye.tagger, frozenset({card.version_id}))
-            for card in core.catalogue.workflows
-            if card.embedder
-        }
-    )
+    versions = {card.id: frozenset(model.version_id for model in card.models) for card in core.catalogue.workflows}
+    models = SearchModels({id: (one.table, one.eye, versions[id]) for id, one in core.workflows.items()})
     reader = SearchReader(history_days=core.settings.history_days)
     saved = SavedSearches(core.database, reader, max_image_bytes=core.settings.max_image_bytes)
     intake = Intake(core.database, core.blobs, removal, core.book, core.clock)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tests.eyes import blind_eye
 
 from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id, next_version
 from sightrank.search.concepts import ConceptBook
@@ -19,6 +20,7 @@ from sightrank.search.query import ConceptTerm, ImageTerm, Query, Rank, Unit, Ve
 from sightrank.store import queries, vectors
 from sightrank.store.database import Connection, Database
 from sightrank.store.vectors import EmbedderTable, VectorRows
+from sightrank.vision.eye import Eye
 from sightrank.vision.vocabulary import Vocabulary
 
 DIMS = 8
@@ -51,7 +53,7 @@ class Process:
 
     async def hits(self, bucket: int, term: VectorTerm | ConceptTerm, unit: Unit = Unit.INPUT) -> list[Hit]:
         query = Query(unit=unit, filters=(), ranks=(Rank(terms=(term,)),), min_value=0.0, offset=0, limit=1000)
-        scope = SearchScope(bucket=bucket, default_language="en", table=self.table, tagger=None)
+        scope = SearchScope(bucket=bucket, default_language="en", table=self.table, eye=blind_eye())
         return await self.engine.run(scope, query)
 
     async def new_bucket(self) -> int:
@@ -126,7 +128,7 @@ async def process(url: str, *, memory_bytes: int = MUCH) -> AsyncIterator[Proces
         await database.close()
 
 
-async def _no_image(bucket: int, term: ImageTerm) -> NDArray[np.float32]:
+async def _no_image(bucket: int, eye: Eye, term: ImageTerm) -> NDArray[np.float32]:
     raise AssertionError("no search here has an image")
 
 

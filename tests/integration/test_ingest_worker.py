@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from tests.eyes import blind_eye
 from tests.integration.worlds import World, Worlds
 
 from sightrank.ingest.intake import IdConflict, Intake, NewInput
@@ -25,13 +26,15 @@ from sightrank.ingest.worker import Worker, _some
 from sightrank.store import vectors
 from sightrank.store.blobs import BlobStore, key_of
 from sightrank.store.clock import Clock
-from sightrank.vision.eye import Box, Eye, Prepared
+from sightrank.vision.box import Box
+from sightrank.vision.eye import Eye, Prepared
+from sightrank.vision.threads import Lane
 
 DIMS = 8
 DEADLINE_S = 20.0
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeEye:
     """Sees the same in every picture. ``broken`` embeddings fail first; while ``gate`` is closed none comes out."""
 
@@ -40,17 +43,12 @@ class FakeEye:
     slow_s: float = 0.0
     seen: int = 0
     batches: list[int] = field(default_factory=list)
-    threads: int = 1
-    tagger: Any = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.tagger = self
-
-    async def prepare(self, data: bytes, boxes: tuple[Box, ...] = ()) -> Prepared:
+    async def prepare(self, data: bytes, boxes: Sequence[Box], lane: Lane, *, detect: bool) -> Prepared:
         pixels = np.zeros((1 + len(boxes), 2, 2, 3), np.uint8)
         return Prepared(pixels=pixels, width=2, height=2, format="PNG", color_mode="RGB")
 
-    async def embed(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    async def embed(self, pixels: np.ndarray[Any, Any], lane: Lane) -> np.ndarray[Any, Any]:
         self.seen += len(pixels)
         self.batches.append(len(pixels))
         await asyncio.sleep(self.slow_s)
@@ -124,9 +122,9 @@ class Bench:
         worker = Worker(
             jobs,
             cast(ImageSource, images or FakeImages()),
-            cast(Eye, eye),
-            {"General": self.workflow},
+            {"General": replace(self.workflow, eye=cast(Eye, eye))},
             asyncio.Event(),
+            threads=1,
         )
         task = asyncio.create_task(worker.run())
         try:
@@ -140,7 +138,7 @@ async def bench(world: World, folder: Path) -> Bench:
     app = await world.identity.app("admin", "photos")
     assert app is not None
     table = await vectors.register(world.database, "fake", "v1", DIMS)
-    workflow = Workflow(table=table, tagger_id="tagger", tagger_version_id="t1")
+    workflow = Workflow(eye=blind_eye(), table=table, tagger_id="tagger", tagger_version_id="t1")
     blobs = BlobStore(folder / "blobs")
     intake = Intake(world.database, blobs, Removal(world.database, blobs), world.book, Clock())
     return Bench(world, app.bucket, workflow, intake)
@@ -308,11 +306,13 @@ def test_sites_that_do_not_answer_hold_up_no_uploads(world: Worlds, tmp_path: Pa
 def test_files_waiting_to_be_looked_at_are_few(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         images = FakeImages()
-        regions = Regions(world.database, cast(ImageSource, images), cast(Eye, FakeEye()), Clock())
+        regions = Regions(world.database, cast(ImageSource, images), Clock(), decoders=1)
+        table = await vectors.register(world.database, "fake", "v1", DIMS)
+        workflow = Workflow(eye=cast(Eye, FakeEye()), table=table)
         names = [f"i{n}" for n in range(50)]
         targets = {name: Target(number=1, status=30000, media="image", url="", blob="b") for name in names}
 
-        looks = await regions.look(1, targets, {name: [None] for name in names})
+        looks = await regions.look(1, workflow, targets, {name: [None] for name in names})
 
         assert len(looks) == 50
         assert images.most <= 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
+from tests.eyes import blind_eye
 
 from sightrank.ingest.jobs import Workflow
 from sightrank.ingest.reindex import requeue_after_upgrade
@@ -57,7 +58,7 @@ def test_a_new_model_version_sends_indexed_images_back_to_the_queue_once(databas
         try:
             bucket, area_id = await _fill(database)
             table = await vectors.register(database, "general", "new", _DIMS)
-            workflow = Workflow(table=table, tagger_id="tagger", tagger_version_id="new")
+            workflow = Workflow(eye=blind_eye(), table=table, tagger_id="tagger", tagger_version_id="new")
 
             first = await requeue_after_upgrade(database, workflow, "General")
 
@@ -96,7 +97,7 @@ def test_apps_of_another_workflow_are_left_alone(database_url: str) -> None:
             table = await vectors.register(database, "other", "1", _DIMS)
 
             count = await requeue_after_upgrade(
-                database, Workflow(table=table, tagger_id="tagger", tagger_version_id="1"), "Other"
+                database, Workflow(eye=blind_eye(), table=table, tagger_id="tagger", tagger_version_id="1"), "Other"
             )
 
             assert count == 0

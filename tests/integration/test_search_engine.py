@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.eyes import blind_eye
 from tests.integration.searching import Process, like, process, random_unit
 
 from sightrank.errors import AppError, DoesNotExist, SearchInvalid, SearchNotIndexed
@@ -32,7 +33,7 @@ def query(*terms: Term, unit: Unit = Unit.INPUT, **changes: Any) -> Query:
 
 
 def scope(server: Process, bucket: int, **changes: Any) -> SearchScope:
-    fields: dict[str, Any] = {"bucket": bucket, "default_language": "en", "table": server.table, "tagger": None}
+    fields: dict[str, Any] = {"bucket": bucket, "default_language": "en", "table": server.table, "eye": blind_eye()}
     return SearchScope(**(fields | changes))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.eyes import blind_eye
 from tests.integration.searching import DIMS, MUCH, Photo, Process, like, process, random_unit
 
 from sightrank.errors import SearchInvalid
@@ -54,7 +55,7 @@ def engine(server: Process, matrices: Matrices | None = None, forced: Plan | Non
 
 
 def scope(server: Process, bucket: int) -> SearchScope:
-    return SearchScope(bucket=bucket, default_language="en", table=server.table, tagger=None)
+    return SearchScope(bucket=bucket, default_language="en", table=server.table, eye=blind_eye())
 
 
 def query(*terms: Term, unit: Unit = Unit.ANNOTATION, **changes: Any) -> Query:

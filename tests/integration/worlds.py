@@ -10,7 +10,7 @@ from typing import Any
 
 from sightrank.api.apps import Apps
 from sightrank.api.bootstrap import Bootstrap, bootstrap
-from sightrank.api.catalogue import BundleInfo, Catalogue
+from sightrank.api.catalogue import EMPTY_WORKFLOW, Catalogue, WorkflowCard, missing_workflows
 from sightrank.api.concept_languages import ConceptLanguages
 from sightrank.api.concept_search import ConceptSearch
 from sightrank.api.concepts import Concepts
@@ -19,6 +19,7 @@ from sightrank.api.keys import Keys
 from sightrank.api.models import Models
 from sightrank.api.users import Users
 from sightrank.api.workflows import Workflows
+from sightrank.installed import general_cards, general_workflow
 from sightrank.search.concepts import ConceptBook
 from sightrank.settings import Settings
 from sightrank.store.database import Database
@@ -46,8 +47,10 @@ def small_vocabulary() -> Vocabulary:
 
 
 def small_catalogue() -> Catalogue:
-    bundle = BundleInfo(id="general", version="v1", dims=8, has_tagger=True, vocabulary=small_vocabulary())
-    return Catalogue.of([bundle])
+    vocabulary = small_vocabulary()
+    general = general_workflow(*general_cards("v1", 8, vocabulary))
+    empty = WorkflowCard(id=EMPTY_WORKFLOW, description="Runs no model.")
+    return Catalogue((general, empty, *missing_workflows([general])), vocabulary)
 
 
 @dataclass

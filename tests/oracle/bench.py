@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tests.eyes import blind_eye
 from tests.oracle.apps import DIMS, TAGGED, random_app, random_unit, vocabulary
 from tests.oracle.comparison import Mismatch, check, expected_of
 from tests.oracle.filters import Refused
@@ -31,7 +31,7 @@ from sightrank.search.query import ImageTerm, Query
 from sightrank.store import vectors
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
-from sightrank.vision.bundle import Bundle, Preprocessing
+from sightrank.vision.eye import Eye
 from sightrank.vision.tagger import Tagger
 
 #: Inputs and most regions for each input: from an app that is still empty to one where a page is a small part.
@@ -104,7 +104,10 @@ class Bench:
 
     def _run(self, engine: SearchEngine, oracle: Oracle, asked: Asked, query: Query) -> list[Hit] | int | Refused:
         scope = SearchScope(
-            bucket=oracle.app.bucket, default_language=oracle.app.language, table=self.table, tagger=self.tagger
+            bucket=oracle.app.bucket,
+            default_language=oracle.app.language,
+            table=self.table,
+            eye=blind_eye(self.tagger),
         )
         try:
             if asked.counts:
@@ -130,14 +133,14 @@ class Bench:
             )
         return parse_search(asked.search, asked.unit, offset=asked.offset, limit=asked.limit, me=app.user_id)
 
-    async def _look(self, bucket: int, term: ImageTerm) -> NDArray[np.float32]:
+    async def _look(self, bucket: int, eye: Eye, term: ImageTerm) -> NDArray[np.float32]:
         return self.images[term.url or term.data].astype(np.float32)
 
 
 @contextmanager
 def bench(database_url: str, folder: Path, *, seed: int) -> Iterator[Bench]:
     """Apps of all sizes in this database; ``seed`` decides what is in them."""
-    tagger = _tagger(folder, seed)
+    tagger = _tagger(seed)
     random = np.random.default_rng(seed)
     with asyncio.Runner() as runner:
         database = Database(database_url)
@@ -168,25 +171,11 @@ def _stored(apps: list[App]) -> dict[str, Vector]:
     return {}
 
 
-def _tagger(folder: Path, seed: int) -> Tagger:
+def _tagger(seed: int) -> Tagger:
     random = np.random.default_rng(seed)
-    arrays: dict[str, Any] = {
-        "ids": np.array(TAGGED),
-        "directions": np.stack([random_unit(random) for _ in TAGGED]).astype(np.float32),
-        "scale": np.array([8.0, 20.0, 5.0, 45.0, 400.0], np.float32),
-        "bias": np.array([-1.0, -6.0, 0.5, -20.0, -30.0], np.float32),
-    }
-    path = folder / "tagger.npz"
-    np.savez(path, **arrays)
     return Tagger(
-        Bundle(
-            id="oracle",
-            version="v1",
-            dims=DIMS,
-            preprocessing=Preprocessing(size=1, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
-            embedder=path,
-            tagger=path,
-            vocabulary=path,
-            licence="",
-        )
+        TAGGED,
+        np.stack([random_unit(random) for _ in TAGGED]).astype(np.float32),
+        np.array([8.0, 20.0, 5.0, 45.0, 400.0], np.float32),
+        np.array([-1.0, -6.0, 0.5, -20.0, -30.0], np.float32),
     )

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from clarifai_grpc.grpc.api import resources_pb2
 from numpy.typing import NDArray
+from tests.eyes import blind_eye
 from tests.oracle.bench import Bench
 from tests.oracle.modes import await_graphs
 from tests.oracle.records import Vector
@@ -53,7 +54,7 @@ def large(apps: Bench) -> Large:
     chance = random.random(_AREAS)
     bucket, area_ids = apps.runner.run(_write(apps.database, table, stored, chance))
     return Large(
-        scope=SearchScope(bucket=bucket, default_language="en", table=table, tagger=None),
+        scope=SearchScope(bucket=bucket, default_language="en", table=table, eye=blind_eye()),
         area_ids=area_ids,
         vectors=stored.astype(np.float64),
         left={"": np.ones(_AREAS, np.bool_), **{name: chance < share for name, share in _SHARES.items()}},

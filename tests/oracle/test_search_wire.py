@@ -23,11 +23,13 @@ from tests.oracle.reading import read_app
 from tests.oracle.records import Vector
 from tests.oracle.searches import Asked, Words, page_of, random_search
 
+from sightrank.installed import load_installed
 from sightrank.search.engine import Hit
 from sightrank.search.query import Unit
 from sightrank.vision.bundle import built_in_bundle, load_bundle
-from sightrank.vision.eye import Eye, ImageLimits
+from sightrank.vision.eye import ImageLimits
 from sightrank.vision.tagger import Tagger
+from sightrank.vision.threads import Threads
 from sightrank.vision.vocabulary import Vocabulary
 
 SEARCHES = 150
@@ -116,21 +118,22 @@ def _read(app: App) -> Published:
         users=(USER,),
         model_versions=sorted(versions),
     )
-    return Published(app=app, oracle=Oracle(records, Tagger(bundle), images, versions=versions), words=words)
+    return Published(app=app, oracle=Oracle(records, Tagger.load(bundle), images, versions=versions), words=words)
 
 
 @cache
 def _looks(pictures: tuple[bytes, ...]) -> list[Vector]:
     """Query images as the server sees them."""
-    eye = Eye(load_bundle(built_in_bundle()), threads=1, limits=ImageLimits(max_bytes=2**20, max_pixels=2**20))
+    threads = Threads(1)
 
     async def look() -> list[Vector]:
-        return [(await eye.look(data)).astype("float64") for data in pictures]
+        general = load_installed(threads, ImageLimits(max_bytes=2**20, max_pixels=2**20)).workflows[0].eye
+        return [(await general.look(data)).astype("float64") for data in pictures]
 
     try:
         return asyncio.run(look())
     finally:
-        eye.close()
+        threads.close()
 
 
 def _ask(published: Published, asked: Asked) -> Any:

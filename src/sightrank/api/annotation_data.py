@@ -18,7 +18,7 @@ from google.protobuf import json_format, struct_pb2
 from sightrank.errors import AnnotationInvalid, AppError, ConceptsInvalid, InputInvalid
 from sightrank.ingest.rows import Content, NamedConcept
 from sightrank.search.concepts import MAX_ID_CHARACTERS, check_concept
-from sightrank.vision.eye import Box
+from sightrank.vision.box import Box
 
 _Medium = Literal["image", "video", "text", "audio"]
 _MEDIA: tuple[_Medium, ...] = ("image", "video", "text", "audio")

@@ -14,7 +14,7 @@ from sightrank.api.records import AnnotationRecord
 from sightrank.errors import AnnotationInvalid, ConceptsInvalid, InvalidRequest
 from sightrank.ingest.revision import ChangedAnnotation
 from sightrank.ingest.rows import Content, NamedConcept, same_box
-from sightrank.vision.eye import Box
+from sightrank.vision.box import Box
 
 
 class Action(Enum):

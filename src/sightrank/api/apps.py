@@ -170,7 +170,7 @@ class Apps:
         wanted = app.default_workflow.id or app.default_workflow_id
         if not wanted and not reindex:
             return None
-        wanted = self._catalogue.workflow(wanted or current).id
+        wanted = self._catalogue.usable_workflow(wanted or current).id
         (has_inputs,) = await _one(connection, self._sql["has_inputs"], {"bucket": bucket})
         if has_inputs and (reindex or not self._same_embedder(current, wanted)):
             raise NotImplementedHere(
@@ -206,7 +206,7 @@ def _insert_values(apps: Sequence[resources_pb2.App], catalogue: Catalogue, base
         "descriptions": [plain_text(app.description, "description") for app in apps],
         "notes": [plain_text(app.notes, "notes") for app in apps],
         "languages": [_language(app.default_language) for app in apps],
-        "workflows": [catalogue.workflow(workflow).id for workflow in workflows],
+        "workflows": [catalogue.usable_workflow(workflow).id for workflow in workflows],
         "metadata": [Jsonb(struct_to_json(app.metadata, InvalidRequest)) for app in apps],
         "visibilities": [app.visibility.gettable or PRIVATE for app in apps],
         "sample_ms": [app.sample_ms or 1000 for app in apps],

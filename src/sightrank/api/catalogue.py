@@ -1,98 +1,95 @@
-"""The public models and workflows of clarifai/main: exactly those whose bundle is installed (api-spec 5.1).
+"""The public models and workflows of clarifai/main (api-spec 5.1): what is installed, and nothing else.
 
-A bundle brings one embedder, perhaps a tagger, and one workflow that runs the tagger first and then the embedder. The
-built-in bundle ``general`` carries Clarifai's names, so that programs written for them run. Its model id
+The built-in models carry Clarifai's names, so that programs written for them run. Clarifai's model id
 ``aaa03c23b3724a16a56b629203edc62c`` is an alias for the role "general image concepts"; Clarifai's *version* ids are not
 accepted, because a version names particular weights and these are others: the error says which version is here.
+
+Workflows that programs of Clarifai's name are listed even if their models are not installed; whoever uses one then is
+told how to install them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 
 from sightrank.errors import ModelDoesNotExist, WorkflowDoesNotExist, WorkflowNeedsModel
 from sightrank.vision.vocabulary import Vocabulary
 
 EMPTY_WORKFLOW = "Empty"
-_GENERAL = "general"
-_GENERAL_ALIAS = "aaa03c23b3724a16a56b629203edc62c"
-#: Workflows of Clarifai's that programs name (api-spec 5.1) and that run models of other kinds.
-_CLARIFAI_WORKFLOWS = frozenset({"Universal", "Face", "Language-Understanding"})
+GENERAL_ALIAS = "aaa03c23b3724a16a56b629203edc62c"
 
 
 class ModelType(Enum):
+    """Clarifai's ids of model types."""
+
     TAGGER = "visual-classifier"
     EMBEDDER = "visual-embedder"
+    DETECTOR = "visual-detector"
+    MULTIMODAL_EMBEDDER = "multimodal-embedder"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundleInfo:
-    """What the catalogue needs to know of an installed bundle."""
-
-    id: str
-    version: str
-    dims: int
-    has_tagger: bool
-    vocabulary: Vocabulary
+    @property
+    def embeds(self) -> bool:
+        return self in (ModelType.EMBEDDER, ModelType.MULTIMODAL_EMBEDDER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """One public model. ``bundle`` is the folder that runs it."""
+    """One public model. ``concepts`` are those it predicts, ``dims`` the length of its vectors (0: it makes none)."""
 
     id: str
     name: str
     type: ModelType
     description: str
-    bundle: BundleInfo
+    version_id: str
+    concepts: Vocabulary = field(default_factory=Vocabulary.empty)
+    dims: int = 0
     aliases: frozenset[str] = frozenset()
-
-    @property
-    def version_id(self) -> str:
-        return self.bundle.version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowCard:
-    """One public workflow. ``embedder`` makes the vectors of apps that have it as base workflow; None: no index."""
+    """One public workflow: ``models`` in the order of its outputs; none for one that indexes nothing.
+
+    ``lacks`` tells what is not installed and the command that installs it; '' where the workflow can run.
+    """
 
     id: str
     description: str
     models: tuple[ModelCard, ...] = ()
-    bundle: BundleInfo | None = None
+    lacks: str = ""
 
     @property
     def embedder(self) -> ModelCard | None:
-        return next((model for model in self.models if model.type is ModelType.EMBEDDER), None)
+        """What makes the vectors of apps that have this as base workflow."""
+        return next((model for model in self.models if model.type.embeds), None)
 
     @property
     def tagger(self) -> ModelCard | None:
         return next((model for model in self.models if model.type is ModelType.TAGGER), None)
 
     @property
+    def detector(self) -> ModelCard | None:
+        return next((model for model in self.models if model.type is ModelType.DETECTOR), None)
+
+    @property
     def version_id(self) -> str:
-        return self.bundle.version if self.bundle else "1"
+        """That of its first model: a workflow changes when its models do."""
+        return self.models[0].version_id if self.models else "1"
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All public models and workflows."""
+    """All public models and workflows, and the vocabulary they share."""
 
-    models: tuple[ModelCard, ...]
     workflows: tuple[WorkflowCard, ...]
     vocabulary: Vocabulary
 
-    @classmethod
-    def of(cls, bundles: Iterable[BundleInfo]) -> Catalogue:
-        """The catalogue of these bundles; the first one with a tagger brings the public vocabulary."""
-        installed = tuple(bundles)
-        workflows = [_workflow(bundle) for bundle in installed]
-        models = tuple(model for workflow in workflows for model in workflow.models)
-        empty = WorkflowCard(id=EMPTY_WORKFLOW, description="Runs no model: inputs are stored, nothing can be ranked.")
-        vocabulary = next((bundle.vocabulary for bundle in installed if bundle.has_tagger), Vocabulary.empty())
-        return cls(models, (*workflows, empty), vocabulary)
+    @property
+    def models(self) -> tuple[ModelCard, ...]:
+        """Each model once, in the order of the workflows that run it."""
+        return tuple({model.id: model for workflow in self.workflows for model in workflow.models}.values())
 
     def find_model(self, model_id: str) -> ModelCard | None:
         return next((model for model in self.models if model_id == model.id or model_id in model.aliases), None)
@@ -112,56 +109,52 @@ class Catalogue:
         return model
 
     def workflow(self, workflow_id: str, version_id: str = "") -> WorkflowCard:
-        """The workflow by id. Raises WorkflowNeedsModel for one of Clarifai's whose models are not here, else
-        WorkflowDoesNotExist."""
+        """The workflow by id, whether it can run or not. Raises WorkflowDoesNotExist."""
         workflow = next((workflow for workflow in self.workflows if workflow.id == workflow_id), None)
-        known = ", ".join(workflow.id for workflow in self.workflows)
-        if workflow is None and workflow_id in _CLARIFAI_WORKFLOWS:
-            raise WorkflowNeedsModel(
-                f"Workflow {workflow_id} needs models that this release of sightrank does not have. Use one of its own"
-                f" workflows: {known}."
-            )
         if workflow is None or version_id not in ("", workflow.version_id):
             wanted = f"{workflow_id} (version {version_id})" if workflow else workflow_id or "(empty id)"
+            known = ", ".join(workflow.id for workflow in self.workflows)
             raise WorkflowDoesNotExist(f"There is no workflow {wanted}. Workflows here: {known}.")
+        return workflow
+
+    def usable_workflow(self, workflow_id: str, version_id: str = "") -> WorkflowCard:
+        """The workflow by id, to be run. Raises WorkflowDoesNotExist, or WorkflowNeedsModel where one is missing."""
+        workflow = self.workflow(workflow_id, version_id)
+        if workflow.lacks:
+            raise WorkflowNeedsModel(f"Workflow {workflow.id} cannot run: {workflow.lacks}")
         return workflow
 
     def same_embedder(self, one: str, other: str) -> bool:
         """Whether two workflows index inputs alike, so that an app can change between them without re-indexing."""
-        return self.workflow(one).embedder == self.workflow(other).embedder
+        first, second = self.workflow(one), self.workflow(other)
+        return first.embedder == second.embedder and first.detector == second.detector
 
 
-def _workflow(bundle: BundleInfo) -> WorkflowCard:
-    general = bundle.id == _GENERAL
-    models = [_embedder(bundle)]
-    if bundle.has_tagger:
-        models.insert(0, _tagger(bundle))
-    return WorkflowCard(
-        id="General" if general else bundle.id,
-        description="Predicts concepts of an image and indexes it for search.",
-        models=tuple(models),
-        bundle=bundle,
+def missing_workflows(present: Sequence[WorkflowCard]) -> tuple[WorkflowCard, ...]:
+    """Cards of the workflows that Clarifai's programs name and whose models are not among ``present``."""
+    there = {workflow.id for workflow in present}
+    return tuple(
+        WorkflowCard(id=id, description=description, lacks=lacks)
+        for id, description, lacks in _NAMED_BY_PROGRAMS
+        if id not in there
     )
 
 
-def _tagger(bundle: BundleInfo) -> ModelCard:
-    general = bundle.id == _GENERAL
-    return ModelCard(
-        id=f"{bundle.id}-image-recognition",
-        name="Image Recognition" if general else f"{bundle.id} Image Recognition",
-        type=ModelType.TAGGER,
-        description=f"Predicts which of {len(bundle.vocabulary)} concepts are in an image.",
-        bundle=bundle,
-        aliases=frozenset({_GENERAL_ALIAS}) if general else frozenset(),
-    )
-
-
-def _embedder(bundle: BundleInfo) -> ModelCard:
-    title = "General" if bundle.id == _GENERAL else bundle.id
-    return ModelCard(
-        id=f"{bundle.id}-image-embedding",
-        name=f"{title} Image Embedding",
-        type=ModelType.EMBEDDER,
-        description=f"Describes an image by a vector of {bundle.dims} numbers, for search by similarity.",
-        bundle=bundle,
-    )
+_NAMED_BY_PROGRAMS = (
+    (
+        "Face",
+        "Finds faces and indexes each for search.",
+        "the face detector needs OpenCV; install it by `pip install 'sightrank[faces]'` and start the server again.",
+    ),
+    (
+        "Universal",
+        "Indexes images for search by pictures and by texts.",
+        "it needs a model that reads texts and pictures; add one by `sightrank models add REPOSITORY --id NAME`, for"
+        " example the repository Xenova/clip-vit-base-patch32, and start the server again.",
+    ),
+    (
+        "Language-Understanding",
+        "Indexes texts.",
+        "sightrank indexes pictures; texts are stored and not ranked.",
+    ),
+)

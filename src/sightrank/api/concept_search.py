@@ -9,7 +9,7 @@ from psycopg import sql
 
 from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call, Handlers
-from sightrank.api.catalogue import Catalogue, ModelType
+from sightrank.api.catalogue import Catalogue
 from sightrank.api.concepts import concept_proto, is_public
 from sightrank.api.models import public_concept
 from sightrank.api.pages import Page, search_page
@@ -50,12 +50,11 @@ class ConceptSearch:
     def _public(self, query: resources_pb2.ConceptQuery) -> Vocabulary:
         """The vocabulary of the model or workflow that the query names; of clarifai/main without one."""
         if query.model.id:
-            card = self._catalogue.model(query.model.id, query.model.model_version.id)
-            return card.bundle.vocabulary if card.type is ModelType.TAGGER else Vocabulary.empty()
+            return self._catalogue.model(query.model.id, query.model.model_version.id).concepts
         workflow_id = query.workflow.id or query.workflow_id
         if workflow_id:
             tagger = self._catalogue.workflow(workflow_id).tagger
-            return tagger.bundle.vocabulary if tagger else Vocabulary.empty()
+            return tagger.concepts if tagger else Vocabulary.empty()
         return self._book.vocabulary
 
     async def _own(

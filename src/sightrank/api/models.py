@@ -11,7 +11,7 @@ from sightrank.api.call import Call, Handlers
 from sightrank.api.catalogue import Catalogue, ModelCard, ModelType
 from sightrank.api.identity import PUBLIC_APP, PUBLIC_USER, lists_public
 from sightrank.api.pages import list_page
-from sightrank.vision.vocabulary import ENGLISH, Term, Vocabulary, fold, matches
+from sightrank.vision.vocabulary import ENGLISH, Term, fold, matches
 
 
 class Models:
@@ -60,9 +60,8 @@ class Models:
         """The model with ``output_info.data.concepts``: everything it can predict."""
         card = self._catalogue.model(request.model_id, request.version_id)
         model = model_proto(card)
-        if card.type is ModelType.TAGGER:
-            terms = card.bundle.vocabulary
-            model.output_info.data.concepts.extend(public_concept(term) for term in terms)
+        if len(card.concepts):
+            model.output_info.data.concepts.extend(public_concept(term) for term in card.concepts)
         return service_pb2.SingleModelResponse(model=model)
 
     async def get_version(
@@ -80,8 +79,7 @@ class Models:
     async def list_concepts(
         self, call: Call, request: service_pb2.ListModelConceptsRequest
     ) -> service_pb2.MultiConceptResponse:
-        card = self._catalogue.model(request.model_id, request.version_id)
-        vocabulary = card.bundle.vocabulary if card.type is ModelType.TAGGER else Vocabulary.empty()
+        vocabulary = self._catalogue.model(request.model_id, request.version_id).concepts
         terms: Sequence[Term] = vocabulary.search(request.search) if request.search else list(vocabulary)
         return service_pb2.MultiConceptResponse(concepts=map(public_concept, list_page(request).of(terms)))
 
@@ -124,7 +122,7 @@ def version_proto(card: ModelCard) -> resources_pb2.ModelVersion:
         id=card.version_id,
         user_id=PUBLIC_USER,
         app_id=PUBLIC_APP,
-        active_concept_count=len(card.bundle.vocabulary) if card.type is ModelType.TAGGER else 0,
+        active_concept_count=len(card.concepts),
         status=status_pb2.Status(code=status_code_pb2.MODEL_TRAINED, description="Model is trained"),
         visibility=resources_pb2.Visibility(gettable=resources_pb2.Visibility.Gettable.PUBLIC),
     )

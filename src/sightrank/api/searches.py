@@ -26,7 +26,7 @@ from sightrank.search.query import FieldCondition, Filter, Query
 from sightrank.search.sql import INDEXED
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
-from sightrank.vision.tagger import Tagger
+from sightrank.vision.eye import Eye
 
 #: Searches of one call. Their hits are bounded too, so that the answer fits a message.
 MAX_SEARCHES = 32
@@ -34,18 +34,18 @@ _INDEXED = Filter(groups=((FieldCondition(field="input.status.code", value=INDEX
 
 
 class SearchModels:
-    """What each base workflow searches by: its vectors and its tagger; nothing for ``Empty``."""
+    """What each base workflow searches by: its vectors and its eye; nothing for ``Empty``."""
 
-    def __init__(self, models: Mapping[str, tuple[EmbedderTable, Tagger, frozenset[str]]]) -> None:
+    def __init__(self, models: Mapping[str, tuple[EmbedderTable, Eye, frozenset[str]]]) -> None:
         self._models = models
 
     def scope(self, app: AppRef) -> SearchScope:
-        table, tagger, version_ids = self._models.get(app.workflow_id, (None, None, frozenset()))
+        table, eye, version_ids = self._models.get(app.workflow_id, (None, None, frozenset()))
         return SearchScope(
             bucket=app.bucket,
             default_language=app.default_language,
             table=table,
-            tagger=tagger,
+            eye=eye,
             model_version_ids=version_ids,
         )
 

@@ -17,7 +17,8 @@ from sightrank.store.clock import Clock, microseconds
 from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.status import ANNOTATION_SUCCESS
 from sightrank.store.vectors import EmbedderTable, VectorRows
-from sightrank.vision.eye import Box
+from sightrank.vision.box import Box
+from sightrank.vision.eye import Eye
 
 _SQL = queries.load("ingest")
 TAGS = 20  # predictions written for each area
@@ -79,11 +80,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
-    """The model versions that write into an app."""
+    """What looks at an app's inputs, and the model versions that write into it.
 
+    ``tagger_id`` and ``detector_id`` are '' where the workflow has no such model.
+    """
+
+    eye: Eye
     table: EmbedderTable
-    tagger_id: str
-    tagger_version_id: str
+    tagger_id: str = ""
+    tagger_version_id: str = ""
+    detector_id: str = ""
+    detector_version_id: str = ""
 
 
 class Jobs:
@@ -202,6 +209,8 @@ class Jobs:
     async def _annotate(
         self, connection: Connection, workflow: Workflow, bucket: int, outcomes: Sequence[Outcome]
     ) -> None:
+        if not workflow.tagger_id:
+            return
         tagged = [
             (outcome, area, concepts)
             for outcome in outcomes

@@ -31,7 +31,7 @@ from sightrank.store import queries
 from sightrank.store.clock import Clock
 from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.status import ANNOTATION_SUCCESS
-from sightrank.vision.eye import Box
+from sightrank.vision.box import Box
 
 _SQL = queries.load("annotations")
 
@@ -72,7 +72,7 @@ class Labelling:
         regions: Regions,
         book: ConceptBook,
         clock: Clock,
-        workflows: Mapping[str, Workflow | None],
+        workflows: Mapping[str, Workflow],
     ) -> None:
         self._database = database
         self._regions = regions
@@ -89,7 +89,7 @@ class Labelling:
 
         async def added() -> list[tuple[str, str] | AppError]:
             targets = await self._regions.targets(bucket, {item.input_id for item in items})
-            looks = await self._regions.look(bucket, targets, wanted) if workflow else {}
+            looks = await self._regions.look(bucket, workflow, targets, wanted)
             async with self._database.transaction() as connection:
                 return await self._add(connection, bucket, workflow, items, targets, looks)
 

@@ -16,7 +16,7 @@ from sightrank.search.query import ImageTerm
 from sightrank.store import queries
 from sightrank.store.blobs import BlobStore
 from sightrank.store.database import Database
-from sightrank.vision.eye import Eye
+from sightrank.vision.eye import Eye, ImageLimits, Queries
 from sightrank.vision.thumbnail import SIZES
 
 _SQL = queries.load("ingest")
@@ -67,12 +67,15 @@ class HostedUrls:
 class ImageSource:
     """Reads images for ingest and for queries."""
 
-    def __init__(self, database: Database, blobs: BlobStore, fetcher: Fetcher, urls: HostedUrls, eye: Eye) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, fetcher: Fetcher, urls: HostedUrls, limits: ImageLimits
+    ) -> None:
         self._database = database
         self._blobs = blobs
         self._fetcher = fetcher
         self._urls = urls
-        self._eye = eye
+        self._limits = limits
+        self._queries = Queries()
         # Whole files, up to 20 MB each, wait for a decoder: so many queries by URL at a time, and no more.
         self._queried = asyncio.Semaphore(_QUERIES_BY_URL)
 
@@ -90,18 +93,18 @@ class ImageSource:
         """
         return await self._blobs.put(bucket, data)
 
-    async def look(self, bucket: int, term: ImageTerm) -> NDArray[np.float32]:
+    async def look(self, bucket: int, eye: Eye, term: ImageTerm) -> NDArray[np.float32]:
         """The unit vector of a query image. Raises ServerBusy when too many wait already."""
-        async with self._eye.query():
+        async with self._queries.place():
             if term.data:
-                return await self._eye.look(term.data)
+                return await eye.look(term.data)
             async with self._queried:
-                return await self._eye.look(await self._read(bucket, term.url))
+                return await eye.look(await self._read(bucket, term.url))
 
     async def _read(self, bucket: int, url: str) -> bytes:
         hosted = self._urls.parse(url)
         if hosted is None:
-            return (await self._fetcher.fetch(url, max_bytes=self._eye.limits.max_bytes)).data
+            return (await self._fetcher.fetch(url, max_bytes=self._limits.max_bytes)).data
         app = await self._database.row(_SQL["app_of_bucket"], {"bucket": bucket})
         if app != (hosted.user_id, hosted.app_id):
             raise InputFailed(f"{url} belongs to another app; its images cannot be used here.")

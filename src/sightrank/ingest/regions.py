@@ -19,7 +19,9 @@ from sightrank.store.clock import Clock, microseconds
 from sightrank.store.database import Connection, Database, TryAgain
 from sightrank.store.status import INPUT_INDEXED, INPUT_WAITING
 from sightrank.store.vectors import VectorRows
-from sightrank.vision.eye import Box, Eye
+from sightrank.vision.box import Box
+from sightrank.vision.eye import Eye
+from sightrank.vision.threads import Lane
 
 _SQL = queries.load("annotations")
 _INPUTS = queries.load("inputs")
@@ -104,13 +106,12 @@ class _Row:
 class Regions:
     """Looks at regions outside of transactions; writes inside the caller's."""
 
-    def __init__(self, database: Database, images: ImageSource, eye: Eye, clock: Clock) -> None:
+    def __init__(self, database: Database, images: ImageSource, clock: Clock, *, decoders: int) -> None:
         self._database = database
         self._images = images
-        self._eye = eye
         self._clock = clock
         # Whole files wait for a decoder: no more than the decoders will take up at once, and one each to follow.
-        self._looks = asyncio.Semaphore(2 * eye.threads)
+        self._looks = asyncio.Semaphore(2 * decoders)
 
     async def targets(self, bucket: int, input_ids: set[str]) -> dict[str, Target]:
         """Input id to what is to be annotated; unknown ids are left out."""
@@ -123,22 +124,33 @@ class Regions:
         }
 
     async def look(
-        self, bucket: int, targets: Mapping[str, Target], wanted: Mapping[str, Sequence[Box | None]]
+        self,
+        bucket: int,
+        workflow: Workflow | None,
+        targets: Mapping[str, Target],
+        wanted: Mapping[str, Sequence[Box | None]],
     ) -> dict[str, Look]:
-        """Embeds and tags these boxes of those inputs that are indexed; the worker does the others."""
+        """Embeds and tags these boxes of those inputs that are indexed; the worker does the others.
+
+        Nothing is looked at where the workflow embeds nothing.
+        """
+        if workflow is None:
+            return {}
         names = [name for name in wanted if name in targets and targets[name].is_indexed_image]
-        looks = await asyncio.gather(*(self._look(bucket, name, targets[name], wanted[name]) for name in names))
+        looks = await asyncio.gather(
+            *(self._look(bucket, workflow.eye, name, targets[name], wanted[name]) for name in names)
+        )
         return dict(zip(names, looks, strict=True))
 
-    async def _look(self, bucket: int, name: str, target: Target, boxes: Sequence[Box | None]) -> Look:
+    async def _look(self, bucket: int, eye: Eye, name: str, target: Target, boxes: Sequence[Box | None]) -> Look:
         distinct = list(dict.fromkeys(box for box in boxes if box is not None))
         async with self._looks:
             data = await self._load(bucket, name, target)
-            prepared = await self._eye.prepare(data, tuple(distinct))
-        found = await self._eye.embed(prepared.pixels)
+            prepared = await eye.prepare(data, distinct, Lane.INTERACTIVE, detect=False)
+        found = await eye.embed(prepared.pixels, Lane.INTERACTIVE)
         return Look(
             vectors=found,
-            concepts=self._eye.tagger.top(found, TAGS),
+            concepts=eye.top(found, TAGS),
             places={None: 0, **{box: i + 1 for i, box in enumerate(distinct)}},
         )
 
@@ -186,6 +198,8 @@ class Regions:
 
     async def _predict(self, connection: Connection, bucket: int, workflow: Workflow, seen: Sequence[Seen]) -> None:
         """Writes what the tagger says about new regions."""
+        if not workflow.tagger_id:
+            return
         rows = [
             prediction_row(workflow, one.input_number, one.area, instant, one.look.concepts[one.look.places[one.box]])
             for one, instant in zip(seen, self._clock.take(len(seen)), strict=True)

@@ -31,7 +31,8 @@ async def requeue_after_upgrade(database: Database, workflow: Workflow, workflow
         if await empty.fetchone() is not None:
             return 0
         cursor = await connection.execute(_SQL["requeue_indexed"], parameters)
-        if cursor.rowcount:
+        if cursor.rowcount and workflow.tagger_id:
             await connection.execute(_SQL["delete_predictions_of_other_versions"], parameters)
+        if cursor.rowcount:
             await connection.execute(_SQL["raise_versions"], parameters)
         return cursor.rowcount

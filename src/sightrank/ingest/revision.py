@@ -27,7 +27,7 @@ from sightrank.store import queries
 from sightrank.store.clock import Clock
 from sightrank.store.database import Connection, Database, TryAgain, retrying
 from sightrank.store.status import ANNOTATION_SUCCESS
-from sightrank.vision.eye import Box
+from sightrank.vision.box import Box
 
 _SQL = queries.load("annotations")
 _INPUTS = queries.load("inputs")
@@ -69,7 +69,7 @@ class Revision:
         regions: Regions,
         book: ConceptBook,
         clock: Clock,
-        workflows: Mapping[str, Workflow | None],
+        workflows: Mapping[str, Workflow],
     ) -> None:
         self._database = database
         self._regions = regions
@@ -88,7 +88,7 @@ class Revision:
 
         async def changed() -> None:
             targets = await self._regions.targets(bucket, set(wanted))
-            looks = await self._regions.look(bucket, targets, wanted) if workflow else {}
+            looks = await self._regions.look(bucket, workflow, targets, wanted)
             async with self._database.transaction() as connection:
                 status = await self._lock(connection, bucket, input_ids)
                 items = await patch(connection)

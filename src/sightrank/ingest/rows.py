@@ -13,7 +13,7 @@ from sightrank.errors import DoesNotExist
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries, vectors
 from sightrank.store.database import Connection
-from sightrank.vision.eye import Box
+from sightrank.vision.box import Box
 
 _SQL = queries.load("inputs")
 

@@ -22,6 +22,7 @@ from sightrank.ingest.jobs import TAGS, Job, Jobs, Outcome, Workflow
 from sightrank.ingest.media import ImageSource
 from sightrank.vision.embedder import LARGEST_BATCH
 from sightrank.vision.eye import Eye, Prepared
+from sightrank.vision.threads import Lane
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -46,6 +47,7 @@ _NOT_INDEXED = {
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Picture:
     job: Job
+    workflow: Workflow
     blob: str
     prepared: Prepared
 
@@ -54,11 +56,17 @@ class Worker:
     """``run()`` works until it is cancelled. ``wake`` is set by whoever has just accepted inputs."""
 
     def __init__(
-        self, jobs: Jobs, images: ImageSource, eye: Eye, workflows: Mapping[str, Workflow | None], wake: asyncio.Event
+        self,
+        jobs: Jobs,
+        images: ImageSource,
+        workflows: Mapping[str, Workflow],
+        wake: asyncio.Event,
+        *,
+        threads: int,
     ) -> None:
         self._jobs = jobs
         self._images = images
-        self._eye = eye
+        self._threads = threads
         self._workflows = workflows
         self._wake = wake
         self._held: dict[tuple[int, int], Job] = {}
@@ -75,9 +83,9 @@ class Worker:
                 for _ in range(_FETCHERS):
                     group.create_task(self._forever(self._download))
                 # One more than can be decoded at once: it reads the next file meanwhile.
-                for _ in range(self._eye.threads + 1):
+                for _ in range(self._threads + 1):
                     group.create_task(self._forever(self._read))
-                for _ in range(self._eye.threads):
+                for _ in range(self._threads):
                     group.create_task(self._forever(self._infer))
                 group.create_task(self._forever(self._write))
                 group.create_task(self._forever(self._renew))
@@ -136,15 +144,17 @@ class Worker:
             raise InputFailed(
                 f"Processing this input failed or ended the worker {_ATTEMPTS} times; it is left alone now."
             )
-        if self._workflows.get(job.workflow_id) is None or (job.media == "text" and not job.url):
+        workflow = self._workflows.get(job.workflow_id)
+        if workflow is None or (job.media == "text" and not job.url):
             await self._outcomes.put(Outcome(job=job))
             return
         if job.media != "image":
             raise InputFailed(_NOT_INDEXED[job.media])
         data = await self._images.load(job.bucket, url=job.url, blob=job.blob)
-        prepared = await self._eye.prepare(data, tuple(area.box for area in job.areas if area.box is not None))
+        boxes = [area.box for area in job.areas if area.box is not None]
+        prepared = await workflow.eye.prepare(data, boxes, Lane.INGEST, detect=False)
         blob = job.blob or await self._images.keep(job.bucket, data)
-        await self._pictures.put(_Picture(job=job, blob=blob, prepared=prepared))
+        await self._pictures.put(_Picture(job=job, workflow=workflow, blob=blob, prepared=prepared))
 
     async def _infer(self) -> None:
         pictures = await _some(
@@ -153,17 +163,24 @@ class Worker:
             enough=lambda: min(_GOOD_BATCH, len(self._held)),
             patience_s=_INFER_PATIENCE_S,
         )
+        by_eye: dict[Eye, list[_Picture]] = {}
+        for picture in pictures:
+            by_eye.setdefault(picture.workflow.eye, []).append(picture)
         try:
-            vectors = await self._eye.embed(np.concatenate([picture.prepared.pixels for picture in pictures]))
-            concepts = self._eye.tagger.top(vectors, TAGS)
-            start = 0
-            for picture in pictures:
-                part = slice(start, start + len(picture.prepared.pixels))
-                await self._outcomes.put(_outcome(picture, vectors[part], concepts[part]))
-                start = part.stop
+            for eye, group in by_eye.items():
+                await self._embed(eye, group)
         except Exception:
             self._let_go([picture.job for picture in pictures])
             raise
+
+    async def _embed(self, eye: Eye, pictures: Sequence[_Picture]) -> None:
+        vectors = await eye.embed(np.concatenate([picture.prepared.pixels for picture in pictures]), Lane.INGEST)
+        concepts = eye.top(vectors, TAGS)
+        start = 0
+        for picture in pictures:
+            part = slice(start, start + len(picture.prepared.pixels))
+            await self._outcomes.put(_outcome(picture, vectors[part], concepts[part]))
+            start = part.stop
 
     async def _write(self) -> None:
         outcomes = await _some(

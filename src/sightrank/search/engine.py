@@ -37,24 +37,29 @@ from sightrank.search.score import Array, Direction, to_score, unit
 from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
+from sightrank.vision.eye import Eye
 from sightrank.vision.tagger import Tagger
 
 _SQL = queries.load("search")
 _T = TypeVar("_T")
 
 #: Turns a query image (url or bytes) into its unit vector; the bucket allows hosted URLs of the app's own inputs.
-Look = Callable[[int, ImageTerm], Awaitable[NDArray[np.float32]]]
+Look = Callable[[int, Eye, ImageTerm], Awaitable[NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchScope:
-    """The app a search runs in. ``table`` and ``tagger`` are None when its base workflow embeds nothing."""
+    """The app a search runs in. ``table`` and ``eye`` are None when its base workflow embeds nothing."""
 
     bucket: int
     default_language: str
     table: EmbedderTable | None
-    tagger: Tagger | None
+    eye: Eye | None
     model_version_ids: frozenset[str] = frozenset()
+
+    @property
+    def tagger(self) -> Tagger | None:
+        return self.eye.tagger if self.eye else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +120,10 @@ class SearchEngine:
         if plan(query) is Plan.FILTER:
             rows = await self._database.rows(sql.page(query, filters))
             return [Hit(score=1.0, input_number=number, area_id=None, annotation_id=name) for number, name in rows]
-        if scope.table is None:
+        if scope.table is None or scope.eye is None:
             raise SearchInvalid("The base workflow of this app is Empty, which does not support search by rank.")
         _check_ranks(scope, query, concepts)
-        images = {term: await self._image(scope.bucket, term) for term in _terms(query, ImageTerm)}
+        images = {term: await self._image(scope.bucket, scope.eye, term) for term in _terms(query, ImageTerm)}
         numbers = {term: await self._input_number(scope.bucket, term) for term in _terms(query, InputTerm)}
         among = await self._few_candidates(scope.table, query, filters, versions) if query.narrows else None
         if among is not None:
@@ -168,9 +173,9 @@ class SearchEngine:
     async def _labels(self, scope: SearchScope, query: Query, ids: tuple[str, ...], versions: Versions) -> Labels:
         return await self._matrices.labels(scope.bucket, ids, versions, query.as_of)
 
-    async def _image(self, bucket: int, term: ImageTerm) -> NDArray[np.float32]:
+    async def _image(self, bucket: int, eye: Eye, term: ImageTerm) -> NDArray[np.float32]:
         try:
-            return await self._look(bucket, term)
+            return await self._look(bucket, eye, term)
         except AppError as error:
             if error.code in (30002, 30105, 30106, 39996):
                 raise SearchPredictionFailed(f"The query image could not be used: {error}") from error

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from sightrank.vision import decode
 from sightrank.vision.bundle import Bundle
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
@@ -44,6 +45,10 @@ class Embedder:
         """Runs every batch size once, so that the first user does not wait for it."""
         for count in BATCH_SIZES:
             self.embed(np.zeros((count, self.size, self.size, 3), np.uint8))
+
+    def fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The whole picture, squashed to a square."""
+        return decode.resize(pixels, self.size)
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``pixels`` [n, size, size, 3] RGB to unit vectors [n, dims]; any n, run in batches of at most 16."""

@@ -1,28 +1,32 @@
-"""The base workflow's networks and the threads they run on.
+"""What one workflow sees with: its networks, and the way from an image file to vectors.
 
-One ``Eye`` serves interactive queries and ingest. Decoding and inference have a pool of threads each. A batch runs on
-one thread: several batches side by side get more out of the cores than one that is spread over them (`make bench`).
+Decoding and inference have threads of their own in two lanes (vision/threads); the pictures of all that is under way
+share runs of a network (vision/batcher). A run takes one thread: several side by side get more out of the cores than
+one that is spread over them (`make bench`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.errors import ServerBusy
 from sightrank.vision import decode
-from sightrank.vision.bundle import Bundle
-from sightrank.vision.embedder import Embedder
+from sightrank.vision.batcher import Batcher
+from sightrank.vision.box import Box
+from sightrank.vision.detector import Detection, Detector
+from sightrank.vision.encoder import ImageEncoder
 from sightrank.vision.tagger import Tagger
+from sightrank.vision.threads import Lane, Threads
 
-_T = TypeVar("_T")
+Pixels = NDArray[np.uint8]
+Vectors = NDArray[np.float32]
+_MOST_QUERIES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,86 +37,106 @@ class ImageLimits:
     max_pixels: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
-    """A region in shares of the picture's height and width, 0..1."""
-
-    top: float
-    left: float
-    bottom: float
-    right: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prepared:
-    """A decoded picture: ``pixels`` [1 + boxes, size, size, 3], the whole picture first, then each box."""
+    """A decoded picture. ``pixels`` [1 + boxes + detections, size, size, 3]: first the whole picture, then the
+    boxes asked for, then the detections.
+    """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     width: int
     height: int
     format: str
     color_mode: str
+    detections: tuple[Detection, ...] = ()
+
+
+class Queries:
+    """Places for image queries of all workflows, held from before the image is there."""
+
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(_MOST_QUERIES)
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Raises ServerBusy when all are taken."""
+        if self._places.locked():
+            raise ServerBusy("Too many image queries are waiting; try again in a moment.")
+        async with self._places:
+            yield
 
 
 class Eye:
-    """Embedder and tagger of the base workflow. ``close()`` ends its threads."""
+    """The networks of one workflow. Eyes with the same encoder share its batcher, and all share their threads."""
 
-    def __init__(self, bundle: Bundle, *, threads: int, limits: ImageLimits) -> None:
-        self.bundle = bundle
-        self.embedder = Embedder(bundle, threads=1)
-        self.tagger = Tagger(bundle)
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        pictures: Batcher[Pixels],
+        *,
+        threads: Threads,
+        limits: ImageLimits,
+        tagger: Tagger | None = None,
+        detector: Detector | None = None,
+        texts: Batcher[str] | None = None,
+    ) -> None:
+        self.encoder = encoder
+        self.tagger = tagger
+        self.detector = detector
         self.limits = limits
         self.threads = threads
-        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._inference = ThreadPoolExecutor(threads, thread_name_prefix="infer")
-        self._queries = asyncio.Semaphore(256)
+        self._pictures = pictures
+        self._texts = texts
 
-    def close(self) -> None:
-        self._decoders.shutdown(wait=True, cancel_futures=True)
-        self._inference.shutdown(wait=True, cancel_futures=True)
+    @property
+    def reads(self) -> bool:
+        """Whether a text can be made a vector among those of the pictures."""
+        return self._texts is not None
 
-    async def prepare(self, data: bytes, boxes: tuple[Box, ...] = ()) -> Prepared:
-        """Decodes an image file and cuts out ``boxes``. Raises InputFailed or InputOverLimit for what is no usable
-        image.
+    async def prepare(self, data: bytes, boxes: Sequence[Box], lane: Lane, *, detect: bool) -> Prepared:
+        """Decodes an image file, cuts out ``boxes`` and, with ``detect``, what the detector finds.
+
+        Raises InputFailed or InputOverLimit for what is no usable image.
         """
-        return await self._in(self._decoders, lambda: self._prepare(data, boxes))
+        return await self.threads.decode(lane, lambda: self._prepare(data, boxes, detect=detect))
 
-    async def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    async def embed(self, pixels: Pixels, lane: Lane) -> Vectors:
         """[n, size, size, 3] pixels to unit vectors [n, dims]."""
-        return await self._in(self._inference, lambda: self.embedder.embed(pixels))
+        return await self._pictures.submit(list(pixels), lane)
 
-    @asynccontextmanager
-    async def query(self) -> AsyncIterator[None]:
-        """A place among the image queries, held from before the image is there. Raises ServerBusy when all are full."""
-        if self._queries.locked():
-            raise ServerBusy("Too many image queries are waiting; try again in a moment.")
-        async with self._queries:
-            yield
-
-    async def look(self, data: bytes) -> NDArray[np.float32]:
+    async def look(self, data: bytes) -> Vectors:
         """The unit vector [dims] of one image file, for a query."""
-        prepared = await self.prepare(data)
-        vector: NDArray[np.float32] = (await self.embed(prepared.pixels))[0]
+        prepared = await self.prepare(data, (), Lane.INTERACTIVE, detect=False)
+        vector: Vectors = (await self.embed(prepared.pixels, Lane.INTERACTIVE))[0]
         return vector
 
-    def _prepare(self, data: bytes, boxes: tuple[Box, ...]) -> Prepared:
-        size = self.embedder.size
+    async def read(self, text: str) -> Vectors:
+        """The unit vector [dims] of a text, for a query. Only where ``reads``."""
+        assert self._texts is not None, "this workflow has no text tower"
+        vector: Vectors = (await self._texts.submit([text], Lane.INTERACTIVE))[0]
+        return vector
+
+    def top(self, vectors: Vectors, count: int) -> list[list[tuple[str, float]]]:
+        """For each vector the likeliest concepts as (id, probability); none without a tagger."""
+        return self.tagger.top(vectors, count) if self.tagger else [[] for _ in vectors]
+
+    def _prepare(self, data: bytes, boxes: Sequence[Box], *, detect: bool) -> Prepared:
+        detector = self.detector if detect else None
         picture = decode.decode(
             data,
             # A crop needs the picture at full size; the whole picture alone only at twice the network's input.
-            size=None if boxes else size,
+            size=None if boxes or detector else self.encoder.size,
             max_pixels=self.limits.max_pixels,
             max_bytes=self.limits.max_bytes,
         )
-        parts = [picture.pixels, *(decode.crop(picture.pixels, b.top, b.left, b.bottom, b.right) for b in boxes)]
+        detections = tuple(detector.detect(picture.pixels)) if detector else ()
+        cuts = [*boxes, *(detection.box for detection in detections)]
+        parts = [picture.pixels, *(decode.crop(picture.pixels, b.top, b.left, b.bottom, b.right) for b in cuts)]
         return Prepared(
-            pixels=np.stack([decode.resize(part, size) for part in parts]),
+            pixels=np.stack([self.encoder.fit(part) for part in parts]),
             width=picture.width,
             height=picture.height,
             format=picture.format,
             color_mode=picture.color_mode,
+            detections=detections,
         )
-
-    @staticmethod
-    async def _in(pool: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(pool, work)

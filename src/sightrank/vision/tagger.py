@@ -6,6 +6,7 @@ A concept's row is a unit direction ``w`` with ``scale`` and ``bias``: p = sigmo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,17 +25,31 @@ class TaggerRow:
 
 
 class Tagger:
-    """The concept head of a bundle: ``ids[i]`` belongs to row i of ``directions``."""
+    """A concept head: ``ids[i]`` belongs to row i of ``directions`` [concepts, dims], ``scale`` and ``bias``."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        with np.load(bundle.tagger, allow_pickle=False) as arrays:
-            self.ids: tuple[str, ...] = tuple(str(concept_id) for concept_id in arrays["ids"])
-            self._directions = np.ascontiguousarray(arrays["directions"], np.float32)
-            self._scale = arrays["scale"].astype(np.float32)
-            self._bias = arrays["bias"].astype(np.float32)
-        if self._directions.shape != (len(self.ids), bundle.dims):
-            raise BundleError(f"{bundle.tagger}: directions have shape {self._directions.shape}, not (concepts, dims).")
+    def __init__(
+        self,
+        ids: Sequence[str],
+        directions: NDArray[np.float32],
+        scale: NDArray[np.float32],
+        bias: NDArray[np.float32],
+    ) -> None:
+        self.ids = tuple(ids)
+        self._directions = np.ascontiguousarray(directions, np.float32)
+        self._scale = scale.astype(np.float32)
+        self._bias = bias.astype(np.float32)
         self._rows = {concept_id: row for row, concept_id in enumerate(self.ids)}
+
+    @classmethod
+    def load(cls, bundle: Bundle) -> Tagger:
+        """The tagger of a General bundle. Raises BundleError when it does not belong to the bundle's vectors."""
+        with np.load(bundle.tagger, allow_pickle=False) as arrays:
+            ids = [str(concept_id) for concept_id in arrays["ids"]]
+            tagger = cls(ids, arrays["directions"], arrays["scale"], arrays["bias"])
+        if tagger._directions.shape != (len(ids), bundle.dims):
+            shape = tagger._directions.shape
+            raise BundleError(f"{bundle.tagger}: directions have shape {shape}, not (concepts, dims).")
+        return tagger
 
     def row(self, concept_id: str) -> TaggerRow | None:
         """The concept's direction, or None when the tagger does not know it."""
