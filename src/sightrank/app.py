@@ -36,7 +36,9 @@ from sightrank.api.inputs_add_jobs import InputsAddJobs
 from sightrank.api.keys import Keys
 from sightrank.api.knowledge_graphs import KnowledgeGraphs
 from sightrank.api.media import HostedMedia
+from sightrank.api.model_types import ModelTypes
 from sightrank.api.models import Models
+from sightrank.api.outputs import Outputs
 from sightrank.api.records import Records
 from sightrank.api.saved_searches import SavedSearches
 from sightrank.api.search_kinds import SearchReader
@@ -70,7 +72,7 @@ from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.store.statistics import keep_fresh
-from sightrank.vision.eye import ImageLimits
+from sightrank.vision.eye import Eye, ImageLimits
 from sightrank.vision.threads import Threads
 from sightrank.vision.thumbnail import MediaSizes
 from sightrank.wire.media_route import media_route
@@ -92,6 +94,7 @@ class Core:
     images: ImageSource
     urls: HostedUrls
     workflows: Mapping[str, Workflow]
+    runners: Mapping[str, Eye]
     embedded: bool
 
 
@@ -170,6 +173,7 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             images=ImageSource(database, blobs, fetcher, urls, limits),
             urls=urls,
             workflows=await _workflows(database, installed),
+            runners=installed.runners(),
             embedded=not settings.database_url,
         )
 
@@ -316,6 +320,8 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         ),
         Keys(core.database, identity),
         Models(core.catalogue),
+        ModelTypes(),
+        Outputs(core.catalogue, core.images, core.runners),
         Workflows(core.catalogue),
         Concepts(core.database, core.book),
         ConceptLanguages(core.database, core.book),

@@ -15,6 +15,7 @@ An ``AppError`` carries a Clarifai status code (``api-spec`` section 7), the pub
     │   └── CredentialMissing   11102   the same, answered with HTTP 401
     ├── MethodNotAllowed        11103
     ├── ModelDoesNotExist       21200
+    ├── ModelInvalidArgument    21202   a model is asked for what it cannot do
     ├── WorkflowNeedsModel      22002   a workflow of Clarifai's whose models are not here
     ├── WorkflowDoesNotExist    22102
     ├── AnnotationInvalid       24155
@@ -93,6 +94,10 @@ class MethodNotAllowed(AppError):
 
 class ModelDoesNotExist(AppError):
     code, http_status, description = 21200, 404, "Model does not exist"
+
+
+class ModelInvalidArgument(AppError):
+    code, http_status, description = 21202, 400, "Model invalid argument"
 
 
 class WorkflowNeedsModel(AppError):

@@ -49,6 +49,10 @@ class InstalledModels:
     workflows: tuple[InstalledWorkflow, ...]
     vocabulary: Vocabulary
 
+    def runners(self) -> dict[str, Eye]:
+        """Model id to the networks that run it."""
+        return {model.id: workflow.eye for workflow in self.workflows for model in workflow.card.models}
+
     def catalogue(self) -> Catalogue:
         """What clients are shown: what can run, ``Empty``, and what programs of Clarifai's name although it cannot."""
         cards = tuple(workflow.card for workflow in self.workflows)

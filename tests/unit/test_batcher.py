@@ -46,9 +46,10 @@ async def batching(network: Network, *, cores: int = 1, deadline_s: float = DEAD
 
 
 async def until(what: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not what():
-            await asyncio.sleep(0.001)
+    deadline = asyncio.get_running_loop().time() + DEADLINE_S
+    while not what():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.001)
 
 
 def submitted(
@@ -88,8 +89,7 @@ def test_what_gathers_while_a_run_lasts_shares_the_next_run_and_everybody_gets_t
 
             assert (await first).tolist() == [[2.0]]
             assert [(await other).tolist() for other in others] == [[[4], [40]], [[6], [60]], [[8], [80]]]
-        assert network.runs == [[1], [2, 20, 3, 30, 4, 40]] + network.runs[2:]
-        assert network.runs[2:] == []
+        assert network.runs == [[1], [2, 20, 3, 30, 4, 40]]
 
     run(scenario)
 
@@ -165,7 +165,7 @@ def test_a_deadline_that_passes_says_so_and_its_work_is_not_done() -> None:
             network.gate.clear()
             first = submitted(batcher, [1])
             await until(lambda: network.runs == [[1]])
-            with pytest.raises(ServerBusy, match="doubling did not get to this within 0.05 s"):
+            with pytest.raises(ServerBusy, match=r"doubling did not get to this within 0\.05 s"):
                 await batcher.submit([2], Lane.INTERACTIVE)
             with pytest.raises(ServerBusy):
                 await first

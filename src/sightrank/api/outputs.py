@@ -1,0 +1,219 @@
+"""Predictions by themselves: models and workflows over images that are not stored (api-spec 5.3, 5.6).
+
+Every input is fetched, decoded and embedded once, whatever the number of models that read it; inputs are worked on side
+by side, and one that fails leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from clarifai_grpc.grpc.api import resources_pb2, service_pb2
+from numpy.typing import NDArray
+
+from sightrank.api import predictions
+from sightrank.api.call import Call, Handlers
+from sightrank.api.catalogue import Catalogue, ModelCard, ModelType
+from sightrank.api.inputs import fill_batch_status
+from sightrank.api.models import model_proto
+from sightrank.api.predictions import Selection, Wanted
+from sightrank.api.records import timestamp
+from sightrank.api.workflows import workflow_proto
+from sightrank.errors import AppError, InputFailed, InputInvalid, InputInvalidRequest, InvalidRequest
+from sightrank.ingest.media import ImageSource
+from sightrank.ingest.rows import new_id
+from sightrank.search.query import ImageTerm
+from sightrank.vision.detector import Detection
+from sightrank.vision.eye import Eye
+from sightrank.vision.threads import Lane
+
+MAX_INPUTS = 128
+MAX_WORKFLOW_INPUTS = 32
+#: Inputs of one call that are worked on at the same time: pictures in memory, connections, decoders.
+_AT_ONCE = 16
+_MIXED = 10010
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Node:
+    """One model to ask, and how."""
+
+    card: ModelCard
+    eye: Eye
+    wanted: Wanted
+    selection: Selection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Seen:
+    """One picture as the networks see it."""
+
+    vector: NDArray[np.float32]
+    detections: tuple[Detection, ...]
+
+
+class Outputs:
+    """PostModelOutputs and PostWorkflowResults. ``eyes`` says by which networks each model of the catalogue runs."""
+
+    def __init__(self, catalogue: Catalogue, images: ImageSource, eyes: Mapping[str, Eye]) -> None:
+        self._catalogue = catalogue
+        self._images = images
+        self._eyes = eyes
+
+    def handlers(self) -> Handlers:
+        return {"PostModelOutputs": self.model_outputs, "PostWorkflowResults": self.workflow_results}
+
+    async def model_outputs(
+        self, call: Call, request: service_pb2.PostModelOutputsRequest
+    ) -> service_pb2.MultiOutputResponse:
+        """One output for each input, also for those that fail."""
+        _check_count(request.inputs, MAX_INPUTS)
+        version_id = request.version_id or request.model.model_version.id
+        card = self._catalogue.model(request.model_id or request.model.id, version_id)
+        node = self._node(card, _with_language(_model_config(request.model), call))
+        results = await self._all(call, request.inputs, [node])
+        response = service_pb2.MultiOutputResponse(
+            outputs=[_output(item, node, result) for item, result in zip(request.inputs, results, strict=True)]
+        )
+        errors = [result for result in results if isinstance(result, AppError)]
+        _fill_status(response.status, errors, len(results))
+        if not errors and node.selection.unknown:
+            response.status.code = _MIXED
+            response.status.details = predictions.unselected(card, node.selection)
+        return response
+
+    async def workflow_results(
+        self, call: Call, request: service_pb2.PostWorkflowResultsRequest
+    ) -> service_pb2.PostWorkflowResultsResponse:
+        """One result for each input, with an output for each model of the workflow, in its order."""
+        _check_count(request.inputs, MAX_WORKFLOW_INPUTS)
+        workflow_id = request.workflow_id or (call.require_app().workflow_id)
+        workflow = self._catalogue.usable_workflow(workflow_id, request.version_id)
+        wanted = _with_language(request.output_config, call)
+        nodes = [self._node(card, wanted) for card in workflow.models]
+        if not nodes:
+            raise InvalidRequest(f"Workflow {workflow.id} runs no model, so it predicts nothing.")
+        results = await self._all(call, request.inputs, nodes)
+        response = service_pb2.PostWorkflowResultsResponse(
+            workflow=workflow_proto(workflow),
+            results=[_result(item, nodes, result) for item, result in zip(request.inputs, results, strict=True)],
+        )
+        _fill_status(response.status, [result for result in results if isinstance(result, AppError)], len(results))
+        return response
+
+    def _node(self, card: ModelCard, wanted: Wanted) -> _Node:
+        # Only what predicts concepts can be asked for some of them.
+        selection = predictions.select(wanted, card.concepts) if len(card.concepts) else Selection(ids=None)
+        return _Node(card=card, eye=self._eyes[card.id], wanted=wanted, selection=selection)
+
+    async def _all(
+        self, call: Call, inputs: Sequence[resources_pb2.Input], nodes: Sequence[_Node]
+    ) -> list[_Seen | AppError]:
+        places = asyncio.Semaphore(_AT_ONCE)
+        bucket = call.require_app().bucket
+        eye = next((node.eye for node in nodes if node.card.type is ModelType.DETECTOR), nodes[0].eye)
+        detect = any(node.card.type is ModelType.DETECTOR for node in nodes)
+
+        async def seen(item: resources_pb2.Input) -> _Seen | AppError:
+            async with places:
+                try:
+                    return await self._see(bucket, eye, item, detect=detect)
+                except AppError as error:
+                    return error
+
+        return list(await asyncio.gather(*map(seen, inputs)))
+
+    async def _see(self, bucket: int, eye: Eye, item: resources_pb2.Input, *, detect: bool) -> _Seen:
+        prepared = await self._images.prepare(bucket, eye, _picture(item), detect=detect)
+        vectors = await eye.embed(prepared.pixels[:1], Lane.INTERACTIVE)
+        return _Seen(vector=vectors[0], detections=prepared.detections)
+
+
+def _model_config(model: resources_pb2.Model) -> resources_pb2.OutputConfig:
+    """That of the model, or of its version, where newer clients put it."""
+    if model.HasField("output_info"):
+        return model.output_info.output_config
+    return model.model_version.output_info.output_config
+
+
+def _with_language(config: resources_pb2.OutputConfig, call: Call) -> Wanted:
+    """Names come in the language asked for, else in the app's own."""
+    filled = resources_pb2.OutputConfig()
+    filled.CopyFrom(config)
+    filled.language = filled.language or call.require_app().default_language
+    return predictions.read_config(filled)
+
+
+def _check_count(inputs: Sequence[resources_pb2.Input], most: int) -> None:
+    if not inputs:
+        raise InvalidRequest("inputs is empty; send at least one input.")
+    if len(inputs) > most:
+        raise InputInvalidRequest(f"inputs has {len(inputs)} items; send at most {most} in one call.")
+
+
+def _picture(item: resources_pb2.Input) -> ImageTerm:
+    """Raises InputInvalid for an input without a picture, InputFailed for media that are not predicted."""
+    image = item.data.image
+    if image.base64 or image.url:
+        return ImageTerm(data=image.base64) if image.base64 else ImageTerm(url=image.url)
+    if item.data.HasField("video") or item.data.HasField("audio"):
+        raise InputFailed("Only images are predicted by this version of sightrank; send single frames as images.")
+    raise InputInvalid("The input has no data.image.url and no data.image.base64 to look at.")
+
+
+def _output(item: resources_pb2.Input, node: _Node, result: _Seen | AppError) -> resources_pb2.Output:
+    output = resources_pb2.Output(
+        id=new_id(), created_at=timestamp(datetime.now(UTC)), model=model_proto(node.card), input=_echo(item)
+    )
+    _fill_item_status(output.status, result)
+    if isinstance(result, AppError):
+        return output
+    data = output.data
+    if node.card.type is ModelType.DETECTOR:
+        data.regions.extend(predictions.regions(result.detections, node.card.concepts, node.wanted, node.selection))
+    elif node.card.type is ModelType.TAGGER:
+        assert node.eye.tagger is not None
+        data.concepts.extend(
+            predictions.tags(node.eye.tagger, result.vector, node.card.concepts, node.wanted, node.selection)
+        )
+    else:
+        data.embeddings.append(predictions.embedding(result.vector))
+    return output
+
+
+def _result(
+    item: resources_pb2.Input, nodes: Sequence[_Node], result: _Seen | AppError
+) -> resources_pb2.WorkflowResult:
+    message = resources_pb2.WorkflowResult(id=new_id(), created_at=timestamp(datetime.now(UTC)), input=_echo(item))
+    _fill_item_status(message.status, result)
+    message.outputs.extend(_output(item, node, result) for node in nodes)
+    return message
+
+
+def _echo(item: resources_pb2.Input) -> resources_pb2.Input:
+    """The input as sent, without its bytes: they would make the answer as large as the request."""
+    echo = resources_pb2.Input()
+    echo.CopyFrom(item)
+    echo.id = item.id or new_id()
+    echo.data.image.ClearField("base64")
+    return echo
+
+
+def _fill_item_status(status: Any, result: _Seen | AppError) -> None:
+    if isinstance(result, AppError):
+        status.code, status.description, status.details = result.code, result.description, result.details
+    else:
+        status.code, status.description = 10000, "Ok"
+
+
+def _fill_status(status: Any, errors: Sequence[AppError], count: int) -> None:
+    """As every batch, but inputs that all failed at being fetched or read say so by their own code (api-spec 5.3)."""
+    fill_batch_status(status, errors, count)
+    if len(errors) == count and all(error.code == InputFailed.code for error in errors):
+        status.code, status.description = InputFailed.code, InputFailed.description
+        status.details = errors[0].details
