@@ -122,7 +122,13 @@ def test_workflows_can_be_read(world: Worlds) -> None:
         assert [node.model.id for node in workflow.nodes] == [TAGGER, EMBEDDER]
         assert (workflow.user_id, workflow.app_id, workflow.version.id) == ("clarifai", "main", "v1")
         listed = await world.call("ListWorkflows", service_pb2.ListWorkflowsRequest(user_app_id=MAIN, per_page=10))
-        assert [workflow.id for workflow in listed.workflows] == ["General", "Empty"]
+        assert [workflow.id for workflow in listed.workflows] == [
+            "General",
+            "Empty",
+            "Face",
+            "Universal",
+            "Language-Understanding",
+        ]
         own = service_pb2.ListWorkflowsRequest(user_app_id=ids("me", "photos"))
         assert list((await world.call("ListWorkflows", own)).workflows) == []
         versions = service_pb2.ListWorkflowVersionsRequest(user_app_id=MAIN, workflow_id="General")
@@ -141,8 +147,11 @@ def test_workflows_can_be_read(world: Worlds) -> None:
 def test_a_workflow_of_clarifais_that_is_not_here_says_what_is(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         for workflow_id in ("Universal", "Face", "Language-Understanding"):
-            with pytest.raises(WorkflowNeedsModel, match=f"{workflow_id} needs models .* General, Empty"):
-                await world.call("GetWorkflow", service_pb2.GetWorkflowRequest(workflow_id=workflow_id))
+            shown = await world.call("GetWorkflow", service_pb2.GetWorkflowRequest(workflow_id=workflow_id))
+            assert list(shown.workflow.nodes) == []
+            app = resources_pb2.App(id=f"app-{workflow_id}", default_workflow_id=workflow_id)
+            with pytest.raises(WorkflowNeedsModel, match=f"{workflow_id} cannot run: "):
+                await world.call("PostApps", service_pb2.PostAppsRequest(user_app_id=ids("me"), apps=[app]))
         with pytest.raises(WorkflowDoesNotExist):
             await world.call("GetWorkflow", service_pb2.GetWorkflowRequest(workflow_id="general"))
 
