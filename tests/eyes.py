@@ -1,20 +1,39 @@
-"""Eyes for tests that bring their own vectors: they have a tagger at most, and no network behind them."""
+"""Eyes for tests that bring their own vectors: no network is behind them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sightrank.vision.eye import Eye
 from sightrank.vision.tagger import Tagger
 
 
 @dataclass(frozen=True)
-class _Blind:
+class _Told:
+    """Knows the vectors of some texts, and a tagger."""
+
     tagger: Tagger | None
-    reads: bool = False
+    texts: Mapping[str, NDArray[Any]] | None
+
+    @property
+    def reads(self) -> bool:
+        return self.texts is not None
+
+    async def read(self, text: str) -> NDArray[np.float32]:
+        assert self.texts is not None
+        return self.texts[text].astype(np.float32)
 
 
 def blind_eye(tagger: Tagger | None = None) -> Eye:
     """An eye for searches by vectors and concepts, and for workflows that are only named."""
-    return cast(Eye, _Blind(tagger))
+    return cast(Eye, _Told(tagger, None))
+
+
+def reading_eye(texts: Mapping[str, NDArray[Any]]) -> Eye:
+    """An eye that reads these texts."""
+    return cast(Eye, _Told(None, texts))

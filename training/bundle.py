@@ -78,7 +78,8 @@ def settle(embedder: network.Embedder, train: data.TrainSet, side: int) -> None:
 
 def manifest(folder: Path, side: int) -> dict[str, object]:
     """What the server reads first."""
-    files = {"embedder": "embedder.onnx", "tagger": "tagger.npz", "vocabulary": "vocabulary.json"}
+    names = ("embedder.onnx", "tagger.npz", "vocabulary.json", "words.json")
+    files = {name.partition(".")[0]: name for name in names}
     return {
         "id": "general",
         "kind": "general",

@@ -64,7 +64,9 @@ from sightrank.search.engine import SearchEngine
 from sightrank.search.follow import Matrices
 from sightrank.search.matrix_report import MatrixReport
 from sightrank.search.scoring import Scoring
+from sightrank.search.texts import Texts
 from sightrank.search.vector_indexes import VectorIndexes
+from sightrank.search.wording import Wording
 from sightrank.settings import Settings, available_cores
 from sightrank.store import migrate, queries, vectors
 from sightrank.store.blobs import BlobStore
@@ -90,6 +92,7 @@ class Core:
     threads: Threads
     catalogue: Catalogue
     book: ConceptBook
+    wording: Wording
     clock: Clock
     images: ImageSource
     urls: HostedUrls
@@ -169,6 +172,7 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             threads=threads,
             catalogue=installed.catalogue(),
             book=ConceptBook(installed.vocabulary),
+            wording=Wording(installed.vocabulary, installed.words),
             clock=Clock(),
             images=ImageSource(database, blobs, fetcher, urls, limits),
             urls=urls,
@@ -306,6 +310,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     engine = SearchEngine(core.database, matrices, core.book, core.images.look)
     versions = {card.id: frozenset(model.version_id for model in card.models) for card in core.catalogue.workflows}
     models = SearchModels({id: (one.table, one.eye, versions[id]) for id, one in core.workflows.items()})
+    texts = Texts(core.database, core.book, core.wording)
     reader = SearchReader(history_days=core.settings.history_days)
     saved = SavedSearches(core.database, reader, max_image_bytes=core.settings.max_image_bytes)
     intake = Intake(core.database, core.blobs, removal, core.book, core.clock)
@@ -334,7 +339,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Annotations(core.database, labelling, revision, records),
         Datasets(core.database),
         DatasetInputs(core.database, core.book, records, reader, core.clock),
-        Searches(core.database, engine, models, records, reader, saved),
+        Searches(core.database, engine, models, records, reader, saved, texts),
         saved,
         AnnotationFilters(core.database, reader),
     )

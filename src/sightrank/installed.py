@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,10 +46,12 @@ class InstalledWorkflow:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class InstalledModels:
-    """Everything that can run here, and the public vocabulary."""
+    """Everything that can run here, and the public vocabulary with the words below it."""
 
     workflows: tuple[InstalledWorkflow, ...]
     vocabulary: Vocabulary
+    words: Mapping[str, str]
+    """Words that are no concept, each with the id of its more general one."""
 
     def runners(self) -> dict[str, Eye]:
         """Model id to the networks that run it."""
@@ -77,7 +81,11 @@ def load_installed(threads: Threads, limits: ImageLimits) -> InstalledModels:
         eye=Eye(embedder, pictures, threads=threads, limits=limits, tagger=tagger),
         space=space,
     )
-    return InstalledModels(workflows=(general,), vocabulary=vocabulary)
+    return InstalledModels(
+        workflows=(general,),
+        vocabulary=vocabulary,
+        words=json.loads(bundle.words.read_text(encoding="utf-8")),
+    )
 
 
 def general_cards(version_id: str, dims: int, vocabulary: Vocabulary) -> tuple[ModelCard, ModelCard]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.eyes import blind_eye
+from tests.eyes import blind_eye, reading_eye
 from tests.integration.searching import Process, like, process, random_unit
 
 from sightrank.errors import AppError, DoesNotExist, SearchInvalid, SearchNotIndexed
@@ -66,7 +67,6 @@ def test_an_empty_workflow_filters_but_does_not_rank(database_url: str) -> None:
 
 
 REFUSALS: list[tuple[Term, type[AppError], str]] = [
-    (TextTerm(raw="a dog"), SearchInvalid, "cannot read text"),
     (ConceptTerm(concept=ConceptName(id="yeti"), value=1.0), SearchInvalid, "No concept with id 'yeti'"),
     (ConceptTerm(concept=ConceptName(name="Yeti"), value=1.0), SearchInvalid, "No concept with name 'Yeti'"),
     (InputTerm(input_id="nowhere"), DoesNotExist, "no input 'nowhere'"),
@@ -91,6 +91,26 @@ def test_what_cannot_be_ranked_by_is_refused_with_the_reason(database_url: str) 
             for term, error, text in REFUSALS:
                 with pytest.raises(error, match=text):
                     await server.engine.run(scope(server, bucket), query(term))
+
+    asyncio.run(scenario())
+
+
+def test_where_the_workflow_reads_text_a_text_ranks_by_its_vector(database_url: str) -> None:
+    async def scenario() -> None:
+        async with process(database_url) as server:
+            bucket = await server.new_bucket()
+            photos = await server.add(bucket, *(random_unit(seed) for seed in range(5)))
+            texts = {"a dog": random_unit(2), "zero": np.zeros(8)}
+            reading = scope(server, bucket, eye=reading_eye(texts))
+
+            by_text = await server.engine.run(reading, query(TextTerm(raw="a dog")))
+            by_vector = await server.engine.run(reading, query(like(random_unit(2))))
+
+            assert by_text[0].input_number == photos[2].number
+            assert [hit.input_number for hit in by_text] == [hit.input_number for hit in by_vector]
+            assert [hit.score for hit in by_text] == pytest.approx([hit.score for hit in by_vector], abs=1e-6)
+            with pytest.raises(SearchInvalid, match="The text is zero"):
+                await server.engine.run(reading, query(TextTerm(raw="zero")))
 
     asyncio.run(scenario())
 

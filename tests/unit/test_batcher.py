@@ -19,7 +19,7 @@ DEADLINE_S = 10.0
 
 
 class Network:
-    """Doubles numbers. While ``gate`` is closed no run ends, while ``queue_gate`` is closed none of numbers from 100 on;
+    """Doubles numbers. While ``gate`` is closed no run ends, while ``queue_gate`` is closed none of numbers from 100;
     ``runs`` are the batches in the order they began.
     """
 

@@ -4,8 +4,7 @@ The built-in models carry Clarifai's names, so that programs written for them ru
 ``aaa03c23b3724a16a56b629203edc62c`` is an alias for the role "general image concepts"; Clarifai's *version* ids are not
 accepted, because a version names particular weights and these are others: the error says which version is here.
 
-Workflows that programs of Clarifai's name are listed even if their models are not installed; whoever uses one then is
-told how to install them.
+Workflows that programs of Clarifai's name are listed even if their models are not here; whoever uses one is told so.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class ModelCard:
 class WorkflowCard:
     """One public workflow: ``models`` in the order of its outputs; none for one that indexes nothing.
 
-    ``lacks`` tells what is not installed and the command that installs it; '' where the workflow can run.
+    ``lacks`` tells why the workflow cannot run and what to do about it; '' where it can.
     """
 
     id: str
@@ -144,17 +143,16 @@ _NAMED_BY_PROGRAMS = (
     (
         "Face",
         "Finds faces and indexes each for search.",
-        "the face detector needs OpenCV; install it by `pip install 'sightrank[faces]'` and start the server again.",
+        "this release of sightrank has no face detector. Use General.",
     ),
     (
         "Universal",
         "Indexes images for search by pictures and by texts.",
-        "it needs a model that reads texts and pictures; add one by `sightrank models add REPOSITORY --id NAME`, for"
-        " example the repository Xenova/clip-vit-base-patch32, and start the server again.",
+        "this release of sightrank has no model that reads both texts and pictures. Use General.",
     ),
     (
         "Language-Understanding",
         "Indexes texts.",
-        "sightrank indexes pictures; texts are stored and not ranked.",
+        "sightrank indexes pictures; texts are stored and not ranked. Use General for pictures.",
     ),
 )

@@ -24,6 +24,7 @@ from sightrank.ingest.rows import new_id
 from sightrank.search.engine import SearchEngine, SearchScope
 from sightrank.search.query import FieldCondition, Filter, Query
 from sightrank.search.sql import INDEXED
+from sightrank.search.texts import Texts
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.eye import Eye
@@ -61,8 +62,10 @@ class Searches:
         records: Records,
         reader: SearchReader,
         saved: SavedSearches,
+        texts: Texts,
     ) -> None:
         self._engine = engine
+        self._texts = texts
         self._models = models
         self._reader = reader
         self._saved = saved
@@ -106,8 +109,9 @@ class Searches:
         app = call.require_app()
         saved = await self._saved.read(app, request.id)
         query = self._reader.read(call, saved.kind, saved.message, page)
-        hits = await self._page(app, self._models.scope(app), query)
-        return service_pb2.MultiSearchResponse(id=new_id(), hits=hits, searches=[without_images(saved.message)])
+        response = service_pb2.MultiSearchResponse(searches=[without_images(saved.message)])
+        await self._run(app, query, response, count=False)
+        return response
 
     async def _post(
         self,
@@ -140,8 +144,11 @@ class Searches:
         return response
 
     async def _run(self, app: AppRef, query: Query, response: service_pb2.MultiSearchResponse, *, count: bool) -> None:
-        """Adds the hits of one search to the response, or their number."""
+        """Adds the hits of one search to the response, or their number, and what to tell about its texts."""
         scope = self._models.scope(app)
+        worded = await self._texts.worded(scope, query)
+        query = worded.query
+        response.status.details = " ".join(filter(None, (response.status.details, worded.note)))
         response.id = response.id or new_id()
         if count:
             # Ranks leave out what is not indexed; to tell what `min_value` leaves, everything had to be scored.

@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from sightrank.errors import SearchInvalid
 from sightrank.search.concepts import Meaning
-from sightrank.search.query import ConceptName, ConceptTerm, ImageTerm, InputTerm, Query, Rank, Term, VectorTerm
+from sightrank.search.query import (
+    ConceptName,
+    ConceptTerm,
+    ImageTerm,
+    InputTerm,
+    Query,
+    Rank,
+    Term,
+    TextTerm,
+    VectorTerm,
+)
 from sightrank.search.rank import NO_LABELS, CompiledRank, CompiledTerm, Labels
 from sightrank.search.score import Array, Direction, Link, unit
 from sightrank.vision.tagger import Tagger
@@ -26,6 +36,7 @@ class Gathered:
     labels: Mapping[tuple[str, ...], Labels]
     directions: Mapping[tuple[str, ...], Direction]
     images: Mapping[ImageTerm, NDArray[np.float32]]
+    texts: Mapping[TextTerm, NDArray[np.float32]]
     inputs: Mapping[InputTerm, Array]
 
 
@@ -63,11 +74,14 @@ def _similarity(term: Term, gathered: Gathered, dims: int) -> Array:
     elif isinstance(term, InputTerm):
         vector = gathered.inputs[term]
         what = f"The mean of input {term.input_id!r}"
+    elif isinstance(term, TextTerm):
+        vector = gathered.texts[term].astype(np.float64)
+        what = "The text"
     elif isinstance(term, VectorTerm):
         vector = _mean_of(term, dims)
         what = "The mean of the embeddings"
     else:
-        raise AssertionError(f"{type(term).__name__} is refused before")
+        raise AssertionError(f"{type(term).__name__} is compiled elsewhere")
     direction = unit(vector)
     if direction is None:
         raise SearchInvalid(f"{what} is zero, which is no direction to rank by.")

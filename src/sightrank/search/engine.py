@@ -137,6 +137,7 @@ class SearchEngine:
             labels=labels,
             directions={ids: await _direction_of(ranker, scope.tagger, ids, said) for ids, said in labels.items()},
             images=images,
+            texts={term: await scope.eye.read(term.raw) for term in _terms(query, TextTerm)},
             inputs={term: await _mean_of_input(ranker, term, number) for term, number in numbers.items()},
         )
         ranks = compile_ranks(query, gathered, ranker.dims)
@@ -291,11 +292,6 @@ def _check_ranks(scope: SearchScope, query: Query, concepts: Meanings) -> None:
                 f"model_version_id {item.model_version_id!r} is not part of the app's base workflow"
                 f" ({', '.join(sorted(scope.model_version_ids))}); leave it out to use the workflow's own."
             )
-    for term in _terms(query, TextTerm):
-        raise SearchInvalid(
-            f"The base workflow of this app cannot read text, so it cannot rank by {term.raw[:40]!r};"
-            " rank by a concept's name instead."
-        )
     for concept_term in _terms(query, ConceptTerm):
         if not concepts[concept_term.concept]:
             raise SearchInvalid(

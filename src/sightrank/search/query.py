@@ -67,9 +67,10 @@ class VectorTerm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextTerm:
-    """Looks like what the text says."""
+    """Looks like what the text says; ``language`` is that of the query ('' is the app's own)."""
 
     raw: str
+    language: str = ""
 
 
 Term = ConceptTerm | ImageTerm | InputTerm | VectorTerm | TextTerm

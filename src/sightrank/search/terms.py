@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from clarifai_grpc.grpc.api import resources_pb2
 
 from sightrank.errors import SearchInvalid
-from sightrank.search.naming import concept_name, refuse_others, share
+from sightrank.search.naming import concept_name, refuse_nul, refuse_others, share
 from sightrank.search.query import ConceptTerm, ImageTerm, InputTerm, Rank, Term, TextTerm, VectorTerm
 
 _OF_ANNOTATION = frozenset({"data", "input_id", "model_version_id"})
@@ -35,7 +35,8 @@ def _terms(annotation: resources_pb2.Annotation, language: str, negate: bool, wh
     if data.embeddings:
         yield VectorTerm(vectors=tuple(_vectors(data.embeddings, f"{where}.data.embeddings")))
     if data.text.raw:
-        yield TextTerm(raw=data.text.raw)
+        refuse_nul(data.text.raw, f"{where}.data.text.raw")
+        yield TextTerm(raw=data.text.raw, language=language)
     elif data.text.url:
         raise SearchInvalid(f"{where}.data.text.url: send the text itself in text.raw.")
 

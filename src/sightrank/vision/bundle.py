@@ -4,7 +4,8 @@ The manifest of a General bundle::
 
     {"id": "general", "kind": "general", "version": "...", "dims": 256, "licence": "...",
      "preprocessing": {"size": 96, "resize": "squash", "interpolation": "bilinear", "mean": [...], "std": [...]},
-     "files": {"embedder": "embedder.onnx", "tagger": "tagger.npz", "vocabulary": "vocabulary.json"},
+     "files": {"embedder": "embedder.onnx", "tagger": "tagger.npz", "vocabulary": "vocabulary.json",
+               "words": "words.json"},
      "sha256": {"embedder.onnx": "...", ...}}
 """
 
@@ -42,6 +43,7 @@ class Bundle:
     embedder: Path
     tagger: Path
     vocabulary: Path
+    words: Path
     licence: str
 
 
@@ -73,6 +75,7 @@ def load_bundle(folder: Path) -> Bundle:
             embedder=folder / names["embedder"],
             tagger=folder / names["tagger"],
             vocabulary=folder / names["vocabulary"],
+            words=folder / names["words"],
             licence=manifest["licence"],
         )
     except (KeyError, TypeError, ValueError) as error:
