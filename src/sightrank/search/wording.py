@@ -1,7 +1,8 @@
 """Which concepts a text names, for apps whose vectors no text can be compared with. No I/O.
 
 Longest phrases first: an own or public name, a name in any other language, a word whose more general concept is known,
-another form of a word; then, for single words that are left, the nearest in meaning where they are common, else a typing mistake.
+another form of a word; then, for single words that are left, the nearest in meaning of a common one, and what any other
+may be a typing mistake of.
 """
 
 from __future__ import annotations
