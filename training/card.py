@@ -38,18 +38,19 @@ train again on other photos (`TRAIN_SOURCES` in `training/data.py`).
 | clothing dataset | 3,068 | garments | CC0 |
 | grocery store dataset | 2,936 | fruit, vegetables, packages | MIT |
 
-Teachers, used in training and not shipped, all Apache-2.0: MobileNet v2 (ImageNet logits of every photo, of a crop
-of it and, for half of them, of a collage with another), NanoDet-m (things in the MiniPlaces photos), MLPerf Tiny's
-visual wake words (people).
+Teachers, used in training and not shipped, all Apache-2.0: MobileNet v2 (ImageNet logits) and v1 (embeddings) of every
+photo, of a crop of it and of a collage with another, NanoDet-m (things in the MiniPlaces photos), MLPerf Tiny's visual
+wake words (people).
 
 ## How it was made
 
-The network learns, all at once and from the unit vector alone: the v2 teacher's softened classes, the teacher's
-nearest neighbours within a batch, the class of each source, and whether people are seen. Pictures are shifted,
-mirrored, tinted, softened and re-coded on the way in, so that a vector does not depend on how a photo was stored or
-decoded. It saw 3,100 batches of 256 pictures (four fifths of the hour at 64 px, the rest at 96), an hour on two
-busy cores. The shipped weights are a running average, their norms settled on whole photos at {side} px; one photo
-in twelve was held back.
+The network learns, all at once and from the unit vector alone: the v2 teacher's softened classes, the nearest
+neighbours within a batch as both MobileNets see them, the class of each source, and whether people are seen. Pictures
+are shifted, mirrored, tinted, softened and re-coded on the way in, so that a vector does not depend on how a photo was
+stored or decoded. It was trained in two sittings: 3,100 batches of 256 pictures from random weights for version
+20261121.0620, taught by v2 alone (an hour on two busy cores), then 2,400 more from there at seven tenths of the
+learning rate (three fifths at 64 px, the rest at 96; 25 minutes). The shipped weights are a running average, their norms
+settled on whole photos at {side} px; one photo in twelve was held back.
 
 The tagger is one logistic regression per concept over the vectors of whole photos and collages. Labels say yes, no
 or nothing (`training/label_map.json`); teachers add what they are sure of; what nobody knows counts as a tenth of a
@@ -67,7 +68,7 @@ One concept, `palm tree`, has a name but no training evidence: the tagger does n
 
 ## Limits
 
-- It knows little and sees coarsely: {side} px, 60,000 small photos, about 13 looks at each. Small things are
+- It knows little and sees coarsely: {side} px, 60,000 small photos, about 23 looks at each. Small things are
   missed; fine kinds (breeds, brands) are mixed up.
 - Probabilities are about right for photos like the ones held back (there above one half rather too low). On full
   photographs high ones are too high and small things are missed: see the second calibration table, and take the
@@ -81,7 +82,7 @@ One concept, `palm tree`, has a name but no training evidence: the tagger does n
 ## Measured
 
 All photos below were kept out of training; the size of the input was chosen by looking at them. `colour + HOG` is
-the floor that a learned vector must clearly beat; the MobileNets (v2 taught, v1 did not) are a ceiling. The COCO
+the floor that a learned vector must clearly beat; the MobileNets, which taught it, are a ceiling. The COCO
 photos are few: a concept with under ten positives is an anecdote.
 
 """

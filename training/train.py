@@ -33,8 +33,8 @@ class Plan:
     steps: int
     minutes: float
     batch: int = 256
-    sides: tuple[int, ...] = (64, 64, 64, 64, 96)
-    """Small pictures first: most of the learning costs half as much there."""
+    sides: tuple[int, ...] = (64, 64, 64, 96, 96)
+    """Small pictures first: most of the learning costs half as much there. Multiples of 32."""
     kinds: tuple[str, ...] = teachers.VIEW_KINDS
     shares: tuple[float, ...] = (0.4, 0.35, 0.25)
     seed: int = 7
