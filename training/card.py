@@ -49,7 +49,7 @@ neighbours within a batch as both MobileNets see them, the class of each source,
 are shifted, mirrored, tinted, softened and re-coded on the way in, so that a vector does not depend on how a photo was
 stored or decoded. It was trained in two sittings: 3,100 batches of 256 pictures from random weights for version
 20261121.0620, taught by v2 alone (an hour on two busy cores), then 2,400 more from there at seven tenths of the
-learning rate (three fifths at 64 px, the rest at 96; 25 minutes). The shipped weights are a running average, their norms
+learning rate (three fifths at 64 px; 25 minutes). The shipped weights are a running average, their norms
 settled on whole photos at {side} px; one photo in twelve was held back.
 
 The tagger is one logistic regression per concept over the vectors of whole photos and collages. Labels say yes, no
