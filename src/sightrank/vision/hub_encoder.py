@@ -75,7 +75,12 @@ class HubImageEncoder:
         batch[: len(pixels)] = self._preprocessing.normalize(pixels)
         # A network with both towers wants a text as well; which one does not matter.
         text = np.ones((self._tower.fixed("input_ids", 0) or 1, self._tower.fixed("input_ids", 1) or 2), np.int64)
-        values = {"pixel_values": batch, "input_ids": text, "attention_mask": text, "token_type_ids": 0 * text}
+        values: dict[str, NDArray[Any]] = {
+            "pixel_values": batch,
+            "input_ids": text,
+            "attention_mask": text,
+            "token_type_ids": 0 * text,
+        }
         return self._tower.run(values)[: len(pixels)]
 
 
@@ -111,7 +116,7 @@ def load_dual_encoder(
 
 
 def read_link(config: dict[str, Any]) -> Link:
-    """What ``config.json`` says of the link (``logit_scale`` may be a logarithm), and the family's values for the rest."""
+    """What ``config.json`` says (``logit_scale`` may be a logarithm), and the family's values for the rest."""
     family = _SIGLIP_LINK if "siglip" in str(config.get("model_type", "")).lower() else _CLIP_LINK
     scale, bias = config.get("logit_scale"), config.get("logit_bias")
     if not isinstance(scale, int | float) or not math.isfinite(scale):

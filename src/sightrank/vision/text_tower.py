@@ -67,7 +67,12 @@ class HubTextEncoder:
         count = self._fixed_count or count
         ids, mask = self.tokens([*texts, *[""] * (count - len(texts))])
         picture = np.zeros((1, 3, self._picture_side, self._picture_side), np.float32)
-        values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": 0 * ids, "pixel_values": picture}
+        values: dict[str, NDArray[Any]] = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "token_type_ids": 0 * ids,
+            "pixel_values": picture,
+        }
         return self._tower.run(values)[: len(texts)]
 
     def tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
