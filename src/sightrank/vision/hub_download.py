@@ -63,7 +63,7 @@ def _copy(folder: Path, target: Path, *, precision: str | None, repo: str, revis
 
 def _download(repo: str, target: Path, *, precision: str | None) -> Origin:
     from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx's, which all its errors are
 
     try:
         if constants.HF_HUB_OFFLINE:
