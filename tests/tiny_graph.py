@@ -85,7 +85,7 @@ class Graph:
             path,
             save_as_external_data=external,
             location=f"{path.name}_data" if external else None,
-            size_threshold=0,
+            size_threshold=200,
         )
 
     def linear(self, value: str, prefix: str) -> str:

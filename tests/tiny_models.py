@@ -135,9 +135,12 @@ def random_weights(shape: Shape, seed: int) -> dict[str, NDArray[np.float32]]:
         if "norm" in name:
             values = 0.1 * values + (1.0 if name.endswith("weight") else 0.0)
         elif "embedding" not in name and len(axes) == 2:
-            values = values * axes[1] ** -0.5 * 1.5
+            values = values * axes[1] ** -0.5 * 2
         elif name.endswith("patch_embedding.weight"):
-            values = values * 0.15
+            values = values * 0.2
+        elif "position" in name or name.endswith("bias"):
+            # Else what is the same for all pictures or texts would count most, and all vectors look alike.
+            values = values * 0.2
         weights[name] = values.astype(np.float32)
     return weights
 
