@@ -194,6 +194,9 @@ def test_the_fullest_precision_is_taken_unless_another_is_named(tmp_path: Path) 
 def test_what_is_no_dual_encoder_is_refused_by_name() -> None:
     full = ["config.json", "preprocessor_config.json", "tokenizer.json", "onnx/model.onnx", "pytorch_model.bin"]
     assert choose_files(full, source="it").files == tuple(full[:4])
+    data = ["onnx/model.onnx_data", "onnx/model.onnx_data_1"]
+    odd = ["onnx/model.onnx_data/../../x", "onnx/model_fp16.onnx_data", "onnx/model.onnx_database"]
+    assert choose_files([*full, *data, *odd], source="it").files == (*full[:4], *data)
     with pytest.raises(BundleError, match=r"it has no tokenizer\.json"):
         choose_files([name for name in full if name != "tokenizer.json"], source="it")
     with pytest.raises(BundleError, match=r"neither onnx/vision_model\.onnx"):

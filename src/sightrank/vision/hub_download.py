@@ -1,13 +1,14 @@
 """A model's files into a folder: from the Hub, or from another folder of this machine.
 
-Downloads go on where they were interrupted, as long as they go to the same folder. Every file is compared with the
-checksum the Hub states for it. ``HF_ENDPOINT``, ``HF_HUB_OFFLINE`` and ``HF_TOKEN`` mean what they mean to
-huggingface_hub, which does the work.
+Downloads go on where they were interrupted, as long as they go to the same folder: whole files are not fetched again,
+and of one that broke off the rest is. Every file is compared with the checksum the Hub states for it. ``HF_ENDPOINT``,
+``HF_HUB_OFFLINE`` and ``HF_TOKEN`` mean what they mean to huggingface_hub, which does the work.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -62,8 +63,8 @@ def _copy(folder: Path, target: Path, *, precision: str | None, repo: str, revis
 
 
 def _download(repo: str, target: Path, *, precision: str | None) -> Origin:
-    from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx's, which all its errors are
+    from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # that of its client, whichever it is
 
     try:
         if constants.HF_HUB_OFFLINE:
@@ -73,7 +74,7 @@ def _download(repo: str, target: Path, *, precision: str | None) -> Origin:
         files = {each.rfilename: each for each in info.siblings or ()}
         layout = choose_files(files, source=repo, precision=precision)
         for name in layout.files:
-            _check(Path(hf_hub_download(repo, name, revision=info.sha, local_dir=target)), files[name])
+            _download_file(hf_hub_url(repo, name, revision=info.sha), target / name, files[name])
     except BundleError:
         raise
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
@@ -81,18 +82,29 @@ def _download(repo: str, target: Path, *, precision: str | None) -> Origin:
     return Origin(repo=repo, revision=info.sha or "", layout=layout)
 
 
-def _check(path: Path, stated: RepoSibling) -> None:
+def _download_file(url: str, path: Path, stated: RepoSibling) -> None:
+    """By the library's plain download and not ``hf_hub_download``, which forgets what a broken off run has fetched."""
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # its __init__ has no __all__
+
+    if path.is_file() and _is_stated(path, stated):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{(stated.blob_id or '')[:12]}.part")
+    with part.open("ab") as file:
+        http_get(url, file, resume_size=file.tell(), headers=build_hf_headers(), expected_size=stated.size)
+    if not _is_stated(part, stated):
+        part.unlink()
+        raise BundleError(f"{stated.rfilename} did not arrive as the Hub states it (wrong checksum). Try again.")
+    os.replace(part, path)
+
+
+def _is_stated(path: Path, stated: RepoSibling) -> bool:
     """Large files are known to the Hub by their SHA-256, small ones by the id that Git gives their content."""
     if stated.lfs is not None:
-        same = sha256_of(path) == stated.lfs.sha256
-    elif stated.blob_id is not None:
-        git = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-        same = _digest(path, git) == stated.blob_id
-    else:
-        same = True
-    if not same:
-        path.unlink()
-        raise BundleError(f"{stated.rfilename} did not arrive as the Hub states it (wrong checksum). Try again.")
+        return sha256_of(path) == stated.lfs.sha256
+    git = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    return stated.blob_id is None or _digest(path, git) == stated.blob_id
 
 
 def _digest(path: Path, digest: hashlib._Hash) -> str:

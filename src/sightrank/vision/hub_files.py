@@ -10,6 +10,7 @@ onnx/….onnx_data                                             weights of a netw
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,4 +105,4 @@ def _towers(names: Collection[str], suffix: str) -> tuple[str, str] | None:
 
 
 def _belongs_to(name: str, network: str) -> bool:
-    return name.startswith((f"{network}_data", f"{network}.data"))
+    return re.fullmatch(re.escape(network) + r"(_data(_\d+)?|\.data)", name) is not None

@@ -210,8 +210,7 @@ def _role(models_dir: Path) -> str | None:
 
 
 def _keep_only(folder: Path, names: Collection[str]) -> None:
-    """Takes away what the download needed, and files of an earlier one at another precision."""
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    """Takes away what an earlier download left, of another revision or at another precision."""
     for path in folder.rglob("*"):
         if path.is_file() and path.relative_to(folder).as_posix() not in names:
             path.unlink()

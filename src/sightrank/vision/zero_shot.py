@@ -86,7 +86,7 @@ def zero_shot_tagger(vocabulary: Vocabulary, encoder: TextEncoder, link: Link, *
 
 def _kept(path: Path, count: int, dims: int) -> ConceptRows | None:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             rows = ConceptRows(directions=arrays["directions"], scale=arrays["scale"], bias=arrays["bias"])
     except FileNotFoundError:
         return None
