@@ -177,28 +177,33 @@ def _attention_pool(graph: Graph, value: str) -> str:
 
 
 def add_text(graph: Graph, *, attention_mask: bool = False, output: str | None = None) -> None:
-    """The text tower; with ``attention_mask`` it also takes what older exports of CLIP take."""
+    """The text tower; with ``attention_mask`` it also takes what some exports take."""
     shape, name = graph.shape, "text_model"
     ids = graph.input("input_ids", TensorProto.INT64, ["texts", "length"])
     length = graph.op("Shape", ids, start=1, end=2)
     tokens = graph.op("Gather", graph.weight(f"{name}.embeddings.token_embedding.weight"), ids)
     table = graph.weight(f"{name}.embeddings.position_embedding.weight")
     value = graph.op("Add", tokens, graph.op("Slice", table, graph.numbers(0), length, graph.numbers(0)))
+    padding = _padding(graph) if attention_mask else None
     if shape.family == "siglip":
-        value = graph.norm(graph.layers(value, name), f"{name}.final_layer_norm")
+        value = graph.norm(graph.layers(value, name, padding), f"{name}.final_layer_norm")
         last = graph.op("Gather", value, graph.constant(np.int64(-1)), axis=1)
         graph.output(graph.linear(last, f"{name}.head"), output or "pooler_output", ["texts", shape.dims])
         return
     later = graph.constant(np.triu(np.full((shape.longest, shape.longest), _HIDDEN), 1))
     ends = graph.op("Concat", length, length, axis=0)
     mask = graph.op("Slice", later, graph.numbers(0, 0), ends, graph.numbers(0, 1))
-    if attention_mask:
-        given = graph.input("attention_mask", TensorProto.INT64, ["texts", "length"])
-        empty = graph.op("Sub", graph.constant(np.float32(1)), graph.op("Cast", given, to=TensorProto.FLOAT))
-        hidden = graph.op("Unsqueeze", graph.op("Mul", empty, graph.constant(_HIDDEN)), graph.numbers(1, 2))
-        mask = graph.op("Max", graph.op("Add", mask, hidden), graph.constant(_HIDDEN))
+    if padding is not None:
+        mask = graph.op("Max", graph.op("Add", mask, padding), graph.constant(_HIDDEN))
     value = graph.norm(graph.layers(value, name, mask), f"{name}.final_layer_norm")
     is_end = graph.op("Cast", graph.op("Equal", ids, graph.constant(np.int64(shape.eos))), to=TensorProto.INT32)
     place = graph.op("ArgMax", is_end, axis=1, keepdims=1)
     at_end = graph.op("GatherND", value, place, batch_dims=1)
     graph.output(graph.linear(at_end, "text_projection"), output or "text_embeds", ["texts", shape.dims])
+
+
+def _padding(graph: Graph) -> str:
+    """What takes the places that the attention mask marks as padding out of the attention."""
+    given = graph.input("attention_mask", TensorProto.INT64, ["texts", "length"])
+    empty = graph.op("Sub", graph.constant(np.float32(1)), graph.op("Cast", given, to=TensorProto.FLOAT))
+    return graph.op("Unsqueeze", graph.op("Mul", empty, graph.constant(_HIDDEN)), graph.numbers(1, 2))

@@ -15,7 +15,7 @@ from sightrank.vision.decode import Pixels
 from sightrank.vision.embedder import BATCH_SIZES, batch_size_for
 from sightrank.vision.hub_files import CONFIG, layout_of, read_json
 from sightrank.vision.hub_preprocessing import HubPreprocessing
-from sightrank.vision.session import Provider
+from sightrank.vision.session import Provider, open_session
 from sightrank.vision.text_tower import HubTextEncoder
 from sightrank.vision.tower import Tower
 
@@ -104,8 +104,12 @@ def load_dual_encoder(
     layout = layout_of(folder, precision)
     config = read_json(folder, CONFIG)
     preprocessing = HubPreprocessing.read(folder)
-    vision = Tower(folder / layout.vision, wanted="image_embeds", threads=threads, provider=provider)
-    text = Tower(folder / layout.text, wanted="text_embeds", threads=threads, provider=provider)
+    # A network with both towers is opened once: its weights are the most of a model.
+    sessions = {
+        name: open_session(folder / name, threads=threads, provider=provider) for name in {layout.vision, layout.text}
+    }
+    vision = Tower(sessions[layout.vision], folder / layout.vision, wanted="image_embeds")
+    text = Tower(sessions[layout.text], folder / layout.text, wanted="text_embeds")
     images = HubImageEncoder(vision, preprocessing)
     texts = HubTextEncoder(text, folder, config, picture_side=images.size)
     if images.dims != texts.dims:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 
 from sightrank.vision.bundle import BundleError
 from sightrank.vision.embedder import batch_size_for
@@ -19,6 +19,8 @@ from sightrank.vision.tower import Tower
 _FAMILY_LENGTH = {"siglip": 64, "clip": 77}
 # A tokenizer without a limit writes a number like 1e30.
 _LONGEST_TEXT = 8192
+# SigLIP 2 was trained on lower case only, which its tokenizer (Gemma's) leaves to whoever calls it.
+_LOWER_CASED = ("Gemma", "Siglip2")
 _SHORTEST_PADDED = 8
 _PROBE = "a photo"
 # How far apart the vectors of one text may be at two paddings, for a tower that does not look at padding.
@@ -36,7 +38,12 @@ class HubTextEncoder:
         self._tower = tower
         self._picture_side = picture_side
         settings = read_json(folder, TOKENIZER_CONFIG)
+        siglip = "siglip" in str(config.get("model_type", "")).lower()
         self._tokenizer = _tokenizer(folder / TOKENIZER)
+        if siglip and str(settings.get("tokenizer_class", "")).startswith(_LOWER_CASED):
+            _lower_case(self._tokenizer)
+        # SigLIP was trained to read its padding; a mask that an export wants all the same must hide nothing.
+        self._reads_padding = siglip
         fixed_length = tower.fixed("input_ids", 1)
         self.longest = fixed_length or _longest(settings, config, self._tokenizer, folder)
         self._pad_id = _pad_id(self._tokenizer, settings, config, folder)
@@ -69,7 +76,7 @@ class HubTextEncoder:
         picture = np.zeros((1, 3, self._picture_side, self._picture_side), np.float32)
         values: dict[str, NDArray[Any]] = {
             "input_ids": ids,
-            "attention_mask": mask,
+            "attention_mask": np.ones_like(mask) if self._reads_padding else mask,
             "token_type_ids": 0 * ids,
             "pixel_values": picture,
         }
@@ -108,6 +115,11 @@ def _tokenizer(path: Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise BundleError(f"{path} is not a tokenizer that can be read: {str(error)[:200]}.") from error
+
+
+def _lower_case(tokenizer: Tokenizer) -> None:
+    rest = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
 
 
 def _longest(settings: dict[str, Any], config: dict[str, Any], tokenizer: Tokenizer, folder: Path) -> int:

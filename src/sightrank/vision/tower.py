@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sightrank.vision.bundle import BundleError
-from sightrank.vision.session import Provider, first_line, open_session
+from sightrank.vision.session import first_line
 
 _DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -25,11 +25,13 @@ _KNOWN_INPUTS = ("pixel_values", "input_ids", "attention_mask", "token_type_ids"
 
 
 class Tower:
-    """``wanted`` is the output's usual name; ``pooler_output`` stands in for it. Safe to call from several threads."""
+    """``session`` runs the network at ``path``; ``wanted`` is the output's usual name, ``pooler_output`` stands in
+    for it. Safe to call from several threads.
+    """
 
-    def __init__(self, path: Path, *, wanted: str, threads: int, provider: Provider) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, path: Path, *, wanted: str) -> None:
         self.path = path
-        self._session = open_session(path, threads=threads, provider=provider)
+        self._session = session
         self.provider: str = self._session.get_providers()[0]
         self._shapes = {each.name: each.shape for each in self._session.get_inputs()}
         self._dtypes = {
