@@ -21,7 +21,8 @@ import structlog
 import typer
 from pydantic import ValidationError
 
-from sightrank.settings import Settings
+from sightrank.models_command import models
+from sightrank.settings import Settings, wrong_settings
 
 cli = typer.Typer(
     name="sightrank",
@@ -120,6 +121,7 @@ def doctor(data_dir: DataDir = None) -> None:
 
 db = typer.Typer(help="The database.", no_args_is_help=True)
 cli.add_typer(db, name="db")
+cli.add_typer(models, name="models")
 
 
 @db.command()
@@ -193,10 +195,7 @@ def _settings(**options: Any) -> Settings:
         settings = Settings(**{name: value for name, value in options.items() if value is not None})
         AddressPolicy(settings.fetch_allow_list())
     except ValidationError as error:
-        problems = "; ".join(
-            f"SIGHTRANK_{str(e['loc'][0]).upper()} {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
-        )
-        _stop(f"Wrong setting: {problems}")
+        _stop(wrong_settings(error))
     except ValueError as error:
         _stop(f"Wrong setting: {error}")
     return settings

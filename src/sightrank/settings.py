@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(20_000_000, gt=0, description="Largest image file")
     max_image_pixels: int = Field(85_000_000, gt=0, description="Largest image, width times height")
     infer_threads: int = Field(0, ge=0, description="Threads of the model; 0 takes the cores this process may use")
+    infer_provider: Literal["cpu", "cuda"] = Field(
+        "cpu", description="What models run on: `cpu`, or `cuda` with onnxruntime-gpu; never the other by itself"
+    )
+    models_dir: Path | None = Field(None, description="Folder of the models from the Hub; default <data-dir>/models")
     matrix_memory_bytes: int = Field(4_000_000_000, gt=0, description="Memory for vectors of apps being searched")
     ranker: Literal["auto", "exact", "graph", "sql"] = Field(
         "auto",
@@ -90,6 +94,9 @@ class Settings(BaseSettings):
         is_url = self.blob_url.startswith("file://")
         return Path(unquote(self.blob_url.removeprefix("file://"))) if is_url else Path(self.blob_url)
 
+    def models_path(self) -> Path:
+        return self.models_dir or self.data_dir / "models"
+
     def http_base(self, port: int) -> str:
         """``http://host:port`` as a client on this machine writes it."""
         return f"http://{self.client_host()}:{port}"
@@ -101,6 +108,14 @@ class Settings(BaseSettings):
 
     def fetch_allow_list(self) -> tuple[str, ...]:
         return tuple(part.strip() for part in self.fetch_allow.split(",") if part.strip())
+
+
+def wrong_settings(error: ValidationError) -> str:
+    """What an operator set wrongly, in one line."""
+    problems = "; ".join(
+        f"SIGHTRANK_{str(e['loc'][0]).upper()} {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+    )
+    return f"Wrong setting: {problems}"
 
 
 def available_cores() -> int:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import cast
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from sightrank.vision import decode
 from sightrank.vision.bundle import Bundle
+from sightrank.vision.session import Provider, open_session
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
 LARGEST_BATCH = BATCH_SIZES[-1]
@@ -23,16 +23,8 @@ LARGEST_BATCH = BATCH_SIZES[-1]
 class Embedder:
     """The embedding network of a bundle. ``threads`` is the number of cores one run may use."""
 
-    def __init__(self, bundle: Bundle, *, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Spinning threads would take the cores that decoding and PostgreSQL need between two batches.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(bundle.embedder), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+    def __init__(self, bundle: Bundle, *, threads: int, provider: Provider = "cpu") -> None:
+        self._session = open_session(bundle.embedder, threads=threads, provider=provider)
         self.size = bundle.preprocessing.size
         self.dims = bundle.dims
         self.provider = self._session.get_providers()[0]
@@ -55,7 +47,7 @@ class Embedder:
         vectors = np.empty((len(pixels), self.dims), np.float32)
         start = 0
         while start < len(pixels):
-            size = _size_for(len(pixels) - start)
+            size = batch_size_for(len(pixels) - start)
             part = pixels[start : start + size]
             vectors[start : start + len(part)] = self._run(part, size)
             start += len(part)
@@ -68,7 +60,7 @@ class Embedder:
         return vectors[: len(pixels)]
 
 
-def _size_for(count: int) -> int:
+def batch_size_for(count: int) -> int:
     """The batch size to run next: the smallest that holds all, if that is three quarters full, else the one below."""
     above = next((size for size in BATCH_SIZES if size >= count), LARGEST_BATCH)
     return above if 4 * count >= 3 * above else max(size for size in BATCH_SIZES if size <= count)
