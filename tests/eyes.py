@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.vision.eye import Eye
-from sightrank.vision.tagger import Tagger
+from sightrank.vision.tagger import Tagger, TaggerRow
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class _Told:
 
     tagger: Tagger | None
     texts: Mapping[str, NDArray[Any]] | None
+    rows: Mapping[str, TaggerRow]
 
     @property
     def reads(self) -> bool:
@@ -28,12 +29,15 @@ class _Told:
         assert self.texts is not None
         return self.texts[text].astype(np.float32)
 
+    async def name_row(self, name: str) -> TaggerRow:
+        return self.rows[name]
+
 
 def blind_eye(tagger: Tagger | None = None) -> Eye:
     """An eye for searches by vectors and concepts, and for workflows that are only named."""
-    return cast(Eye, _Told(tagger, None))
+    return cast(Eye, _Told(tagger, None, {}))
 
 
-def reading_eye(texts: Mapping[str, NDArray[Any]]) -> Eye:
-    """An eye that reads these texts."""
-    return cast(Eye, _Told(None, texts))
+def reading_eye(texts: Mapping[str, NDArray[Any]], rows: Mapping[str, TaggerRow] | None = None) -> Eye:
+    """An eye that reads these texts, and knows what is called so."""
+    return cast(Eye, _Told(None, texts, rows or {}))

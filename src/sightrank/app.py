@@ -157,7 +157,9 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
         limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
         threads = Threads(settings.infer_threads or available_cores())
         stack.callback(threads.close)
-        installed = await asyncio.to_thread(load_installed, threads, limits)
+        installed = await asyncio.to_thread(
+            load_installed, threads, limits, models_dir=settings.models_path(), provider=settings.infer_provider
+        )
         blobs = _open_blobs(settings.blobs_dir())
         stack.callback(blobs.close)
         await blobs.sweep()

@@ -19,6 +19,7 @@ from sightrank.store.database import Connection
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.vision.bundle import BundleError, built_in_bundle, load_bundle
 from sightrank.vision.embedder import Embedder
+from sightrank.vision.model_folders import installed_models
 
 _LEAST_PGVECTOR = (0, 8, 0)
 _LEAST_FREE_BYTES = 1_000_000_000
@@ -37,7 +38,7 @@ class Finding:
 
 async def examine(settings: Settings) -> list[Finding]:
     """Looks at everything; what cannot be reached is a finding too, never an exception."""
-    findings = [_model(), await _disk(settings)]
+    findings = [_model(settings), *_added_models(settings), await _disk(settings)]
     try:
         async with _database_url(settings) as url:
             findings += await _database(url, settings.matrix_memory_bytes)
@@ -46,15 +47,30 @@ async def examine(settings: Settings) -> list[Finding]:
     return findings
 
 
-def _model() -> Finding:
+def _model(settings: Settings) -> Finding:
     try:
         bundle = load_bundle(built_in_bundle())
-        embedder = Embedder(bundle, threads=1)
+        embedder = Embedder(bundle, threads=1, provider=settings.infer_provider)
     except BundleError as error:
         return Finding(False, "model", str(error))
     return Finding(
         True, "model", f"{bundle.id} {bundle.version}, {bundle.dims} dimensions, runs on {embedder.provider}"
     )
+
+
+def _added_models(settings: Settings) -> list[Finding]:
+    """Each model of the models folder, its files compared with their checksums, loaded as the server would."""
+    findings = []
+    for model in installed_models(settings.models_path()):
+        try:
+            encoder = model.load(threads=1, provider=settings.infer_provider)
+        except BundleError as error:
+            findings.append(Finding(False, f"model {model.id}", str(error)))
+            continue
+        role = ", serves Universal" if model.universal else ""
+        detail = f"{model.version}, {model.dims} dimensions, runs on {encoder.images.provider}{role}"
+        findings.append(Finding(True, f"model {model.id}", detail))
+    return findings
 
 
 async def _disk(settings: Settings) -> Finding:

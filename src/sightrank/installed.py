@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import structlog
 
 from sightrank.api.catalogue import (
     EMPTY_WORKFLOW,
     GENERAL_ALIAS,
+    UNIVERSAL_WORKFLOW,
     Catalogue,
     ModelCard,
     ModelType,
@@ -18,12 +21,17 @@ from sightrank.api.catalogue import (
     missing_workflows,
 )
 from sightrank.vision.batcher import Batcher
-from sightrank.vision.bundle import Bundle, built_in_bundle, load_bundle
+from sightrank.vision.bundle import Bundle, BundleError, built_in_bundle, load_bundle
 from sightrank.vision.embedder import BATCH_SIZES, Embedder
-from sightrank.vision.eye import Eye, ImageLimits, Pixels
-from sightrank.vision.tagger import Tagger
+from sightrank.vision.eye import Eye, ImageLimits, Pixels, Reader
+from sightrank.vision.model_folders import InstalledModel, installed_models
+from sightrank.vision.session import Provider
+from sightrank.vision.tagger import Tagger, TaggerRow
 from sightrank.vision.threads import Threads
 from sightrank.vision.vocabulary import Vocabulary
+from sightrank.vision.zero_shot import concept_rows, zero_shot_tagger
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,27 +72,108 @@ class InstalledModels:
         return Catalogue((*cards, empty, *missing_workflows(cards)), self.vocabulary)
 
 
-def load_installed(threads: Threads, limits: ImageLimits) -> InstalledModels:
-    """Loads and warms up every installed model; the built-in one comes first. Raises BundleError when it is damaged."""
+def load_installed(
+    threads: Threads, limits: ImageLimits, *, models_dir: Path, provider: Provider = "cpu"
+) -> InstalledModels:
+    """Loads and warms up every installed model: the built-in one, then those of ``models_dir``.
+
+    Raises BundleError when the built-in one is damaged or ``provider`` is not there. An added model that cannot be used
+    is reported in the log and left out.
+    """
     bundle = load_bundle(built_in_bundle())
     vocabulary = Vocabulary.load(bundle.vocabulary)
-    embedder = Embedder(bundle, threads=1)
+    general = _general(bundle, vocabulary, threads, limits, provider)
+    added: list[InstalledWorkflow] = []
+    for model in installed_models(models_dir):
+        try:
+            added += _added(model, vocabulary, threads, limits, provider)
+        except BundleError as error:
+            _log.error("a model is left out", model=model.id, reason=str(error))
+    return InstalledModels(
+        workflows=(general, *added),
+        vocabulary=vocabulary,
+        words=json.loads(bundle.words.read_text(encoding="utf-8")),
+    )
+
+
+def _general(
+    bundle: Bundle, vocabulary: Vocabulary, threads: Threads, limits: ImageLimits, provider: Provider
+) -> InstalledWorkflow:
+    embedder = Embedder(bundle, threads=1, provider=provider)
     embedder.warm_up()
+    _log.info("model ready", model=bundle.id, version=bundle.version, provider=embedder.provider)
     pictures: Batcher[Pixels] = Batcher(
         bundle.id, lambda items: embedder.embed(np.stack(items)), threads=threads, sizes=BATCH_SIZES
     )
     tagger = Tagger.load(bundle)
     tagger_card, embedder_card = general_cards(bundle.version, bundle.dims, vocabulary)
-    space = _space(bundle)
-    general = InstalledWorkflow(
+    return InstalledWorkflow(
         card=general_workflow(tagger_card, embedder_card),
         eye=Eye(embedder, pictures, threads=threads, limits=limits, tagger=tagger),
-        space=space,
+        space=VectorSpace(model_id=bundle.id, version_id=bundle.version, dims=bundle.dims),
     )
-    return InstalledModels(
-        workflows=(general,),
-        vocabulary=vocabulary,
-        words=json.loads(bundle.words.read_text(encoding="utf-8")),
+
+
+def _added(
+    model: InstalledModel, vocabulary: Vocabulary, threads: Threads, limits: ImageLimits, provider: Provider
+) -> list[InstalledWorkflow]:
+    """The workflow of an added model, and ``Universal`` where it has that role: the same networks and vectors."""
+    encoder = model.load(threads=1, provider=provider)
+    encoder.images.warm_up()
+    tagger = zero_shot_tagger(vocabulary, encoder.texts, encoder.link, version=model.version, folder=model.folder)
+    pictures: Batcher[Pixels] = Batcher(
+        model.id, lambda items: encoder.images.embed(np.stack(items)), threads=threads, sizes=BATCH_SIZES
+    )
+    texts: Batcher[str] = Batcher(f"{model.id} texts", encoder.texts.encode, threads=threads, sizes=BATCH_SIZES)
+
+    def row(name: str) -> TaggerRow:
+        found = concept_rows([name], encoder.texts, encoder.link)
+        return TaggerRow(direction=found.directions[0], scale=float(found.scale[0]), bias=float(found.bias[0]))
+
+    eye = Eye(
+        encoder.images,
+        pictures,
+        threads=threads,
+        limits=limits,
+        tagger=tagger,
+        reader=Reader(texts=texts, row=row),
+    )
+    _log.info("model ready", model=model.id, version=model.version, provider=encoder.images.provider)
+    models = _added_cards(model, vocabulary)
+    space = VectorSpace(model_id=model.id, version_id=model.version, dims=model.dims)
+    return [
+        InstalledWorkflow(
+            card=WorkflowCard(
+                id=workflow_id,
+                description=f"Indexes images by {model.id} for search by pictures, concepts and texts.",
+                models=models,
+            ),
+            eye=eye,
+            space=space,
+        )
+        for workflow_id in ((UNIVERSAL_WORKFLOW, model.id) if model.universal else (model.id,))
+    ]
+
+
+def _added_cards(model: InstalledModel, vocabulary: Vocabulary) -> tuple[ModelCard, ...]:
+    """The tagger first, because clients read the first output."""
+    return (
+        ModelCard(
+            id=f"{model.id}-image-recognition",
+            name=f"{model.id} Image Recognition",
+            type=ModelType.TAGGER,
+            description=f"Predicts which of {len(vocabulary)} concepts are in an image, by their names alone.",
+            version_id=model.version,
+            concepts=vocabulary,
+        ),
+        ModelCard(
+            id=f"{model.id}-multimodal-embedding",
+            name=f"{model.id} Multimodal Embedding",
+            type=ModelType.MULTIMODAL_EMBEDDER,
+            description=f"Describes images and texts by vectors of {model.dims} numbers, for search by both.",
+            version_id=model.version,
+            dims=model.dims,
+        ),
     )
 
 
@@ -117,7 +206,3 @@ def general_workflow(tagger: ModelCard, embedder: ModelCard) -> WorkflowCard:
         description="Predicts concepts of an image and indexes it for search.",
         models=(tagger, embedder),
     )
-
-
-def _space(bundle: Bundle) -> VectorSpace:
-    return VectorSpace(model_id=bundle.id, version_id=bundle.version, dims=bundle.dims)

@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -127,7 +128,11 @@ def _looks(pictures: tuple[bytes, ...]) -> list[Vector]:
     threads = Threads(1)
 
     async def look() -> list[Vector]:
-        general = load_installed(threads, ImageLimits(max_bytes=2**20, max_pixels=2**20)).workflows[0].eye
+        general = (
+            load_installed(threads, ImageLimits(max_bytes=2**20, max_pixels=2**20), models_dir=Path("none"))
+            .workflows[0]
+            .eye
+        )
         return [(await general.look(data)).astype("float64") for data in pictures]
 
     try:

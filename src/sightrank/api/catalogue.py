@@ -17,6 +17,7 @@ from sightrank.errors import ModelDoesNotExist, WorkflowDoesNotExist, WorkflowNe
 from sightrank.vision.vocabulary import Vocabulary
 
 EMPTY_WORKFLOW = "Empty"
+UNIVERSAL_WORKFLOW = "Universal"
 GENERAL_ALIAS = "aaa03c23b3724a16a56b629203edc62c"
 
 
@@ -146,9 +147,10 @@ _NAMED_BY_PROGRAMS = (
         "this release of sightrank has no face detector. Use General.",
     ),
     (
-        "Universal",
+        UNIVERSAL_WORKFLOW,
         "Indexes images for search by pictures and by texts.",
-        "this release of sightrank has no model that reads both texts and pictures. Use General.",
+        "no model that reads texts and pictures is installed. Add one by `sightrank models add OWNER/NAME --id NAME`"
+        " (for example Xenova/clip-vit-base-patch32) and start the server again.",
     ),
     (
         "Language-Understanding",

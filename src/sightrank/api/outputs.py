@@ -118,17 +118,20 @@ class Outputs:
         bucket = call.require_app().bucket
         eye = next((node.eye for node in nodes if node.card.type is ModelType.DETECTOR), nodes[0].eye)
         detect = any(node.card.type is ModelType.DETECTOR for node in nodes)
+        reads = all(node.card.type is ModelType.MULTIMODAL_EMBEDDER for node in nodes)
 
         async def seen(item: resources_pb2.Input) -> _Seen | AppError:
             async with places:
                 try:
-                    return await self._see(bucket, eye, item, detect=detect)
+                    return await self._see(bucket, eye, item, detect=detect, reads=reads)
                 except AppError as error:
                     return error
 
         return list(await asyncio.gather(*map(seen, inputs)))
 
-    async def _see(self, bucket: int, eye: Eye, item: resources_pb2.Input, *, detect: bool) -> _Seen:
+    async def _see(self, bucket: int, eye: Eye, item: resources_pb2.Input, *, detect: bool, reads: bool) -> _Seen:
+        if item.data.text.raw and reads:
+            return _Seen(vector=await eye.read(item.data.text.raw), detections=())
         prepared = await self._images.prepare(bucket, eye, _picture(item), detect=detect)
         vectors = await eye.embed(prepared.pixels[:1], Lane.INTERACTIVE)
         return _Seen(vector=vectors[0], detections=prepared.detections)
@@ -163,6 +166,8 @@ def _picture(item: resources_pb2.Input) -> ImageTerm:
         return ImageTerm(data=image.base64) if image.base64 else ImageTerm(url=image.url)
     if item.data.HasField("video") or item.data.HasField("audio"):
         raise InputFailed("Only images are predicted by this version of sightrank; send single frames as images.")
+    if item.data.text.raw:
+        raise InputInvalid("This model looks at images only; the input has a text.")
     raise InputInvalid("The input has no data.image.url and no data.image.base64 to look at.")
 
 

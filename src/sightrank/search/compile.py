@@ -23,7 +23,7 @@ from sightrank.search.query import (
 )
 from sightrank.search.rank import NO_LABELS, CompiledRank, CompiledTerm, Labels
 from sightrank.search.score import Array, Direction, Link, unit
-from sightrank.vision.tagger import Tagger
+from sightrank.vision.tagger import Tagger, TaggerRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +49,11 @@ def predicted_direction(tagger: Tagger | None, ids: Sequence[str]) -> Direction 
     """The tagger's own direction of a concept, under the first of its ids that it knows."""
     rows = (tagger.row(concept_id) for concept_id in ids) if tagger else ()
     row = next((row for row in rows if row is not None), None)
-    if row is None:
-        return None
+    return row_direction(row) if row is not None else None
+
+
+def row_direction(row: TaggerRow) -> Direction:
+    """The direction of one concept of a tagger."""
     return Direction(vector=row.direction.astype(np.float64), link=Link.SIGMOID, scale=row.scale, bias=row.bias)
 
 

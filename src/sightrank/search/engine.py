@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sightrank.errors import AppError, DoesNotExist, SearchInvalid, SearchNotIndexed, SearchPredictionFailed
 from sightrank.search import candidates, sql
 from sightrank.search.candidates import CandidateCache, Candidates
-from sightrank.search.compile import Gathered, compile_ranks, predicted_direction
+from sightrank.search.compile import Gathered, compile_ranks, predicted_direction, row_direction
 from sightrank.search.concepts import ConceptBook, Meaning
 from sightrank.search.follow import NO_VERSIONS, Matrices, Versions
 from sightrank.search.names import Meanings, NameBook
@@ -135,7 +135,7 @@ class SearchEngine:
         gathered = Gathered(
             concepts=concepts,
             labels=labels,
-            directions={ids: await _direction_of(ranker, scope.tagger, ids, said) for ids, said in labels.items()},
+            directions={ids: await self._direction(ranker, scope, ids, said) for ids, said in labels.items()},
             images=images,
             texts={term: await scope.eye.read(term.raw) for term in _terms(query, TextTerm)},
             inputs={term: await _mean_of_input(ranker, term, number) for term, number in numbers.items()},
@@ -173,6 +173,18 @@ class SearchEngine:
 
     async def _labels(self, scope: SearchScope, query: Query, ids: tuple[str, ...], versions: Versions) -> Labels:
         return await self._matrices.labels(scope.bucket, ids, versions, query.as_of)
+
+    async def _direction(self, ranker: Ranker, scope: SearchScope, ids: tuple[str, ...], labels: Labels) -> Direction:
+        """The tagger's row, else the mean of the concept's positives, else what its name says to a workflow that reads,
+        else nothing at all (design, "which p")."""
+        predicted = predicted_direction(scope.tagger, ids)
+        if predicted is not None:
+            return predicted
+        mean = await ranker.mean_of_areas(labels.area_ids[labels.values >= 0.5])
+        if mean is None and scope.eye is not None and scope.eye.reads:
+            row = await self._database.row(_SQL["concept_name"], {"bucket": scope.bucket, "ids": list(ids)})
+            return row_direction(await scope.eye.name_row(row[0] if row else ids[0]))
+        return Direction(vector=None if mean is None else unit(mean))
 
     async def _image(self, bucket: int, eye: Eye, term: ImageTerm) -> NDArray[np.float32]:
         try:
@@ -298,18 +310,6 @@ def _check_ranks(scope: SearchScope, query: Query, concepts: Meanings) -> None:
                 f"No concept with {concept_term.concept.describe()} is known to this app or to clarifai/main;"
                 " PostConceptsSearches finds the names there are."
             )
-
-
-async def _direction_of(ranker: Ranker, tagger: Tagger | None, ids: tuple[str, ...], labels: Labels) -> Direction:
-    mean = None
-    if predicted_direction(tagger, ids) is None:
-        mean = await ranker.mean_of_areas(labels.area_ids[labels.values >= 0.5])
-    return _concept_direction(mean, tagger, ids)
-
-
-def _concept_direction(mean: Array | None, tagger: Tagger | None, ids: tuple[str, ...]) -> Direction:
-    """The tagger's row, else the mean of the concept's positives, else nothing at all (design, "which p")."""
-    return predicted_direction(tagger, ids) or Direction(vector=None if mean is None else unit(mean))
 
 
 async def _mean_of_input(ranker: Ranker, term: InputTerm, number: int) -> Array:

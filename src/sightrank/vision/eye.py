@@ -8,9 +8,11 @@ one that is spread over them (`make bench`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +23,14 @@ from sightrank.vision.batcher import Batcher
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection, Detector
 from sightrank.vision.encoder import ImageEncoder
-from sightrank.vision.tagger import Tagger
+from sightrank.vision.tagger import Tagger, TaggerRow
 from sightrank.vision.threads import Lane, Threads
 
+_Value = TypeVar("_Value")
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
 _MOST_QUERIES = 256
+_KEPT = 1024  # texts and names whose vectors are remembered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,14 @@ class Prepared:
     format: str
     color_mode: str
     detections: tuple[Detection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reader:
+    """The text tower beside a picture tower: ``texts`` makes vectors, ``row`` a tagger's row for a name."""
+
+    texts: Batcher[str]
+    row: Callable[[str], TaggerRow]
 
 
 class Queries:
@@ -78,7 +90,7 @@ class Eye:
         limits: ImageLimits,
         tagger: Tagger | None = None,
         detector: Detector | None = None,
-        texts: Batcher[str] | None = None,
+        reader: Reader | None = None,
     ) -> None:
         self.encoder = encoder
         self.tagger = tagger
@@ -86,12 +98,14 @@ class Eye:
         self.limits = limits
         self.threads = threads
         self._pictures = pictures
-        self._texts = texts
+        self._reader = reader
+        self._texts_read: OrderedDict[str, Vectors] = OrderedDict()
+        self._names_read: OrderedDict[str, TaggerRow] = OrderedDict()
 
     @property
     def reads(self) -> bool:
         """Whether a text can be made a vector among those of the pictures."""
-        return self._texts is not None
+        return self._reader is not None
 
     async def prepare(self, data: bytes, boxes: Sequence[Box], lane: Lane, *, detect: bool) -> Prepared:
         """Decodes an image file, cuts out ``boxes`` and, with ``detect``, what the detector finds.
@@ -112,9 +126,22 @@ class Eye:
 
     async def read(self, text: str) -> Vectors:
         """The unit vector [dims] of a text, for a query. Only where ``reads``."""
-        assert self._texts is not None, "this workflow has no text tower"
-        vector: Vectors = (await self._texts.submit([text], Lane.INTERACTIVE))[0]
+        assert self._reader is not None, "this workflow has no text tower"
+        vector = self._texts_read.get(text)
+        if vector is None:
+            vector = (await self._reader.texts.submit([text], Lane.INTERACTIVE))[0]
+        _remember(self._texts_read, text, vector)
         return vector
+
+    async def name_row(self, name: str) -> TaggerRow:
+        """How a tagger would predict what is called so, without ever having been shown it. Only where ``reads``."""
+        reader = self._reader
+        assert reader is not None, "this workflow has no text tower"
+        row = self._names_read.get(name)
+        if row is None:
+            row = await self.threads.infer(Lane.INTERACTIVE, lambda: reader.row(name))
+        _remember(self._names_read, name, row)
+        return row
 
     def top(self, vectors: Vectors, count: int) -> list[list[tuple[str, float]]]:
         """For each vector the likeliest concepts as (id, probability); none without a tagger."""
@@ -140,3 +167,11 @@ class Eye:
             color_mode=picture.color_mode,
             detections=detections,
         )
+
+
+def _remember(kept: OrderedDict[str, _Value], key: str, value: _Value) -> None:
+    """Keeps what was used last."""
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > _KEPT:
+        kept.popitem(last=False)

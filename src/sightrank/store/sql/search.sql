@@ -106,3 +106,7 @@ LEFT JOIN LATERAL (
     ) n ON true
 ) f ON true
 WHERE v.bucket = %(bucket)s
+
+-- name: concept_name
+-- What the first of these concepts that the app has is called.
+SELECT name FROM concepts WHERE bucket = %(bucket)s AND id = ANY(%(ids)s) ORDER BY array_position(%(ids)s, id) LIMIT 1
