@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import structlog
 
 from sightrank.api.annotation_filters import AnnotationFilters
 from sightrank.api.annotations import Annotations
@@ -80,6 +81,8 @@ from sightrank.vision.thumbnail import MediaSizes
 from sightrank.wire.media_route import media_route
 from sightrank.wire.options import WireOptions
 from sightrank.wire.server import PortTakenError, WireServer
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +239,10 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         )
         await wire.start()
         stack.push_async_callback(wire.stop)
+        # Not before: a start that fails says why in one line and nothing else.
+        for model in core.catalogue.models:
+            provider = core.runners[model.id].encoder.provider
+            _log.info("model ready", model=model.id, version=model.version_id, provider=provider)
         yield Running(wire=wire, first_start=first_start)
 
 

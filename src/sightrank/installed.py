@@ -101,7 +101,6 @@ def _general(
 ) -> InstalledWorkflow:
     embedder = Embedder(bundle, threads=1, provider=provider)
     embedder.warm_up()
-    _log.info("model ready", model=bundle.id, version=bundle.version, provider=embedder.provider)
     pictures: Batcher[Pixels] = Batcher(
         bundle.id, lambda items: embedder.embed(np.stack(items)), threads=threads, sizes=BATCH_SIZES
     )
@@ -138,7 +137,6 @@ def _added(
         tagger=tagger,
         reader=Reader(texts=texts, row=row),
     )
-    _log.info("model ready", model=model.id, version=model.version, provider=encoder.images.provider)
     models = _added_cards(model, vocabulary)
     space = VectorSpace(model_id=model.id, version_id=model.version, dims=model.dims)
     return [

@@ -217,7 +217,7 @@ def test_a_wrong_setting_ends_with_2_and_one_line(command: list[str], settings: 
         ({"SIGHTRANK_TLS_PORT": "0"}, "certificate"),
         ({"SIGHTRANK_BASE_WORKFLOW": "Nonsense"}, "Nonsense"),
         ({"SIGHTRANK_BOOTSTRAP_PAT": "short"}, "SIGHTRANK_BOOTSTRAP_PAT"),
-        ({"SIGHTRANK_BASE_WORKFLOW": "Universal"}, "General, Empty"),
+        ({"SIGHTRANK_BASE_WORKFLOW": "Universal"}, "models add"),
         ({"SIGHTRANK_BLOB_URL": "/dev/null/images"}, "SIGHTRANK_BLOB_URL"),
     ],
 )

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.eyes import blind_eye
 
 from sightrank.ingest.regions import Regions, Target
 from sightrank.store.blobs import BlobMissingError
@@ -30,9 +31,10 @@ class Inputs:
 
 
 def look(inputs: Any) -> None:
-    eye: Any = SimpleNamespace(threads=1)
+    workflow: Any = SimpleNamespace(eye=blind_eye())
+    regions = Regions(inputs, inputs, Clock(), decoders=1)
     target = Target(number=7, status=30000, media="image", url="", blob="1/blob")
-    asyncio.run(Regions(inputs, inputs, eye, Clock()).look(1, {"a": target}, {"a": [None]}))
+    asyncio.run(regions.look(1, workflow, {"a": target}, {"a": [None]}))
 
 
 @pytest.mark.parametrize("rows", [[], [("a", 8, 30001, "image", "", "1/blob")]], ids=["deleted", "posted anew"])
