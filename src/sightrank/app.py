@@ -9,7 +9,7 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +83,7 @@ from sightrank.wire.options import WireOptions
 from sightrank.wire.server import PortTakenError, WireServer
 
 _log = structlog.get_logger()
+_CANCEL_AGAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,9 +255,7 @@ async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _end(tasks)
 
 
 @asynccontextmanager
@@ -266,8 +265,22 @@ async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await _end([task])
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels tasks until they are done.
+
+    Once is not always enough: where a database's answer arrives in the same moment, ``asyncio.wait_for`` of Python 3.11,
+    which psycopg waits by, returns the answer and forgets the cancellation. Again only after a while, because a task may
+    still be giving its jobs back.
+    """
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _worker(core: Core, wake: asyncio.Event) -> Worker:

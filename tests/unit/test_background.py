@@ -1,0 +1,42 @@
+"""What runs beside the server ends with it, also when a cancellation goes astray."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sightrank import app
+
+
+def test_a_task_that_forgets_a_cancellation_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_CANCEL_AGAIN_S", 0.01)
+    forgotten = 0
+
+    async def forgetful() -> None:
+        nonlocal forgotten
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                forgotten += 1
+                if forgotten == 3:
+                    raise
+
+    async def scenario() -> None:
+        async with asyncio.timeout(10), app._background(forgetful()):
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    assert forgotten == 3
+
+
+def test_a_task_that_failed_does_not_keep_the_others_from_ending() -> None:
+    async def failing() -> None:
+        raise RuntimeError("broken")
+
+    async def scenario() -> None:
+        async with asyncio.timeout(10), app._background(failing()):
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
