@@ -271,9 +271,9 @@ async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
     """Cancels tasks until they are done.
 
-    Once is not always enough: where a database's answer arrives in the same moment, ``asyncio.wait_for`` of Python 3.11,
-    which psycopg waits by, returns the answer and forgets the cancellation. Again only after a while, because a task may
-    still be giving its jobs back.
+    Once is not always enough: where an answer of the database arrives in that moment, ``asyncio.wait_for`` of Python
+    3.11, which psycopg waits by, returns the answer and forgets the cancellation. Again only after a while, because a
+    task may still be giving its jobs back.
     """
     waiting = set(tasks)
     while waiting:
