@@ -38,7 +38,10 @@ def _latest_labels(old: str, new: str) -> Mistake:
 
 
 def _without_mean(original: Any) -> Any:
-    return lambda mean, tagger, ids: original(None, tagger, ids)
+    async def direction(its: Any, ranker: Any, scope: Any, ids: Any, labels: Any) -> Any:
+        return await original(its, ranker, scope, ids, replace(labels, values=labels.values * 0.0))
+
+    return direction
 
 
 def _labels_of_now(original: Any) -> Any:
@@ -55,7 +58,7 @@ SCORING: Mapping[str, Mistake] = {
     "believes labels that nobody trusts": _latest_labels("AND trusted", ""),
     "takes the labels of now for the past": instead(Matrices, "labels", _labels_of_now),
     "takes the worst area of an input": lambda patch: patch.setattr(rank, "highest_of_groups", _lowest),
-    "has no mean of positives": instead(engine, "_concept_direction", _without_mean),
+    "has no mean of positives": instead(engine.SearchEngine, "_direction", _without_mean),
     "orders ties from new to old": lambda patch: patch.setattr(
         Matrix, "created_us", property(lambda its, original=Matrix.created_us: -original.fget(its))
     ),
