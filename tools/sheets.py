@@ -1,4 +1,4 @@
-"""`make sheets`: a contact sheet for each search of photographs that no model was trained on, and how good the hits are.
+"""`make sheets`: contact sheets of searches over photographs that trained nothing, and how many of the hits are right.
 
 Starts a server of its own, indexes two libraries (full photographs; the evaluation sets), searches both through
 `sightrank search`, and compares the hits with the labels. The sheets show other people's photographs: they stay out of

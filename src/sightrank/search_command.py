@@ -135,15 +135,15 @@ def show(console: Console, query: Query, found: Found) -> None:
     console.print(table)
 
 
-def place(hit: Hit) -> str:
-    """Which part of the input was found."""
+def place(hit: Hit, whole: str = "whole image") -> str:
+    """Which part of the input was found; ``whole`` where it is all of it."""
     parts = []
     if hit.time_ms is not None:
         parts.append(f"at {hit.time_ms / 1000:g} s")
     if hit.box is not None:
         box = hit.box
         parts.append(f"region {box.top:.2f} {box.left:.2f} {box.bottom:.2f} {box.right:.2f}")
-    return ", ".join(parts) or "whole image"
+    return ", ".join(parts) or whole
 
 
 def labels(hit: Hit) -> str:
@@ -159,7 +159,9 @@ def _plain(text: str) -> str:
 
 def _sheet(query: Query, found: Found, pictures: Sequence[Image.Image | None], took_ms: float) -> Sheet:
     tiles = [
-        Tile(picture=_framed(picture, hit), title=hit.input_id, score=hit.score, why=labels(hit) or place(hit))
+        Tile(
+            picture=_framed(picture, hit), title=hit.input_id, score=hit.score, why=labels(hit) or place(hit, whole="")
+        )
         for hit, picture in zip(found.hits, pictures, strict=True)
     ]
     example = None if not query.image or query.image.startswith(_WEB) else _opened(Path(query.image))
