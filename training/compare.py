@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from training import baselines, bundle, data, evidence, export, quality, teachers
+from training import baselines, bundle, data, evidence, export, quality, tagger, teachers
 from training.probe import STRENGTHS, probed
 from training.report import Report
 from training.retrieval import precision_at
@@ -102,6 +102,14 @@ def bundle_vectors(photo_dir: Path, session: onnxruntime.InferenceSession, side:
     ]
 
 
+def judge(
+    fitted: tagger.Tagger, by_source: Sequence[Floats], marks: evidence.Marks, vocabulary: evidence.Vocabulary
+) -> quality.Judged:
+    """What a tagger says of all evaluation sets, and the truth; the columns are the tagger's."""
+    columns = [vocabulary.ids.index(str(each)) for each in fitted.ids]
+    return quality.Judged(fitted.probabilities(np.concatenate(list(by_source))), marks[:, columns])
+
+
 def compare(report: Report, photo_dir: Path, folder: Path, own: Sequence[Floats], ceiling: bool) -> None:
     """The table of all kinds; ``own`` are the bundle's vectors of each set."""
     vocabulary = evidence.Vocabulary.read(folder / "vocabulary.json")
@@ -140,10 +148,17 @@ def main() -> None:
     manifest = json.loads((chosen.folder / "manifest.json").read_text())
     session = export.session(chosen.folder / "embedder.onnx")
     own = bundle_vectors(chosen.data, session, manifest["preprocessing"]["size"])
-    marks = truths(chosen.data, evidence.Vocabulary.read(BUILT_IN / "vocabulary.json"))
+    vocabulary = evidence.Vocabulary.read(BUILT_IN / "vocabulary.json")
+    marks = truths(chosen.data, vocabulary)
     labels = [labels_of(chosen.data / f"eval-{source}.zip") for source in data.EVAL_SOURCES]
-    figures = asdict(measure(own, labels, marks))
-    FIRST.write_text(json.dumps({"version": manifest["version"], "figures": figures}, indent=2) + "\n")
+    fitted = tagger.Tagger.read(chosen.folder / "tagger.npz")
+    average_precision, roc_auc = quality.means(judge(fitted, own, marks, vocabulary).measures(quality.LEAST_POSITIVES))
+    content = {
+        "version": manifest["version"],
+        "figures": asdict(measure(own, labels, marks)),
+        "tagger": {"average_precision": average_precision, "roc_auc": roc_auc},
+    }
+    FIRST.write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -125,8 +125,7 @@ def evaluate(photo_dir: Path, folder: Path, ceiling: bool) -> Report:
     ids = [str(each) for each in fitted.ids]
     names = [name_of[identity] for identity in ids]
     own = compare.bundle_vectors(photo_dir, session, side)
-    marks = compare.truths(photo_dir, vocabulary)[:, [vocabulary.ids.index(identity) for identity in ids]]
-    held_out = Judged(fitted.probabilities(np.concatenate(own)), marks)
+    held_out = compare.judge(fitted, own, compare.truths(photo_dir, vocabulary), vocabulary)
     photographs = judge_photos(photo_dir, session, side, fitted, vocabulary)
     measured = quality.by_concept(ids, {quality.EVALUATION: held_out, quality.PHOTOGRAPHS: photographs})
     quality.write(folder, vocabulary.ids, measured)
@@ -138,8 +137,11 @@ def evaluate(photo_dir: Path, folder: Path, ceiling: bool) -> Report:
     report.table(head, concept_rows(photographs.measures(1), names))
     measures = held_out.measures(quality.LEAST_POSITIVES)
     average, area = quality.means(measures)
-    report.say(f"Concepts on the evaluation sets: {len(measures)} measured, mean average precision {average:.2f},")
-    report.say(f"mean ROC AUC {area:.2f}\n")
+    before = json.loads(compare.FIRST.read_text(encoding="utf-8"))["tagger"]
+    report.say(
+        f"Concepts on the evaluation sets: {len(measures)} measured, mean average precision {average:.2f} (first bundle"
+        f" {before['average_precision']:.2f}),\nmean ROC AUC {area:.2f} ({before['roc_auc']:.2f}).\n"
+    )
     report.table(head, concept_rows(measures, names))
     contradictions(report, folder, ids, (held_out, photographs))
     reliability(report, held_out, "evaluation sets")
