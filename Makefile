@@ -31,7 +31,7 @@ PHOTOS := .cache/photo-packages
 
 help:
 	@echo 'make demo     index real photographs and run the seven searches of the guide (IMAGES=DIR: your own; DEMO_EXIT=1: stop at the end)'
-	@echo 'make sheets   contact sheets of searches over photographs that trained nothing, and how many hits are right (DATA=DIR)'
+	@echo 'make sheets   contact sheets of searches over photographs that trained nothing, and how many hits are right'
 	@echo 'make serve    start the server (ARGS="--http-port 9000" and so on)'
 	@echo 'make test     run the tests (ARGS=tests/unit: a part of them)'
 	@echo 'make fuzz     compare random searches with the oracle (SIGHTRANK_FUZZ_QUERIES=5000; SIGHTRANK_FUZZ_SEED=N: those of an earlier run)'
@@ -73,9 +73,8 @@ install: $(DEVELOP)
 demo: $(RUNTIME) $(if $(IMAGES)$(wildcard $(DATA)/photos.zip),,$(PHOTOS))
 	@$(BIN)/python -m tools.demo --data "$(DATA)" --packages "$(PHOTOS)" $(if $(IMAGES),--images "$(IMAGES)") $(if $(filter-out 0,$(DEMO_EXIT)),--exit) $(ARGS)
 
-sheets: $(RUNTIME)
-	@test -e "$(DATA)/photos.zip" || { echo 'This needs the labelled photographs: make sheets DATA=folder' >&2; exit 1; }
-	@$(BIN)/python -m tools.sheets --data "$(DATA)" $(ARGS)
+sheets: $(RUNTIME) $(PHOTOS)
+	@$(BIN)/python -m tools.sheets --data "$(DATA)" --packages "$(PHOTOS)" $(ARGS)
 
 serve: $(RUNTIME)
 	@exec $(BIN)/sightrank serve $(ARGS)

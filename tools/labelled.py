@@ -17,6 +17,21 @@ from tools.demo.photos import Photo
 
 #: What every label of every set means in the vocabulary; training reads it too.
 LABEL_MAP = Path(__file__).parent.parent / "training" / "label_map.json"
+#: Photographs inside scikit-image that its documentation calls CC0 or public domain: sheets of them may be shown.
+FREE = (
+    ("astronaut.png", "astronaut"),
+    ("camera.png", "photographer"),
+    ("chelsea.png", "cat"),
+    ("coffee.png", "coffee"),
+    ("clock_motion.png", "clock"),
+    ("rocket.jpg", "rocket"),
+    ("hubble_deep_field.jpg", "galaxies"),
+    ("brick.png", "bricks"),
+    ("grass.png", "grass"),
+    ("gravel.png", "gravel"),
+)
+FREE_WORDS = ("people", "cat")
+WORDS = ("people", "beach", "dog", "car", "food", "mountain")
 EVALUATION_SOURCES = ("places", "objects64", "scenes64", "clothing", "grocery")
 
 
@@ -41,10 +56,11 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
-    """Photos with their truths by input id. ``id`` is also the id of the app they are indexed in."""
+    """Photos with their truths by input id, and what to search them for. ``id`` is also the id of their app."""
 
     id: str
     title: str
+    words: tuple[str, ...]
     photos: tuple[Photo, ...]
     shown: Mapping[str, Shown]
 
@@ -72,9 +88,20 @@ def libraries(data: Path) -> tuple[Library, Library]:
     )
 
 
+def free_photographs(packages: Path) -> Library:
+    """Ten photographs that anybody may show; what they show is only told. Raises LibraryError."""
+    photos = tuple(Photo(id=label, title=label, path=packages / "skimage" / "data" / file) for file, label in FREE)
+    missing = [str(photo.path) for photo in photos if not photo.path.is_file()]
+    if missing:
+        raise LibraryError(f"{missing[0]} is not there. Delete {packages} and run `make sheets` again.")
+    nothing: frozenset[str] = frozenset()
+    shown = {photo.id: Shown(label=photo.title, there=nothing, absent=nothing) for photo in photos}
+    return Library(id="free", title="Ten free photographs", words=FREE_WORDS, photos=photos, shown=shown)
+
+
 def _library(id: str, title: str, items: list[tuple[Photo, Shown]]) -> Library:
     shown = {photo.id: truth for photo, truth in items}
-    return Library(id=id, title=title, photos=tuple(photo for photo, _ in items), shown=shown)
+    return Library(id=id, title=title, words=WORDS, photos=tuple(photo for photo, _ in items), shown=shown)
 
 
 def _photographs(archive: Path, classes: Mapping[str, list[str]]) -> Iterator[tuple[Photo, Shown]]:

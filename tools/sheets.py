@@ -1,8 +1,9 @@
 """`make sheets`: contact sheets of searches over photographs that trained nothing, and how many of the hits are right.
 
-Starts a server of its own, indexes two libraries (full photographs; the evaluation sets), searches both through
-`sightrank search`, and compares the hits with the labels. The sheets show other people's photographs: they stay out of
-the repository. `--write` brings the table of docs/quality.md up to date, which shows none.
+Starts a server of its own, indexes libraries of photographs, searches each through `sightrank search`, and compares the
+hits with the labels. Three libraries: ten free photographs, and with `--data` full photographs and the evaluation sets.
+Sheets of these two show other people's photographs and stay out of the repository. `--write` renews what the page
+docs/quality.md shows: the sheets of the free ones, and the tables of the others.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,10 +25,9 @@ from sightrank.settings import default_data_dir
 from tools.demo import DemoError, report, runner
 from tools.demo.client import GrpcClient
 from tools.demo.server import Credentials, Server, bypass_proxies, read_credentials, sightrank_command
-from tools.labelled import Library, LibraryError, Shown, libraries
+from tools.labelled import Library, LibraryError, Shown, free_photographs, libraries
 
 PAGE = Path(__file__).parent.parent / "docs" / "quality.md"
-WORDS = ("people", "beach", "dog", "car", "food", "mountain")
 HITS = 20
 LISTED = 10
 #: Fewer labelled photos than this and a precision says nothing.
@@ -51,19 +52,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make sheets", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the folder of the photographs")
     parser.add_argument("--output", type=Path, default=Path("demo-output") / "sheets", help="where the sheets go")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/quality.md")
+    parser.add_argument(
+        "--packages", type=Path, default=Path(".cache/photo-packages"), help="where packages were unpacked"
+    )
+    parser.add_argument("--write", action="store_true", help="renew the sheets and tables of docs/quality.md")
     options = parser.parse_args(arguments)
     console = report.make_console()
     try:
-        found = make(console, libraries(options.data), options.output.absolute())
+        free = free_photographs(options.packages)
+        labelled = libraries(options.data) if (options.data / "photos.zip").exists() else ()
+        _, *judged = make(console, (free, *labelled), options.output.absolute())
     except (DemoError, LibraryError, ClientError) as error:
         report.show_failure(console, str(error))
         return 1
-    text = "\n\n".join(section(library, judged) for library, judged in found)
+    text = "\n\n".join(section(library, found) for library, found in judged)
     if options.write:
-        write(PAGE, text)
+        for word in free.words:
+            shutil.copyfile(sheet_path(options.output, free, word), sheet_path(PAGE.parent / "sheets", free, word))
+        if judged:
+            write(PAGE, text)
     console.print(text, markup=False, soft_wrap=True)
     return 0
+
+
+def sheet_path(folder: Path, library: Library, word: str) -> Path:
+    return folder / f"{library.id}-{word}.jpg"
 
 
 def make(console: Console, chosen: Sequence[Library], output: Path) -> list[tuple[Library, tuple[Judged, ...]]]:
@@ -80,7 +93,7 @@ def make(console: Console, chosen: Sequence[Library], output: Path) -> list[tupl
             mine = replace(credentials, app_id=library.id)
             index(console, server, mine, library)
             access = Access(base=server.http_base, key=mine.pat, user_id=mine.user_id, app_id=mine.app_id)
-            judged = tuple(judge(access, library, word, output / f"{library.id}-{word}.jpg") for word in WORDS)
+            judged = tuple(judge(access, library, word, sheet_path(output, library, word)) for word in library.words)
             found.append((library, judged))
             console.print(f"Contact sheets: {output}/{library.id}-*.jpg", markup=False, soft_wrap=True)
         return found

@@ -86,6 +86,20 @@ def test_data_that_is_not_there_is_told(tmp_path: Path, data: Path) -> None:
         libraries(data)
 
 
+def test_free_photographs_are_looked_for_before_anything_starts(tmp_path: Path) -> None:
+    folder = tmp_path / "skimage" / "data"
+    folder.mkdir(parents=True)
+    for file, _ in labelled.FREE:
+        (folder / file).touch()
+
+    found = labelled.free_photographs(tmp_path)
+
+    assert len(found.photos) == len(found.shown) == 10
+    (folder / "camera.png").unlink()
+    with pytest.raises(LibraryError, match=r"camera\.png is not there"):
+        labelled.free_photographs(tmp_path)
+
+
 def test_hits_that_the_labels_are_silent_about_are_neither_right_nor_wrong() -> None:
     some = judged(True, None, False, True)
 
@@ -104,7 +118,7 @@ def test_hits_that_the_labels_are_silent_about_are_neither_right_nor_wrong() -> 
 
 def test_a_section_lists_only_what_enough_labels_tell() -> None:
     few = Judged(word="cat", positives=4, hits=())
-    library = Library(id="x", title="Two photos", photos=(), shown={})
+    library = Library(id="x", title="Two photos", words=("dog", "cat"), photos=(), shown={})
 
     text = section(library, [judged(True), few])
 
