@@ -114,7 +114,7 @@ class ApiClient:
         """The best ``count`` areas by all ranks together. Raises ClientError."""
         body = {"searches": [{"query": {"ranks": list(ranks)}}], "pagination": {"page": 1, "per_page": count}}
         answer = await self.post("annotations/searches", body)
-        return Found(hits=tuple(map(_hit, answer.get("hits", []))), note=answer["status"].get("details", ""))
+        return Found(hits=tuple(map(read_hit, answer.get("hits", []))), note=answer["status"].get("details", ""))
 
     async def post(self, resource: str, body: dict[str, Any]) -> dict[str, Any]:
         """The answer of a call that must succeed. Raises ClientError."""
@@ -149,7 +149,8 @@ class ApiClient:
             return None
 
 
-def _hit(message: dict[str, Any]) -> Hit:
+def read_hit(message: dict[str, Any]) -> Hit:
+    """A hit of the API's JSON. What it says is said of its region, or its frame, where it is one."""
     annotation, item = message.get("annotation", {}), message["input"]
     data = annotation.get("data", {})
     frames = data.get("frames", [])
