@@ -70,11 +70,9 @@ One concept, `palm tree`, has a name but no training evidence: the tagger does n
 
 A dog is an animal, and the labels say so: whatever teaches `dog` teaches `mammal`, `pet` and `animal` too. But each
 concept is a direction of its own, so that a search by it is a search along one direction, and nothing forces the
-probability of `animal` above that of `dog`. How often it falls short is measured below. Raising each general concept
-to its likeliest special one was tried on the same photos: mean average precision of the general concepts 0.741 to
-0.749 on the evaluation sets and 0.479 to 0.497 on full photographs. It is not done, because a maximum is no direction:
-predictions would then say something else than searches rank by. A tagger that is fitted under this condition would
-serve both.
+probability of `animal` above that of `dog`. How often it falls short is measured below, and what raising each general
+concept to the likeliest below it would gain. It is not done, because a maximum is no direction: predictions would then
+say something else than searches rank by. A tagger that is fitted under this condition would serve both.
 
 ## Limits
 

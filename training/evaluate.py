@@ -13,15 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from training import bundle, card, compare, data, evidence, export, quality, tagger
+from training import bundle, card, compare, data, evidence, export, hierarchy, quality, tagger
 from training.quality import Judged, Measure
 from training.report import Report
 
 SHOWN_ON_PHOTOS = ("people", "dog", "cat", "car", "bus", "train", "boat", "horse", "bird", "chair", "bed", "pizza",
                    "bicycle", "motorcycle", "airplane", "elephant", "sheep", "cow", "television", "vehicle", "animal",
                    "food", "furniture")  # fmt: skip
-WELL_ABOVE = 0.1
-"""By how much a concept's probability must exceed its more general one's to count as a contradiction."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -65,24 +63,6 @@ def verdicts(report: Report, names: Mapping[str, str], measured: Mapping[str, Ma
         listed = found.get(kind, [])
         report.say(f"- {kind} ({len(listed)}): {', '.join(listed)}")
     report.say()
-
-
-def contradictions(report: Report, folder: Path, ids: Sequence[str], judged: Sequence[Judged]) -> None:
-    """How often a concept is much likelier than the more general one above it, which cannot be true."""
-    above = {entry["id"]: entry["hypernyms"] for entry in json.loads((folder / "vocabulary.json").read_text("utf-8"))}
-    place = {identity: column for column, identity in enumerate(ids)}
-    pairs = [(place[one], place[other]) for one in ids for other in above[one] if other in place]
-    narrow, wide = np.array(pairs).T
-    rows = []
-    for title, each in zip(("evaluation sets", "COCO photos"), judged, strict=True):
-        p = each.probabilities
-        over = p[:, narrow] > p[:, wide] + WELL_ABOVE
-        likely = p[:, narrow] > 0.5
-        rows.append([title, f"{over.mean():.2%}", f"{(over & likely).sum()} of {likely.sum()}"])
-    report.say(
-        f"A concept more than {WELL_ABOVE} likelier than the more general one above it ({len(pairs)} such pairs):\n"
-    )
-    report.table(["photos", "of all pairs and photos", "where the concept is likelier than not"], rows)
 
 
 def reliability(report: Report, judged: Judged, title: str) -> None:
@@ -143,7 +123,8 @@ def evaluate(photo_dir: Path, folder: Path, ceiling: bool) -> Report:
         f" {before['average_precision']:.2f}),\nmean ROC AUC {area:.2f} ({before['roc_auc']:.2f}).\n"
     )
     report.table(head, concept_rows(measures, names))
-    contradictions(report, folder, ids, (held_out, photographs))
+    sets = {"evaluation sets": held_out, "COCO photos": photographs}
+    hierarchy.contradictions(report, hierarchy.Hierarchy.read(folder, ids), sets)
     reliability(report, held_out, "evaluation sets")
     boxed = [names.index(n) for n in SHOWN_ON_PHOTOS if n in names]
     shown = Judged(photographs.probabilities[:, boxed], photographs.marks[:, boxed])
