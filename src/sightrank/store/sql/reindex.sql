@@ -1,0 +1,190 @@
+-- Changing an app's base workflow (migration 0004). Rows are locked in the order apps, reindexes, inputs, app_buckets.
+
+-- name: workflow
+SELECT workflow_id FROM apps WHERE first_bucket = %(bucket)s
+
+-- name: lock
+SELECT workflow_id, state FROM reindexes WHERE bucket = %(bucket)s FOR UPDATE
+
+-- name: has_indexed
+SELECT EXISTS (SELECT FROM inputs WHERE bucket = %(bucket)s AND status = 30000)
+
+-- name: want
+-- Another workflow than before starts from nothing; the same one goes on where it was.
+INSERT INTO reindexes AS r (bucket, workflow_id, state) VALUES (%(bucket)s, %(workflow_id)s, 'sweeping')
+ON CONFLICT (bucket) DO UPDATE SET workflow_id = excluded.workflow_id, embedder_id = NULL, state = 'sweeping',
+    after_number = 0, failure = '', attempts = 0, started_at = clock_timestamp(), modified_at = clock_timestamp(),
+    lease_owner = NULL, lease_until = NULL
+WHERE r.workflow_id IS DISTINCT FROM excluded.workflow_id
+
+-- name: go_on
+UPDATE reindexes SET state = 'running', after_number = 0, failure = '', attempts = 0, modified_at = clock_timestamp()
+WHERE bucket = %(bucket)s AND state = 'failed'
+
+-- name: stop
+UPDATE reindexes SET workflow_id = NULL, embedder_id = NULL, state = 'sweeping', after_number = 0, failure = '', attempts = 0,
+    modified_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
+WHERE bucket = %(bucket)s AND workflow_id IS NOT NULL
+
+-- name: forget_failures
+DELETE FROM reindex_failures WHERE bucket = %(bucket)s
+
+-- name: claim
+-- The app whose turn is longest ago. No lock outlives the statement: the lease is what holds the row.
+UPDATE reindexes SET lease_owner = %(owner)s, lease_until = now() + %(lease_s)s * interval '1 second',
+    attempts = attempts + 1
+WHERE bucket = (
+    SELECT bucket FROM reindexes
+    WHERE state <> 'failed' AND (lease_until IS NULL OR lease_until < now())
+        AND (workflow_id IS NULL OR workflow_id = ANY(%(workflow_ids)s))
+    ORDER BY modified_at LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+RETURNING bucket, workflow_id, embedder_id, state, after_number, attempts
+
+-- name: renew
+UPDATE reindexes SET lease_until = now() + %(lease_s)s * interval '1 second'
+WHERE bucket = (
+    SELECT bucket FROM reindexes WHERE bucket = %(bucket)s AND lease_owner = %(owner)s FOR UPDATE SKIP LOCKED
+)
+
+-- name: release
+-- After a step that went well. Who has been careful stays so.
+UPDATE reindexes SET lease_owner = NULL, lease_until = now() + %(pause_s)s * interval '1 second',
+    attempts = least(attempts - 1, %(suspect_from)s), modified_at = clock_timestamp()
+WHERE bucket = %(bucket)s AND lease_owner = %(owner)s
+
+-- name: put_off
+-- After a step that did not.
+UPDATE reindexes SET lease_owner = NULL, lease_until = now() + %(pause_s)s * interval '1 second',
+    attempts = attempts - CASE WHEN %(blameless)s THEN 1 ELSE 0 END, modified_at = clock_timestamp()
+WHERE bucket = %(bucket)s AND lease_owner = %(owner)s
+
+-- name: release_all
+-- Only for a server that is alone on its database: whatever was leased belonged to a process that is gone.
+UPDATE reindexes SET lease_owner = NULL, lease_until = NULL WHERE lease_owner IS NOT NULL
+
+-- name: hold
+-- Whether the job is still ours: a patch of the app takes it away.
+SELECT FROM reindexes WHERE bucket = %(bucket)s AND lease_owner = %(owner)s AND state = %(state)s FOR UPDATE
+
+-- name: advance
+UPDATE reindexes SET state = %(state)s, embedder_id = %(embedder_id)s, after_number = %(after_number)s,
+    modified_at = clock_timestamp()
+WHERE bucket = %(bucket)s
+
+-- name: fail
+UPDATE reindexes SET state = 'failed', failure = %(failure)s, modified_at = clock_timestamp(), lease_owner = NULL,
+    lease_until = NULL
+WHERE bucket = %(bucket)s
+
+-- name: end
+DELETE FROM reindexes WHERE bucket = %(bucket)s
+
+-- name: missing
+-- Indexed images that have an area the wanted workflow has not looked at, and are not known to be beyond it.
+SELECT i.number, i.id, i.media, i.url, i.blob
+FROM inputs i
+WHERE i.bucket = %(bucket)s AND i.number > %(after_number)s AND i.status = 30000 AND i.media = 'image'
+    AND NOT EXISTS (SELECT FROM reindex_failures f WHERE f.bucket = %(bucket)s AND f.input_number = i.number)
+    AND EXISTS (
+        SELECT FROM areas r LEFT JOIN reindexed_areas s ON s.bucket = r.bucket AND s.area_id = r.id
+        WHERE r.bucket = %(bucket)s AND r.input_number = i.number AND s.area_id IS NULL
+    )
+ORDER BY i.number
+LIMIT %(limit)s
+
+-- name: any_missing
+-- As `missing`, those it could not look at included.
+SELECT EXISTS (
+    SELECT FROM inputs i
+    JOIN areas r ON r.bucket = i.bucket AND r.input_number = i.number
+    LEFT JOIN reindexed_areas s ON s.bucket = r.bucket AND s.area_id = r.id
+    WHERE i.bucket = %(bucket)s AND r.bucket = %(bucket)s AND i.status = 30000 AND i.media = 'image' AND s.area_id IS NULL
+)
+
+-- name: any_working
+SELECT EXISTS (SELECT FROM inputs WHERE bucket = %(bucket)s AND status = 30003 AND lease_until >= now())
+
+-- name: keep_pictures
+-- A workflow that indexes nothing fetched nothing: what was fetched now is kept.
+UPDATE inputs i SET blob = r.blob, width = r.width, height = r.height, format = r.format, color_mode = r.color_mode,
+    modified_at = clock_timestamp()
+FROM jsonb_to_recordset(%(rows)s) AS r (number bigint, blob text, width int, height int, format text, color_mode text)
+WHERE i.bucket = %(bucket)s AND i.number = r.number AND i.width = 0
+
+-- name: stage
+INSERT INTO reindexed_areas (
+    bucket, area_id, input_number, model_id, model_version_id, concept_ids, concept_values, data
+)
+SELECT %(bucket)s, r.area_id, r.input_number, r.model_id, r.model_version_id, r.concept_ids, r.concept_values, r.data
+FROM jsonb_to_recordset(%(rows)s) AS r (
+    area_id bigint, input_number bigint, model_id text, model_version_id text, concept_ids text[], concept_values real[],
+    data jsonb
+)
+ON CONFLICT (bucket, area_id) DO UPDATE SET model_id = excluded.model_id, model_version_id = excluded.model_version_id,
+    concept_ids = excluded.concept_ids, concept_values = excluded.concept_values, data = excluded.data
+
+-- name: refuse
+INSERT INTO reindex_failures (bucket, input_number, reason)
+SELECT i.bucket, i.number, r.reason
+FROM jsonb_to_recordset(%(rows)s) AS r (number bigint, reason text)
+JOIN inputs i ON i.bucket = %(bucket)s AND i.number = r.number
+ON CONFLICT (bucket, input_number) DO UPDATE SET reason = excluded.reason
+
+-- name: failures
+SELECT i.id, f.reason
+FROM reindex_failures f JOIN inputs i ON i.bucket = f.bucket AND i.number = f.input_number
+WHERE f.bucket = %(bucket)s AND i.bucket = %(bucket)s
+ORDER BY i.number
+
+-- name: lock_app
+SELECT workflow_id FROM apps WHERE first_bucket = %(bucket)s FOR UPDATE
+
+-- name: lock_inputs
+-- Everything that a writer could be about to change, in the order in which every writer locks.
+SELECT count(*) FROM (
+    SELECT FROM inputs WHERE bucket = %(bucket)s AND status = 30000 ORDER BY number FOR UPDATE
+) locked
+
+-- name: drop_predictions
+DELETE FROM annotations WHERE bucket = %(bucket)s AND model_version_id <> ''
+
+-- name: take_predictions
+INSERT INTO annotations (
+    bucket, input_number, id, area_id, created_at, modified_at, status, trusted, model_id, model_version_id, concept_ids,
+    concept_values, data
+)
+SELECT s.bucket, s.input_number, replace(gen_random_uuid()::text, '-', ''), s.area_id, s.instant, s.instant, 24150, false,
+    s.model_id, s.model_version_id, s.concept_ids, s.concept_values, s.data
+FROM (
+    SELECT *, t.now + row_number() OVER (ORDER BY input_number, area_id) * interval '1 us' AS instant
+    FROM reindexed_areas, (SELECT clock_timestamp() AS now) t
+    WHERE bucket = %(bucket)s AND model_id <> ''
+) s
+
+-- name: set_workflow
+UPDATE apps SET workflow_id = %(workflow_id)s, modified_at = clock_timestamp() WHERE first_bucket = %(bucket)s
+
+-- name: sweep_staged
+DELETE FROM reindexed_areas WHERE bucket = %(bucket)s AND area_id = ANY (ARRAY (
+    SELECT area_id FROM reindexed_areas WHERE bucket = %(bucket)s LIMIT %(limit)s
+))
+
+-- name: sweep_predictions
+-- Of an app whose workflow runs no model any more.
+DELETE FROM annotations WHERE ctid = ANY (ARRAY (
+    SELECT ctid FROM annotations WHERE bucket = %(bucket)s AND model_version_id <> ''
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+))
+
+-- name: other_embedders
+-- All tables of vectors but the one the app is searched by.
+SELECT id, dims FROM embedders WHERE id <> %(kept)s ORDER BY id
+
+-- name: progress
+-- What is wanted, how far it is in inputs, and what went wrong.
+SELECT r.workflow_id, r.state, r.failure, r.started_at,
+    (SELECT count(*) FROM inputs i WHERE i.bucket = r.bucket AND i.status = 30000 AND i.media = 'image'),
+    (SELECT count(DISTINCT s.input_number) FROM reindexed_areas s WHERE s.bucket = r.bucket),
+    (SELECT count(*) FROM reindex_failures f WHERE f.bucket = r.bucket)
+FROM reindexes r WHERE r.bucket = %(bucket)s AND r.workflow_id IS NOT NULL
