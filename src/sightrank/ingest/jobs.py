@@ -158,7 +158,7 @@ class Jobs:
                 )
             if not ready:
                 return
-            await connection.execute(_SQL["finish"], {"bucket": bucket, "rows": _finished(ready)})
+            await connection.execute(_SQL["finish"], {"bucket": bucket, "rows": finished_rows(ready)})
             embedded = [outcome for outcome in ready if outcome.vectors is not None]
             if embedded and workflow is not None:
                 await self._annotate(connection, workflow, bucket, embedded)
@@ -172,7 +172,7 @@ class Jobs:
             _SQL["claim"], {"bucket": bucket, "limit": limit, "owner": self._owner, "lease_s": self._lease_s, **which}
         )
         async with self._database.connection() as connection:
-            areas = await _areas(connection, bucket, [row[0] for row in rows])
+            areas = await read_areas(connection, bucket, [row[0] for row in rows])
         return [
             Job(
                 bucket=bucket,
@@ -197,7 +197,7 @@ class Jobs:
             _SQL["lock_leased"], {"bucket": bucket, "numbers": numbers, "owner": self._owner}
         )
         ours = {number for (number,) in await cursor.fetchall()}
-        areas = await _areas(connection, bucket, list(ours))
+        areas = await read_areas(connection, bucket, list(ours))
         ready: list[Outcome] = []
         changed: list[Outcome] = []
         for outcome in outcomes:
@@ -253,7 +253,8 @@ def vector_rows(outcomes: Sequence[Outcome]) -> VectorRows:
     )
 
 
-async def _areas(connection: Connection, bucket: int, numbers: Sequence[int]) -> Mapping[int, tuple[Area, ...]]:
+async def read_areas(connection: Connection, bucket: int, numbers: Sequence[int]) -> Mapping[int, tuple[Area, ...]]:
+    """The areas of inputs by their numbers, the whole image first."""
     cursor = await connection.execute(_SQL["areas"], {"bucket": bucket, "numbers": list(numbers)})
     areas: dict[int, tuple[Area, ...]] = {}
     for number, area_id, created_at, is_region, top, left, bottom, right in await cursor.fetchall():
@@ -263,7 +264,8 @@ async def _areas(connection: Connection, bucket: int, numbers: Sequence[int]) ->
     return areas
 
 
-def _finished(outcomes: Sequence[Outcome]) -> str:
+def finished_rows(outcomes: Sequence[Outcome]) -> str:
+    """What became known of the inputs' pictures, in JSON."""
     return json.dumps(
         [
             {

@@ -118,6 +118,24 @@ async def insert(connection: Connection, table: EmbedderTable, bucket: int, vers
         await copy.write(_HEADER + records.tobytes() + _TRAILER)
 
 
+async def delete(connection: Connection, table: EmbedderTable, bucket: int, area_ids: NDArray[np.int64]) -> None:
+    """Removes the vectors of those of these areas that have one, for others in their place."""
+    await connection.execute(
+        sql.SQL("DELETE FROM {} WHERE bucket = {} AND area_id = ANY({})").format(
+            table.name, sql.Literal(bucket), _numbers(area_ids)
+        )
+    )
+
+
+async def delete_some(connection: Connection, table: EmbedderTable, bucket: int, at_most: int) -> int:
+    """Removes vectors of an app that is not searched by them; returns how many."""
+    statement = sql.SQL(
+        "DELETE FROM {table} WHERE bucket = {bucket} AND area_id = ANY (ARRAY ("
+        "SELECT area_id FROM {table} WHERE bucket = {bucket} LIMIT {at_most}))"
+    ).format(table=table.name, bucket=sql.Literal(bucket), at_most=sql.Literal(at_most))
+    return (await connection.execute(statement)).rowcount
+
+
 def changed_since(
     connection: Connection, table: EmbedderTable, bucket: int, version: int
 ) -> AsyncGenerator[VectorRows, None]:

@@ -30,14 +30,15 @@ WHERE bucket = %(bucket)s AND workflow_id IS NOT NULL
 DELETE FROM reindex_failures WHERE bucket = %(bucket)s
 
 -- name: claim
--- The app whose turn is longest ago. No lock outlives the statement: the lease is what holds the row.
+-- The app whose turn is longest ago, of those that want a workflow which can run here, or have one and want no other. No lock
+-- outlives the statement: the lease is what holds the row.
 UPDATE reindexes SET lease_owner = %(owner)s, lease_until = now() + %(lease_s)s * interval '1 second',
     attempts = attempts + 1
 WHERE bucket = (
-    SELECT bucket FROM reindexes
-    WHERE state <> 'failed' AND (lease_until IS NULL OR lease_until < now())
-        AND (workflow_id IS NULL OR workflow_id = ANY(%(workflow_ids)s))
-    ORDER BY modified_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    SELECT r.bucket FROM reindexes r JOIN apps a ON a.first_bucket = r.bucket
+    WHERE r.state <> 'failed' AND (r.lease_until IS NULL OR r.lease_until < now())
+        AND coalesce(r.workflow_id, a.workflow_id) = ANY(%(workflow_ids)s)
+    ORDER BY r.modified_at LIMIT 1 FOR UPDATE OF r SKIP LOCKED
 )
 RETURNING bucket, workflow_id, embedder_id, state, after_number, attempts
 
