@@ -55,6 +55,10 @@ from sightrank.ingest.labelling import Labelling
 from sightrank.ingest.media import HostedUrls, ImageSource
 from sightrank.ingest.regions import Regions
 from sightrank.ingest.reindex import requeue_after_upgrade
+from sightrank.ingest.reindex_queue import ReindexQueue
+from sightrank.ingest.reindex_rows import ReindexRows
+from sightrank.ingest.reindexer import LEASE_S as REINDEX_LEASE_S
+from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.removal import Removal
 from sightrank.ingest.revision import Revision
 from sightrank.ingest.target import FetchLimits
@@ -210,6 +214,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         wake = asyncio.Event()
         if core.embedded:
             await core.database.execute(queries.load("ingest")["release_all"])
+            await core.database.execute(queries.load("reindex")["release_all"])
         for workflow_id, workflow in core.workflows.items():
             await requeue_after_upgrade(core.database, workflow, workflow_id)
         await stack.enter_async_context(working(core, settings.workers, wake))
@@ -249,9 +254,11 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
 
 @asynccontextmanager
 async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[None]:
-    """``count`` ingest workers for the length of the block."""
+    """``count`` ingest workers for the length of the block, and one that re-indexes."""
     workers = [_worker(core, wake) for _ in range(count)]
     tasks = [asyncio.create_task(worker.run(), name="ingest worker") for worker in workers]
+    if count:
+        tasks.append(asyncio.create_task(_reindexer(core).run(), name="re-indexing"))
     try:
         yield
     finally:
@@ -287,6 +294,14 @@ def _worker(core: Core, wake: asyncio.Event) -> Worker:
     owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
     jobs = Jobs(core.database, core.clock, owner=owner, lease_s=LEASE_S)
     return Worker(jobs, core.images, core.workflows, wake, threads=core.threads.cores)
+
+
+def _reindexer(core: Core) -> Reindexer:
+    owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+    queue = ReindexQueue(core.database, owner=owner, lease_s=REINDEX_LEASE_S)
+    idle = frozenset(card.id for card in core.catalogue.workflows if not card.models and not card.lacks)
+    rows = ReindexRows(core.database, queue, core.workflows, idle)
+    return Reindexer(queue, rows, core.images, core.workflows, idle, threads=core.threads.cores)
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
@@ -361,7 +376,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Annotations(core.database, labelling, revision, records),
         Datasets(core.database),
         DatasetInputs(core.database, core.book, records, reader, core.clock),
-        Searches(core.database, engine, models, records, reader, saved, texts),
+        Searches(core.database, engine, models, records, reader, saved, texts, identity.forget),
         saved,
         AnnotationFilters(core.database, reader),
     )

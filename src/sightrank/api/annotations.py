@@ -67,7 +67,7 @@ class Annotations:
             _checked(item, user_id, users, app, f"annotations[{i}]") for i, item in enumerate(request.annotations)
         ]
         good = [item for item in checked if isinstance(item, NewAnnotation)]
-        added = iter(await self._labelling.add(app.bucket, app.workflow_id, good))
+        added = iter(await self._labelling.add(app.bucket, good))
         results = [next(added) if isinstance(item, NewAnnotation) else item for item in checked]
         return await self._answer(app, request.annotations, results)
 
@@ -116,7 +116,7 @@ class Annotations:
             ]
             return [result for result in results if isinstance(result, ChangedAnnotation)]
 
-        await self._revision.change(app.bucket, app.workflow_id, storable({key[0] for key in keys}), changed)
+        await self._revision.change(app.bucket, storable({key[0] for key in keys}), changed)
         patched_or_not = [
             result if isinstance(result, AppError) else (result.input_id, result.id) for result in results
         ]

@@ -20,7 +20,8 @@ from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER, Identity
 from sightrank.api.pages import list_page
-from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest, NotImplementedHere
+from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
+from sightrank.ingest.base_workflow import WantedWorkflow, want_workflow
 from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.queries import load
 from sightrank.vision.vocabulary import LANGUAGES
@@ -166,21 +167,19 @@ class Apps:
     async def _new_workflow(
         self, connection: Connection, bucket: int, current: str, app: resources_pb2.App, *, reindex: bool
     ) -> str | None:
-        """The workflow the patch asks for, or None. Raises NotImplementedHere when it would need a re-index."""
-        wanted = app.default_workflow.id or app.default_workflow_id
-        if not wanted and not reindex:
+        """The workflow the app has from now on, or None when the patch is not about it. Where inputs have to be indexed
+        for the one it asks for, that is still the current one."""
+        named = app.default_workflow.id or app.default_workflow_id
+        if not named and not reindex:
             return None
-        wanted = self._catalogue.usable_workflow(wanted or current).id
-        (has_inputs,) = await _one(connection, self._sql["has_inputs"], {"bucket": bucket})
-        if has_inputs and (reindex or not self._same_embedder(current, wanted)):
-            raise NotImplementedHere(
-                f"Changing the base workflow from {current} to {wanted} would have to index its inputs again, which"
-                " this version cannot do. Make a new app with that workflow and add the inputs there."
-            )
-        return wanted
-
-    def _same_embedder(self, current: str, wanted: str) -> bool:
-        return current == wanted or self._catalogue.same_embedder(current, wanted)
+        card = self._catalogue.usable_workflow(named or current)
+        wanted = WantedWorkflow(
+            id=card.id,
+            indexes=card.embedder is not None,
+            alike=current == card.id or self._catalogue.same_embedder(current, card.id),
+            reindex=reindex,
+        )
+        return await want_workflow(connection, bucket, current, wanted)
 
 
 async def insert_apps(

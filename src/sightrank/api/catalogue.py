@@ -125,8 +125,14 @@ class Catalogue:
         return workflow
 
     def same_embedder(self, one: str, other: str) -> bool:
-        """Whether two workflows index inputs alike, so that an app can change between them without re-indexing."""
-        first, second = self.workflow(one), self.workflow(other)
+        """Whether two workflows index inputs alike, so that an app can change between them without re-indexing.
+
+        How one did whose model is no longer installed, nobody knows.
+        """
+        cards = {workflow.id: workflow for workflow in self.workflows}
+        first, second = cards.get(one), cards.get(other)
+        if first is None or second is None:
+            return False
         return first.embedder == second.embedder and first.detector == second.detector
 
 

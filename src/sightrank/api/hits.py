@@ -18,18 +18,20 @@ from sightrank.store import queries
 from sightrank.store.database import Database, number_array
 
 _SQL = queries.load("search")
-#: Columns of the statements: versions and place, an input, an annotation, concepts of theirs that are the app's, and
+#: Columns of the statements: versions, workflow and place, an input, an annotation, concepts of theirs that are the app's, and
 #: how the app calls them.
-_PLACE, _INPUT, _ANNOTATION = 2, 3, 3 + len(InputRow._fields)
+_PLACE, _INPUT, _ANNOTATION = 3, 4, 4 + len(InputRow._fields)
 _CONTENT = slice(_INPUT, _ANNOTATION - 6)  # an input without what its input-level annotation says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HitPage:
-    """Hits in order; one whose input was deleted this very moment is left out."""
+    """Hits in order; one whose input was deleted this very moment is left out. ``workflow_id`` is what the app had as base
+    workflow then; None when the app was gone."""
 
     versions: Versions
     messages: list[resources_pb2.Hit]
+    workflow_id: str | None = None
 
 
 class Hits:
@@ -40,7 +42,7 @@ class Hits:
         self._records = records
 
     async def read(self, app: AppRef, hits: Sequence[Hit], as_of: datetime | None = None) -> HitPage:
-        """The messages of these hits, and the versions of the bucket in the snapshot that they are from.
+        """The messages of these hits, with the versions and the workflow of the app in the snapshot that they are from.
 
         With ``as_of`` an annotation says what it said then. Where a hit names none, the first that its area had then
         speaks for it, or the first it has now if it had none. Inputs are always those of now.
@@ -60,7 +62,7 @@ class Hits:
         found = sorted((row for row in rows if row[_PLACE] is not None), key=itemgetter(_PLACE))
         # What an input-level annotation says now is what its input says: it comes once.
         messages = [self._message(app, hits[row[_PLACE] - 1], row, said_once=as_of is None) for row in found]
-        return HitPage(versions=versions, messages=messages)
+        return HitPage(versions=versions, messages=messages, workflow_id=rows[0][2])
 
     def _message(self, app: AppRef, hit: Hit, row: TupleRow, *, said_once: bool) -> resources_pb2.Hit:
         annotation = AnnotationRecord(*row[_ANNOTATION:-2])

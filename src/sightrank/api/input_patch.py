@@ -53,7 +53,7 @@ class InputPatches:
             ]
             return [result for result in results if isinstance(result, ChangedAnnotation)]
 
-        await self._revision.change(app.bucket, app.workflow_id, ids, changed)
+        await self._revision.change(app.bucket, ids, changed)
         return await self._answer(app, request.inputs, results)
 
     async def _answer(

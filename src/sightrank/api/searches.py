@@ -6,7 +6,7 @@ A call may hold several searches: their hits follow each other in the order of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -14,12 +14,13 @@ from typing import Any
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 
 from sightrank.api.call import AppRef, Call, Handlers
-from sightrank.api.hits import Hits
+from sightrank.api.hits import HitPage, Hits
 from sightrank.api.pages import MAX_SEARCH_DEPTH, Page, search_page
 from sightrank.api.records import Records
 from sightrank.api.saved_searches import SavedSearches, without_images
 from sightrank.api.search_kinds import SearchKind, SearchReader
 from sightrank.errors import AppError, SearchInvalid, SearchNotIndexed
+from sightrank.ingest.base_workflow import workflow_of
 from sightrank.ingest.rows import new_id
 from sightrank.search.engine import SearchEngine, SearchScope
 from sightrank.search.query import FieldCondition, Filter, Query
@@ -31,6 +32,7 @@ from sightrank.vision.eye import Eye
 
 #: Searches of one call. Their hits are bounded too, so that the answer fits a message.
 MAX_SEARCHES = 32
+_CHANGES = 3  # of the base workflow under way of one search, after which it is answered as it is
 _INDEXED = Filter(groups=((FieldCondition(field="input.status.code", value=INDEXED),),))
 
 
@@ -63,7 +65,11 @@ class Searches:
         reader: SearchReader,
         saved: SavedSearches,
         texts: Texts,
+        forget: Callable[[], None],
     ) -> None:
+        """``forget`` drops what this process knows of apps: one of them has changed."""
+        self._database = database
+        self._forget = forget
         self._engine = engine
         self._texts = texts
         self._models = models
@@ -145,29 +151,56 @@ class Searches:
 
     async def _run(self, app: AppRef, query: Query, response: service_pb2.MultiSearchResponse, *, count: bool) -> None:
         """Adds the hits of one search to the response, or their number, and what to tell about its texts."""
-        scope = self._models.scope(app)
-        worded = await self._texts.worded(scope, query)
-        query = worded.query
-        response.status.details = " ".join(filter(None, (response.status.details, worded.note)))
         response.id = response.id or new_id()
         if count:
+            scope = self._models.scope(app)
+            worded = await self._texts.worded(scope, query)
             # Ranks leave out what is not indexed; to tell what `min_value` leaves, everything had to be scored.
-            counted = replace(query, filters=(*query.filters, _INDEXED)) if query.ranks else query
+            counted = worded.query
+            counted = replace(counted, filters=(*counted.filters, _INDEXED)) if counted.ranks else counted
             response.hit_counts.add(estimated_total=await self._engine.count(scope, counted))
+            note = worded.note
         else:
-            response.hits.extend(await self._page(app, scope, query))
+            page, note = await self._of_one_workflow(app, query)
+            response.hits.extend(page.messages)
+        response.status.details = " ".join(filter(None, (response.status.details, note)))
 
-    async def _page(self, app: AppRef, scope: SearchScope, query: Query) -> Sequence[resources_pb2.Hit]:
+    async def _of_one_workflow(self, app: AppRef, query: Query) -> tuple[HitPage, str]:
+        """A page of hits, and what to tell about the search's texts.
+
+        What this process knows of the app may be a moment old. When its base workflow has changed meanwhile, also while
+        the search ran, the search runs again: what it found, and what it failed at, were of vectors that are on their
+        way out.
+        """
+        for _ in range(_CHANGES):
+            try:
+                page, note = await self._page(app, query)
+                now = page.workflow_id
+            except AppError:
+                now = await workflow_of(self._database, app.bucket)
+                if now == app.workflow_id:
+                    raise
+            else:
+                if now in (None, app.workflow_id):
+                    return page, note
+            self._forget()
+            app = replace(app, workflow_id=now)
+        return await self._page(app, query)
+
+    async def _page(self, app: AppRef, query: Query) -> tuple[HitPage, str]:
         """Ranks by what this process holds, so that reading the hits tells in the same round trip whether that was all
         there is. Only if it was not, the search runs again, as of now.
         """
+        scope = self._models.scope(app)
+        worded = await self._texts.worded(scope, query)
+        query = worded.query
         seen = self._engine.seen(scope, query)
         if seen is not None:
             with suppress(SearchNotIndexed):  # the input to rank by may be newer than what this process holds
                 page = await self._hits.read(app, await self._engine.run(scope, query, seen), query.as_of)
                 if page.versions == seen:
-                    return page.messages
-        return (await self._hits.read(app, await self._engine.run(scope, query), query.as_of)).messages
+                    return page, worded.note
+        return await self._hits.read(app, await self._engine.run(scope, query), query.as_of), worded.note
 
 
 def _check_number(searches: Sequence[resources_pb2.Search], page: Page) -> None:

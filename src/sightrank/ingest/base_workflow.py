@@ -1,7 +1,7 @@
 """Which workflow an app's inputs are indexed by, and asking for another one.
 
 An app keeps its workflow until everything is there for the wanted one (``reindexer``). Until then its writers write for
-the old one, so each of them asks again once it holds the bucket's row: the switch needs that row too.
+the old one, so each of them asks again once it holds the bucket's row, which the switch needs too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sightrank.errors import DoesNotExist
 from sightrank.ingest.rows import next_version
 from sightrank.store import queries
-from sightrank.store.database import Connection, Database, TryAgain
+from sightrank.store.database import Connection, Database
 
 _SQL = queries.load("reindex")
 
@@ -22,14 +22,10 @@ async def workflow_of(database: Database, bucket: int) -> str:
     return _workflow_id(row)
 
 
-async def check_workflow(connection: Connection, bucket: int, workflow_id: str) -> None:
-    """Raises TryAgain when the app has another workflow by now than the one its new rows are made by.
-
-    Call it after ``next_version``: from then until the commit nobody can change the workflow.
-    """
+async def has_workflow(connection: Connection, bucket: int, workflow_id: str) -> bool:
+    """Whether the app has this workflow still. After ``next_version`` that stays so until the commit."""
     row = await (await connection.execute(_SQL["workflow"], {"bucket": bucket})).fetchone()
-    if _workflow_id(row) != workflow_id:
-        raise TryAgain
+    return _workflow_id(row) == workflow_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

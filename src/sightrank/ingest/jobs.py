@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightrank.ingest.base_workflow import has_workflow
 from sightrank.ingest.rows import AnnotationRow, box_info, insert_annotations, new_id, next_version
 from sightrank.store import queries, vectors
 from sightrank.store.clock import Clock, microseconds
@@ -142,20 +143,23 @@ class Jobs:
     async def finish(self, workflow: Workflow | None, outcomes: Sequence[Outcome]) -> None:
         """Commits outcomes of one bucket: vectors, annotations and the status 30000 in one transaction.
 
-        An input that got another region meanwhile goes back to the queue; one that was deleted is dropped.
-        ``workflow`` is None when nothing of them was embedded.
+        An input that got another region meanwhile goes back to the queue, as all do when their app has another workflow
+        by now; one that was deleted is dropped. ``workflow`` is None when nothing of them was embedded.
         """
-        await retrying(lambda: self._finish(workflow, outcomes), busy="These inputs are being written to.", attempts=5)
+        try:
+            await retrying(
+                lambda: self._finish(workflow, outcomes), busy="These inputs are being written to.", attempts=5
+            )
+        except _WorkflowChanged:
+            async with self._database.connection() as connection:
+                await self._hand_back(connection, outcomes[0].job.bucket, outcomes)
 
     async def _finish(self, workflow: Workflow | None, outcomes: Sequence[Outcome]) -> None:
         bucket = outcomes[0].job.bucket
         async with self._database.transaction() as connection:
             ready, changed = await self._still_ours(connection, bucket, outcomes)
             if changed:
-                await connection.execute(
-                    _SQL["hand_back"],
-                    {"bucket": bucket, "numbers": [o.job.number for o in changed], "owner": self._owner},
-                )
+                await self._hand_back(connection, bucket, changed)
             if not ready:
                 return
             await connection.execute(_SQL["finish"], {"bucket": bucket, "rows": finished_rows(ready)})
@@ -164,8 +168,14 @@ class Jobs:
                 await self._annotate(connection, workflow, bucket, embedded)
             # Also when nothing was embedded: what a filter leaves among the indexed inputs has changed.
             version = await next_version(connection, bucket, labels=False)
+            if not await has_workflow(connection, bucket, ready[0].job.workflow_id):
+                raise _WorkflowChanged
             if embedded and workflow is not None:
                 await vectors.insert(connection, workflow.table, bucket, version, vector_rows(embedded))
+
+    async def _hand_back(self, connection: Connection, bucket: int, outcomes: Sequence[Outcome]) -> None:
+        numbers = [outcome.job.number for outcome in outcomes]
+        await connection.execute(_SQL["hand_back"], {"bucket": bucket, "numbers": numbers, "owner": self._owner})
 
     async def _claim_from(self, bucket: int, workflow_id: str, limit: int, which: Mapping[str, int]) -> list[Job]:
         rows = await self._database.rows(
@@ -221,6 +231,10 @@ class Jobs:
             for (outcome, area, concepts), created_at in zip(tagged, self._clock.take(len(tagged)), strict=True)
         ]
         await insert_annotations(connection, bucket, rows)
+
+
+class _WorkflowChanged(Exception):
+    """The app has another base workflow than the one that looked at its inputs."""
 
 
 def prediction_row(

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from sightrank.errors import AnnotationInvalid, AppError, DoesNotExist, DuplicateKey
+from sightrank.ingest.base_workflow import has_workflow, workflow_of
 from sightrank.ingest.history import not_before_the_last
 from sightrank.ingest.jobs import Workflow
 from sightrank.ingest.regions import Look, NewRegion, Place, Regions, Seen, Target, boxes_by_input, known_regions
@@ -29,7 +30,7 @@ from sightrank.ingest.rows import (
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
 from sightrank.store.clock import Clock
-from sightrank.store.database import Connection, Database, retrying
+from sightrank.store.database import Connection, Database, TryAgain, retrying
 from sightrank.store.status import ANNOTATION_SUCCESS
 from sightrank.vision.box import Box
 
@@ -80,18 +81,20 @@ class Labelling:
         self._clock = clock
         self._workflows = workflows
 
-    async def add(
-        self, bucket: int, workflow_id: str, items: Sequence[NewAnnotation]
-    ) -> list[tuple[str, str] | AppError]:
+    async def add(self, bucket: int, items: Sequence[NewAnnotation]) -> list[tuple[str, str] | AppError]:
         """For each annotation (input id, its id), or why it was refused, in the order given."""
-        workflow = self._workflows.get(workflow_id)
         wanted = boxes_by_input((item.input_id, item.box) for item in items if item.is_region and not item.names_region)
 
         async def added() -> list[tuple[str, str] | AppError]:
+            workflow_id = await workflow_of(self._database, bucket)
+            workflow = self._workflows.get(workflow_id)
             targets = await self._regions.targets(bucket, {item.input_id for item in items})
             looks = await self._regions.look(bucket, workflow, targets, wanted)
             async with self._database.transaction() as connection:
-                return await self._add(connection, bucket, workflow, items, targets, looks)
+                results = await self._add(connection, bucket, workflow, items, targets, looks)
+                if not await has_workflow(connection, bucket, workflow_id):
+                    raise TryAgain
+                return results
 
         return await retrying(added, busy="The inputs of these annotations keep changing; try again in a moment.")
 

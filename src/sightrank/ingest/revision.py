@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sightrank.ingest.base_workflow import has_workflow, workflow_of
 from sightrank.ingest.history import Ending, after, remember
 from sightrank.ingest.jobs import Workflow
 from sightrank.ingest.regions import Look, NewRegion, Regions, Seen, boxes_by_input
@@ -77,16 +78,17 @@ class Revision:
         self._clock = clock
         self._workflows = workflows
 
-    async def change(self, bucket: int, workflow_id: str, input_ids: Sequence[str], patch: Patch) -> None:
+    async def change(self, bucket: int, input_ids: Sequence[str], patch: Patch) -> None:
         """Writes what ``patch`` makes of annotations of these inputs, which nobody else changes in between.
 
         A region with another box becomes another area with a vector of its own. Looking at it takes long, so that
         happens with nothing locked, and ``patch`` is asked again afterwards; so it is when a deadlock was lost.
         """
-        workflow = self._workflows.get(workflow_id)
         wanted: dict[str, list[Box | None]] = {}
 
         async def changed() -> None:
+            workflow_id = await workflow_of(self._database, bucket)
+            workflow = self._workflows.get(workflow_id)
             targets = await self._regions.targets(bucket, set(wanted))
             looks = await self._regions.look(bucket, workflow, targets, wanted)
             async with self._database.transaction() as connection:
@@ -102,6 +104,8 @@ class Revision:
                     target.check_still(status[target.number])
                 if items:
                     await self._change(connection, bucket, workflow, items, looks)
+                if not await has_workflow(connection, bucket, workflow_id):
+                    raise TryAgain
 
         await retrying(changed, busy="Others keep changing these inputs; try again in a moment.")
 

@@ -44,9 +44,6 @@ SELECT first_bucket, bucket_count, workflow_id, default_language, metadata
  WHERE user_id = %(user_id)s AND id = %(id)s
    FOR UPDATE
 
--- name: has_inputs
-SELECT EXISTS (SELECT FROM inputs WHERE bucket = %(bucket)s)
-
 -- name: patch_app
 UPDATE apps
    SET name = coalesce(%(name)s, name), description = coalesce(%(description)s, description),

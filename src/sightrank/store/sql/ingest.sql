@@ -1,6 +1,6 @@
 -- name: buckets_with_work
 -- Apps in which an input waits, or was left by a worker that died; the longest waiting first.
--- One look into the index for each app, however long its queue. Suspect inputs are claimed apart from the others.
+-- One look into the index for each app, however long its queue; an app that is about to change its workflow waits. Suspect inputs are claimed apart from the others.
 SELECT a.first_bucket, a.workflow_id
 FROM apps a CROSS JOIN LATERAL (
     SELECT i.created_at FROM inputs i
@@ -8,6 +8,7 @@ FROM apps a CROSS JOIN LATERAL (
         AND (i.attempts >= %(suspect_from)s) = %(suspect)s
     ORDER BY i.created_at LIMIT 1
 ) first
+WHERE NOT EXISTS (SELECT FROM reindexes r WHERE r.bucket = a.first_bucket AND r.state = 'switching')
 ORDER BY first.created_at
 LIMIT %(limit)s
 

@@ -19,12 +19,13 @@ ORDER BY area_id, modified_at DESC, annotation_id DESC, value DESC
 SELECT number, status FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s
 
 -- name: hits
--- The bucket's versions and, for each hit with its place, its input and its annotation: the one named, else the one that speaks
+-- The bucket's versions, the app's workflow and, for each hit with its place, its input and its annotation: the one named, else the one that speaks
 -- for the area (the first a person made, else the first of all). One snapshot, one round trip; hits that are gone are left
 -- out, and where none is left one row without a place still tells the versions. What an input-level annotation would say
 -- twice, of itself and of its input, comes once; CASE makes a key null, so that nothing is looked up.
-SELECT v.version, v.labels_version, f.*
+SELECT v.version, v.labels_version, w.workflow_id, f.*
 FROM app_buckets v
+LEFT JOIN apps w ON w.first_bucket = v.bucket
 LEFT JOIN LATERAL (
     SELECT h.place, i.number, i.id, i.created_at, i.modified_at, i.status, i.status_details, i.media, i.url, i.blob,
         i.text_raw, i.width, i.height, i.format, i.color_mode, l.concept_ids, l.concept_values, l.metadata, l.latitude,
@@ -62,8 +63,9 @@ WHERE v.bucket = %(bucket)s
 -- As `hits`, but with the annotations of a time: versions that were valid then, also of areas that are gone, whose place
 -- the whole image takes. Where no annotation is named and the area had none, one that came later speaks for it. Inputs and
 -- what they say are those of now.
-SELECT v.version, v.labels_version, f.*
+SELECT v.version, v.labels_version, w.workflow_id, f.*
 FROM app_buckets v
+LEFT JOIN apps w ON w.first_bucket = v.bucket
 LEFT JOIN LATERAL (
     SELECT h.place, i.number, i.id, i.created_at, i.modified_at, i.status, i.status_details, i.media, i.url, i.blob,
         i.text_raw, i.width, i.height, i.format, i.color_mode, l.concept_ids, l.concept_values, l.metadata, l.latitude,

@@ -1,0 +1,179 @@
+"""Indexes an app's inputs for the base workflow it is to have, beside what it has, and switches when all is there.
+
+    sweeping ──► running ──► switching ──► sweeping ──► gone       what is left of earlier attempts goes first, the old
+                    │            │                                  vectors go last
+                    └────────────┴──► failed                       an input cannot be looked at: nothing changes
+
+One step, a batch or a part of the sweeping, is one lease. Between steps another app has its turn, another process may
+go on, and whoever patches the app has called it off or asked for something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import psycopg
+import structlog
+
+from sightrank.errors import AppError, ServerBusy
+from sightrank.ingest.jobs import TAGS, Job, Outcome, Workflow
+from sightrank.ingest.media import ImageSource
+from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
+from sightrank.ingest.reindex_rows import Looked, ReindexRows
+from sightrank.store.blobs import BlobMissingError
+from sightrank.vision.threads import Lane
+
+_log = structlog.get_logger(__name__)
+
+LEASE_S = 60.0
+_BATCH = 64
+_IDLE_S = 1.0
+_AGAIN_S = 5.0  # until a step that failed is tried again
+_INGEST_S = 0.1  # until ingest is asked again whether it is done with its last inputs of the app
+
+
+class Reindexer:
+    """``run()`` works until it is cancelled."""
+
+    def __init__(
+        self,
+        queue: ReindexQueue,
+        rows: ReindexRows,
+        images: ImageSource,
+        workflows: Mapping[str, Workflow],
+        idle: Collection[str],
+        *,
+        threads: int,
+    ) -> None:
+        """``idle``: the workflows that run no model."""
+        self._queue = queue
+        self._rows = rows
+        self._images = images
+        self._workflows = workflows
+        self._ids = (*workflows, *idle)
+        # Whole files wait for a decoder: one each, and one to follow.
+        self._reading = asyncio.Semaphore(2 * threads)
+
+    async def run(self) -> None:
+        """Takes one step after the other, waiting where there is none."""
+        while True:
+            try:
+                turn = await self._queue.claim(self._ids)
+            except Exception:
+                _log.exception("looking for apps to re-index failed")
+                turn = None
+            if turn is None:
+                await asyncio.sleep(_IDLE_S)
+            else:
+                await self._take(turn)
+
+    async def _take(self, turn: Turn) -> None:
+        """One step. An error nobody foresaw is logged; the step comes again."""
+        try:
+            async with self._kept(turn):
+                pause_s = await self._step(turn)
+            await self._queue.release(turn, pause_s=pause_s)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._queue.put_off(turn, pause_s=0.0, blameless=True))
+            raise
+        except TurnLost:
+            return
+        except (ServerBusy, psycopg.OperationalError, OSError) as error:
+            _log.warning("re-indexing put off", bucket=turn.bucket, reason=str(error))
+            await self._put_off(turn, blameless=True)
+        except Exception:
+            _log.exception("re-indexing failed", bucket=turn.bucket)
+            await self._put_off(turn, blameless=False)
+
+    async def _put_off(self, turn: Turn, *, blameless: bool) -> None:
+        with suppress(ServerBusy, psycopg.OperationalError):  # then it comes again when the lease runs out
+            await self._queue.put_off(turn, pause_s=_AGAIN_S, blameless=blameless)
+
+    @asynccontextmanager
+    async def _kept(self, turn: Turn) -> AsyncIterator[None]:
+        keeping = asyncio.create_task(self._queue.keep(turn))
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+
+    async def _step(self, turn: Turn) -> float:
+        """Does what is next; returns the seconds until there is something to do again."""
+        if turn.state is State.SWEEPING:
+            await self._rows.sweep(turn)
+            return 0.0
+        assert turn.workflow_id is not None, "nothing is indexed for no workflow"
+        workflow = self._workflows[turn.workflow_id]
+        if turn.embedder_id != workflow.table.id:
+            # The model was replaced by another version since: what is there is of no use.
+            await self._rows.advance(turn, state=State.SWEEPING, embedder_id=None)
+            return 0.0
+        jobs = await self._rows.missing(turn, 1 if turn.careful else _BATCH)
+        if jobs:
+            looked = await self._look(turn, workflow, jobs)
+            await self._rows.stage(turn, workflow, looked, after_number=jobs[-1].number)
+            return 0.0
+        if turn.after_number:
+            # Regions and inputs may have come behind us.
+            await self._rows.advance(turn, state=turn.state, embedder_id=turn.embedder_id)
+            return 0.0
+        return await self._finish(turn)
+
+    async def _finish(self, turn: Turn) -> float:
+        """All that can be looked at has been."""
+        failures = await self._rows.failures(turn)
+        if failures:
+            failure = await self._rows.fail(turn, failures)
+            _log.error("the base workflow stays as it is", bucket=turn.bucket, wanted=turn.workflow_id, reason=failure)
+        elif turn.state is State.RUNNING:
+            await self._rows.advance(turn, state=State.SWITCHING, embedder_id=turn.embedder_id)
+        elif await self._rows.is_working(turn):
+            return _INGEST_S
+        elif await self._rows.switch(turn):
+            _log.info("the base workflow has changed", bucket=turn.bucket, workflow=turn.workflow_id)
+        return 0.0
+
+    async def _look(self, turn: Turn, workflow: Workflow, jobs: Sequence[Job]) -> Looked:
+        if turn.hopeless:
+            reason = f"looking at it failed or ended the server {turn.attempts - 1} times"
+            return Looked(refused={jobs[0].number: reason})
+        # Not one after the other: they share runs of the network. Nobody is left behind at work when one fails.
+        seen = await asyncio.gather(*(self._see(workflow, job) for job in jobs), return_exceptions=True)
+        refused: dict[int, str] = {}
+        outcomes: list[Outcome] = []
+        for job, one in zip(jobs, seen, strict=True):
+            if isinstance(one, Outcome):
+                outcomes.append(one)
+            elif isinstance(one, BlobMissingError):
+                refused[job.number] = "its stored image is missing"
+            elif isinstance(one, AppError) and not isinstance(one, ServerBusy):
+                refused[job.number] = one.details
+            else:
+                raise one
+        return Looked(outcomes=outcomes, refused=refused)
+
+    async def _see(self, workflow: Workflow, job: Job) -> Outcome:
+        eye = workflow.eye
+        boxes = [area.box for area in job.areas if area.box is not None]
+        async with self._reading:
+            data = await self._images.load(job.bucket, url=job.url, blob=job.blob)
+            prepared = await eye.prepare(data, boxes, Lane.INGEST, detect=False)
+        blob = job.blob or await self._images.keep(job.bucket, data)
+        found = await eye.embed(prepared.pixels, Lane.INGEST)
+        concepts = eye.top(found, TAGS)
+        # A region without extent has the vector of the whole picture.
+        cuts = iter(range(1, len(found)))
+        places = [0 if area.box is None else next(cuts) for area in job.areas]
+        return Outcome(
+            job=job,
+            blob=blob,
+            width=prepared.width,
+            height=prepared.height,
+            format=prepared.format,
+            color_mode=prepared.color_mode,
+            vectors=found[places],
+            concepts=[concepts[place] for place in places],
+        )
