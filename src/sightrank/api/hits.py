@@ -18,16 +18,18 @@ from sightrank.store import queries
 from sightrank.store.database import Database, number_array
 
 _SQL = queries.load("search")
-#: Columns of the statements: versions, workflow and place, an input, an annotation, concepts of theirs that are the app's, and
-#: how the app calls them.
+#: Columns of the statements: versions, workflow and place, an input, an annotation, concepts of theirs that are the
+#: app's, and how the app calls them.
 _PLACE, _INPUT, _ANNOTATION = 3, 4, 4 + len(InputRow._fields)
 _CONTENT = slice(_INPUT, _ANNOTATION - 6)  # an input without what its input-level annotation says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HitPage:
-    """Hits in order; one whose input was deleted this very moment is left out. ``workflow_id`` is what the app had as base
-    workflow then; None when the app was gone."""
+    """Hits in order; one whose input was deleted this very moment is left out.
+
+    ``workflow_id`` is the base workflow that the app had then; None when the app was gone.
+    """
 
     versions: Versions
     messages: list[resources_pb2.Hit]

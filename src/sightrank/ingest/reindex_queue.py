@@ -1,4 +1,4 @@
-"""Apps whose base workflow is to change, as a queue: any number of processes take turns, a step of one app at a time."""
+"""Apps whose base workflow is to change, as a queue: any number of processes take turns at it, a step at a time."""
 
 from __future__ import annotations
 

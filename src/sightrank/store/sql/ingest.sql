@@ -1,6 +1,7 @@
 -- name: buckets_with_work
 -- Apps in which an input waits, or was left by a worker that died; the longest waiting first.
--- One look into the index for each app, however long its queue; an app that is about to change its workflow waits. Suspect inputs are claimed apart from the others.
+-- One look into the index for each app, however long its queue. Suspect inputs are claimed apart from the others. An app that
+-- is about to get another workflow waits for it.
 SELECT a.first_bucket, a.workflow_id
 FROM apps a CROSS JOIN LATERAL (
     SELECT i.created_at FROM inputs i

@@ -19,10 +19,10 @@ ORDER BY area_id, modified_at DESC, annotation_id DESC, value DESC
 SELECT number, status FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s
 
 -- name: hits
--- The bucket's versions, the app's workflow and, for each hit with its place, its input and its annotation: the one named, else the one that speaks
--- for the area (the first a person made, else the first of all). One snapshot, one round trip; hits that are gone are left
--- out, and where none is left one row without a place still tells the versions. What an input-level annotation would say
--- twice, of itself and of its input, comes once; CASE makes a key null, so that nothing is looked up.
+-- The bucket's versions, the app's workflow and, for each hit with its place, its input and its annotation: the one named, else
+-- the one that speaks for the area (the first a person made, else the first of all). One snapshot, one round trip; hits that
+-- are gone are left out, and where none is left one row without a place still tells the versions. What an input-level
+-- annotation would say twice, of itself and of its input, comes once; CASE makes a key null, so that nothing is looked up.
 SELECT v.version, v.labels_version, w.workflow_id, f.*
 FROM app_buckets v
 LEFT JOIN apps w ON w.first_bucket = v.bucket
