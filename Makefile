@@ -2,7 +2,7 @@
 # installs what it uses into .venv, once, with the versions of constraints.txt.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test fuzz check format bench train docs
+.PHONY: help install demo sheets serve test fuzz check format bench train docs
 .SUFFIXES:
 .NOTPARALLEL:
 
@@ -31,6 +31,7 @@ PHOTOS := .cache/photo-packages
 
 help:
 	@echo 'make demo     index real photographs and run the seven searches of the guide (IMAGES=DIR: your own; DEMO_EXIT=1: stop at the end)'
+	@echo 'make sheets   contact sheets of searches over photographs that trained nothing, and how many hits are right'
 	@echo 'make serve    start the server (ARGS="--http-port 9000" and so on)'
 	@echo 'make test     run the tests (ARGS=tests/unit: a part of them)'
 	@echo 'make fuzz     compare random searches with the oracle (SIGHTRANK_FUZZ_QUERIES=5000; SIGHTRANK_FUZZ_SEED=N: those of an earlier run)'
@@ -71,6 +72,9 @@ install: $(DEVELOP)
 
 demo: $(RUNTIME) $(if $(IMAGES)$(wildcard $(DATA)/photos.zip),,$(PHOTOS))
 	@$(BIN)/python -m tools.demo --data "$(DATA)" --packages "$(PHOTOS)" $(if $(IMAGES),--images "$(IMAGES)") $(if $(filter-out 0,$(DEMO_EXIT)),--exit) $(ARGS)
+
+sheets: $(RUNTIME) $(PHOTOS)
+	@$(BIN)/python -m tools.sheets --data "$(DATA)" --packages "$(PHOTOS)" $(ARGS)
 
 serve: $(RUNTIME)
 	@exec $(BIN)/sightrank serve $(ARGS)

@@ -66,6 +66,14 @@ were corrected after reading the differences, so this is agreement after one rev
 (`tests/contract/test_vocabulary_cldr.py`). Punjabi, Bengali, Hindi and Arabic deserve a native reader first.
 One concept, `palm tree`, has a name but no training evidence: the tagger does not predict it.
 
+## More general concepts
+
+A dog is an animal, and the labels say so: whatever teaches `dog` teaches `mammal`, `pet` and `animal` too. But each
+concept is a direction of its own, so that a search by it is a search along one direction, and nothing forces the
+probability of `animal` above that of `dog`. How often it falls short is measured below, and what raising each general
+concept to the likeliest below it would gain. It is not done, because a maximum is no direction: predictions would then
+say something else than searches rank by. A tagger that is fitted under this condition would serve both.
+
 ## Limits
 
 - It knows little and sees coarsely: {side} px, 60,000 small photos, about 23 looks at each. Small things are
@@ -77,12 +85,13 @@ One concept, `palm tree`, has a name but no training evidence: the tagger does n
 - `people` means "people visible", learned from two small networks and not from people's own words. How it does for
   different groups of people was not measured. Do not use it to decide anything about a person.
 - Text, faces, identities, emotions, art styles and abstract ideas are outside what it was taught.
-- For more than this a larger model is needed; loading one from the Hub is not built yet.
+- For more than this a larger model is needed: `sightrank models add` takes one from the Hub.
 
 ## Measured
 
 All photos below were kept out of training; the size of the input was chosen by looking at them. `colour + HOG` is
-the floor that a learned vector must clearly beat; the MobileNets, which taught it, are a ceiling. The COCO
+the floor that a learned vector must clearly beat; the MobileNets, which taught it, are a ceiling. The first bundle
+is the one this project began with, measured again by `python -m training.compare`. The COCO
 photos are few: a concept with under ten positives is an anecdote.
 
 """

@@ -6,20 +6,17 @@ import argparse
 import itertools
 import json
 import time
-import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from sklearn.metrics import average_precision_score, roc_auc_score
 
-from training import baselines, bundle, card, data, evidence, export, tagger, teachers
+from training import bundle, card, compare, data, evidence, export, hierarchy, quality, tagger
+from training.quality import Judged, Measure
 from training.report import Report
-from training.retrieval import precision_at
 
-NEIGHBOURS = 9
 SHOWN_ON_PHOTOS = ("people", "dog", "cat", "car", "bus", "train", "boat", "horse", "bird", "chair", "bed", "pizza",
                    "bicycle", "motorcycle", "airplane", "elephant", "sheep", "cow", "television", "vehicle", "animal",
                    "food", "furniture")  # fmt: skip
@@ -27,95 +24,45 @@ SHOWN_ON_PHOTOS = ("people", "dog", "cat", "car", "bus", "train", "boat", "horse
 Floats = npt.NDArray[np.float32]
 
 
-def teacher_vectors(teacher_dir: Path, network: str, pixels: npt.NDArray[np.uint8]) -> Floats:
-    """A teacher's outputs, centred over the set."""
-    teacher = teachers.open_teacher(teacher_dir, network)
-    values = np.stack([teacher.values(picture) for picture in pixels])
-    return values - values.mean(axis=0)
-
-
-def coarse(labels: list[str]) -> npt.NDArray[np.str_]:
-    """The labels that retrieval compares; groceries by kind, not by brand."""
-    return np.array([label.split("|")[0] for label in labels])
-
-
-def retrieval(report: Report, photo_dir: Path, session: onnxruntime.InferenceSession, side: int, ceiling: bool) -> None:
-    """Precision of the nearest neighbours per evaluation set, for each kind of vector."""
-    found: dict[str, list[str]] = {}
-    for source in data.EVAL_SOURCES:
-        path = photo_dir / f"eval-{source}.zip"
-        vectors = {
-            "raw pixels, 16 px": baselines.raw_pixels(data.load_eval(path, 16)[0]),
-            "colour + HOG": baselines.colour_and_gradients(data.load_eval(path, baselines.HOG_SIDE)[0]),
-            "**general**": bundle.vectors_of(session, data.load_eval(path, side)[0]),
-        }
-        if ceiling:
-            large = data.load_eval(path, teachers.TEACHER_SIDE)[0]
-            vectors["MobileNet v1 embedding"] = teacher_vectors(photo_dir / "teachers", "v1", large)
-            vectors["MobileNet v2 logits"] = teacher_vectors(photo_dir / "teachers", "v2", large)
-        labels = coarse(labels_of(path))
-        for name, each in vectors.items():
-            found.setdefault(name, []).append(f"{precision_at(each, labels, NEIGHBOURS):.3f}")
-    report.say(f"Precision at {NEIGHBOURS}, every photo a query among the other photos of its set:\n")
-    report.table(["vector", *data.EVAL_SOURCES], [[name, *row] for name, row in found.items()])
-
-
-def labels_of(path: Path) -> list[str]:
-    """The raw labels of a zip."""
-    with zipfile.ZipFile(path) as archive:
-        return [label for _, label in data.rows(archive)]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Probabilities and truths of a set of photos, for the tagger's concepts."""
-
-    probabilities: Floats
-    marks: evidence.Marks
-
-
-def judge_eval_sets(photo_dir: Path, session: onnxruntime.InferenceSession, side: int, fitted: tagger.Tagger,
-                    vocabulary: evidence.Vocabulary) -> Judged:  # fmt: skip
-    """All evaluation sets together, each truth from its label only."""
-    label_map = json.loads((Path(__file__).parent / "label_map.json").read_text(encoding="utf-8"))
-    columns = [vocabulary.ids.index(str(each)) for each in fitted.ids]
-    probabilities, marks = [], []
-    for source in data.EVAL_SOURCES:
-        pixels, labels = data.load_eval(photo_dir / f"eval-{source}.zip", side)
-        probabilities.append(fitted.probabilities(bundle.vectors_of(session, pixels)))
-        marks.append(evidence.from_labels(vocabulary, label_map, source, labels)[:, columns])
-    return Judged(np.concatenate(probabilities), np.concatenate(marks))
-
-
 def judge_photos(photo_dir: Path, session: onnxruntime.InferenceSession, side: int, fitted: tagger.Tagger,
                  vocabulary: evidence.Vocabulary) -> Judged:  # fmt: skip
-    """The COCO photos; a concept is present when a box of one of its classes is."""
+    """The COCO photos; a concept is present when a box of one of its classes is, `no person` where no person is."""
     label_map = json.loads((Path(__file__).parent / "label_map.json").read_text(encoding="utf-8"))
     pixels, labels = data.load_eval(photo_dir / "photos.zip", side)
-    marks = np.zeros((len(labels), len(fitted.ids)), dtype=np.int8)
-    place = {str(each): column for column, each in enumerate(fitted.ids)}
+    marks = np.zeros((len(labels), len(vocabulary.ids)), dtype=np.int8)
     for row, label in enumerate(labels):
         for box in json.loads(label):
-            for name in label_map["teachers"]["coco"].get(box[0], []):
-                identity = vocabulary.ids[vocabulary.names.index(name)]
-                if identity in place:
-                    marks[row, place[identity]] = evidence.YES
-    return Judged(fitted.probabilities(bundle.vectors_of(session, pixels)), marks)
+            marks[row, vocabulary.columns(label_map["teachers"]["coco"].get(box[0], []))] = evidence.YES
+    people, nobody = vocabulary.columns(["people", "no person"])
+    marks[:, nobody] = evidence.complement(marks[:, people])
+    columns = [vocabulary.ids.index(str(each)) for each in fitted.ids]
+    return Judged(fitted.probabilities(bundle.vectors_of(session, pixels)), marks[:, columns])
 
 
-def concept_rows(judged: Judged, names: list[str], fewest: int) -> list[list[str]]:
+def concept_rows(measures: Mapping[int, Measure], names: Sequence[str]) -> list[list[str]]:
     """Name, positives, average precision, ROC AUC and precision at 5 of each concept that can be measured."""
-    rows = []
-    for column, name in enumerate(names):
-        known = judged.marks[:, column] != evidence.UNKNOWN
-        truth = judged.marks[known, column]
-        if truth.sum() < fewest or truth.all():
-            continue
-        scores = judged.probabilities[known, column]
-        top = truth[np.argsort(-scores)[:5]].mean()
-        rows.append([name, str(int(truth.sum())), f"{average_precision_score(truth, scores):.2f}",
-                     f"{roc_auc_score(truth, scores):.2f}", f"{top:.1f}"])  # fmt: skip
-    return rows
+    return [
+        [names[column], str(each.positives), f"{each.average_precision:.2f}", f"{each.roc_auc:.2f}",
+         f"{each.precision_at_5:.1f}"]
+        for column, each in measures.items()
+    ]  # fmt: skip
+
+
+def verdicts(report: Report, names: Mapping[str, str], measured: Mapping[str, Mapping[str, Measure]]) -> None:
+    """Which concepts are weak, and which nothing measures."""
+    found: dict[str, list[str]] = {}
+    for identity, name in names.items():
+        found.setdefault(quality.verdict(measured.get(identity, {})), []).append(name)
+    report.say(
+        f"Of the {len(names)} concepts {len(found['good'])} are good wherever they were measured. One is weak where\n"
+        f"its average precision is below {quality.LEAST_AVERAGE_PRECISION} or its ROC AUC below"
+        f" {quality.LEAST_ROC_AUC}, and measured where at least {quality.LEAST_POSITIVES} photos show it.\n"
+        "`quality.json` holds the figures, `sightrank models concepts` shows them.\n"
+    )
+    for kind in ("weak", "weak on photographs", "unmeasured"):
+        listed = found.get(kind, [])
+        report.say(f"- {kind} ({len(listed)}): {', '.join(listed)}")
+    report.say()
 
 
 def reliability(report: Report, judged: Judged, title: str) -> None:
@@ -149,30 +96,39 @@ def speed(report: Report, path: Path, side: int) -> None:
 
 
 def evaluate(photo_dir: Path, folder: Path, ceiling: bool) -> Report:
-    """All measurements of a bundle."""
+    """All measurements of a bundle; those of its concepts are written into it."""
     side = json.loads((folder / "manifest.json").read_text())["preprocessing"]["size"]
     session = export.session(folder / "embedder.onnx")
     fitted = tagger.Tagger.read(folder / "tagger.npz")
     vocabulary = evidence.Vocabulary.read(folder / "vocabulary.json")
-    names = [vocabulary.names[vocabulary.ids.index(str(each))] for each in fitted.ids]
+    name_of = dict(zip(vocabulary.ids, vocabulary.names, strict=True))
+    ids = [str(each) for each in fitted.ids]
+    names = [name_of[identity] for identity in ids]
+    own = compare.bundle_vectors(photo_dir, session, side)
+    held_out = compare.judge(fitted, own, compare.truths(photo_dir, vocabulary), vocabulary)
+    photographs = judge_photos(photo_dir, session, side, fitted, vocabulary)
+    measured = quality.by_concept(ids, {quality.EVALUATION: held_out, quality.PHOTOGRAPHS: photographs})
+    quality.write(folder, vocabulary.ids, measured)
     report = Report()
-    retrieval(report, photo_dir, session, side, ceiling)
+    compare.compare(report, photo_dir, folder, own, ceiling)
+    verdicts(report, name_of, measured)
     head = ["concept", "positives", "average precision", "ROC AUC", "precision at 5"]
-    judged = judge_photos(photo_dir, session, side, fitted, vocabulary)
-    rows = concept_rows(judged, names, 1)
     report.say("Concepts on full photographs (128 COCO photos, truth from boxes):\n")
-    report.table(head, rows)
-    held_out = judge_eval_sets(photo_dir, session, side, fitted, vocabulary)
-    rows = concept_rows(held_out, names, 5)
-    precisions = sorted((float(row[2]), row[0]) for row in rows)
-    average, area = np.mean([p for p, _ in precisions]), np.mean([float(row[3]) for row in rows])
-    report.say(f"Concepts on the evaluation sets: {len(rows)} measured, mean average precision {average:.2f}, ")
-    report.say(f"mean ROC AUC {area:.2f}\n")
-    report.table(head, rows)
-    report.say("Weakest: " + ", ".join(f"{name} ({value:.2f})" for value, name in precisions[:25]) + "\n")
+    report.table(head, concept_rows(photographs.measures(1), names))
+    measures = held_out.measures(quality.LEAST_POSITIVES)
+    average, area = quality.means(measures)
+    before = json.loads(compare.FIRST.read_text(encoding="utf-8"))["tagger"]
+    report.say(
+        f"Concepts on the evaluation sets: {len(measures)} measured, mean average precision {average:.2f} (first bundle"
+        f" {before['average_precision']:.2f}),\nmean ROC AUC {area:.2f} ({before['roc_auc']:.2f}).\n"
+    )
+    report.table(head, concept_rows(measures, names))
+    sets = {"evaluation sets": held_out, "COCO photos": photographs}
+    hierarchy.contradictions(report, hierarchy.Hierarchy.read(folder, ids), sets)
     reliability(report, held_out, "evaluation sets")
     boxed = [names.index(n) for n in SHOWN_ON_PHOTOS if n in names]
-    reliability(report, Judged(judged.probabilities[:, boxed], judged.marks[:, boxed]), "COCO photos")
+    shown = Judged(photographs.probabilities[:, boxed], photographs.marks[:, boxed])
+    reliability(report, shown, "COCO photos")
     speed(report, folder / "embedder.onnx", side)
     return report
 

@@ -91,6 +91,31 @@ def env(data_dir: DataDir = None) -> None:
 
 
 @cli.command()
+def search(
+    text: Annotated[str, typer.Argument(metavar="[TEXT]", help="What to look for, in words.")] = "",
+    concept: Annotated[list[str] | None, typer.Option(help="A concept by its name; again for several.")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="A concept that shall not be there.")] = None,
+    image: Annotated[str, typer.Option(metavar="FILE|URL", help="An image that hits shall look like.")] = "",
+    app: Annotated[str, typer.Option(help="Id of the app; default: that of the credentials.")] = "",
+    count: Annotated[int, typer.Option(min=1, max=1000, help="How many hits.")] = 20,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of the hits, a .jpg or .png.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Search a running server by words, concepts or an image, and show the hits."""
+    from sightrank.api.bootstrap import BootstrapError
+    from sightrank.api_client import ClientError
+    from sightrank.search_command import Query, find_access, run
+
+    # A folder that is named is meant; without one, what `sightrank env` put into this shell comes first.
+    environment = os.environ if data_dir is None else {}
+    query = Query(text=text.strip(), concepts=tuple(concept or ()), without=tuple(without or ()), image=image)
+    try:
+        run(find_access(_settings(data_dir=data_dir), app, environment), query, count=count, sheet=sheet)
+    except (ClientError, BootstrapError) as error:
+        _stop(str(error))
+
+
+@cli.command()
 def certs(
     directory: Annotated[Path, typer.Argument(help="Folder for ca.pem, server.pem and server.key.")],
     host: Annotated[list[str] | None, typer.Option("--host", help="Name or address the server is reached by.")] = None,

@@ -1,4 +1,5 @@
-"""``sightrank models``: encoders from the Hub, added, listed and removed (docs/models.md)."""
+"""``sightrank models``: encoders from the Hub, added, listed and removed; what the built-in model is good at
+(docs/models.md, docs/quality.md)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from sightrank.settings import Settings, available_cores, wrong_settings
 
-models = typer.Typer(help="Models from the Hub.", no_args_is_help=True)
+models = typer.Typer(help="Models.", no_args_is_help=True)
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the database, images and credentials.")]
 
@@ -77,6 +78,20 @@ def remove(
     except BundleError as error:
         _stop(str(error))
     typer.echo(f"{model_id} is removed" + (f"; {heir} serves the workflow Universal now" if heir else ""))
+
+
+@models.command()
+def concepts(
+    weak: Annotated[bool, typer.Option("--weak", help="Only those that are weak somewhere, or unmeasured.")] = False,
+) -> None:
+    """Show what the built-in model can name, and how well each concept was measured."""
+    from sightrank.quality_table import show
+    from sightrank.vision.bundle import BundleError
+
+    try:
+        show(weak_only=weak)
+    except BundleError as error:
+        _stop(str(error))
 
 
 def _built_in_ids() -> frozenset[str]:

@@ -113,7 +113,7 @@ def test_each_app_has_a_bucket_of_its_own(world: Worlds) -> None:
         (
             {"id": "x", "default_workflow_id": "Universal"},
             WorkflowNeedsModel,
-            "Universal cannot run: .* sightrank models add",
+            "Universal cannot run: .* `sightrank models add",
         ),
         ({"id": "x", "default_language": "tlh"}, InvalidRequest, "zh-TW"),
         ({"id": "x", "description": "a\0b"}, InvalidRequest, "NUL"),

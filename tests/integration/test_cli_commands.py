@@ -158,6 +158,20 @@ def test_certs_make_a_chain_that_clients_verify(tmp_path: Path) -> None:
     assert verified.returncode == 0, verified.stderr
 
 
+def test_models_concepts_shows_every_concept_with_its_quality_and_the_weak_ones_alone() -> None:
+    everything = run_command("models", "concepts")
+    weak = run_command("models", "concepts", "--weak")
+
+    assert everything.returncode == weak.returncode == 0, everything.stderr + weak.stderr
+    rows = {line.split("  ")[0]: line for line in everything.stdout.splitlines()}
+    assert "good" in rows["dog"]
+    assert "unmeasured" in rows["palm tree"]
+    assert "323 concepts of general" in everything.stdout
+    assert "\ndog " not in weak.stdout
+    assert "\npalm tree " in weak.stdout
+    assert len(weak.stdout.splitlines()) < len(everything.stdout.splitlines())
+
+
 def _shakes_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> bool:
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     here = client.wrap_bio(to_client, to_server, server_hostname=name)

@@ -103,6 +103,18 @@ def test_a_search_by_text_says_nothing_of_concepts(place: Place, pictures: list[
     assert answer.status.details == ""
 
 
+def test_the_command_line_searches_by_any_text(place: Place, pictures: list[bytes]) -> None:
+    app = place.app("Universal", "commanded")
+    app.indexed(of_bytes(pictures[0], "one"))
+
+    done = run_command("search", "xyzzy at dusk", "--app", app.id, "--data-dir", place.server.data_dir)
+
+    assert done.returncode == 0, done.stderr
+    head, row = done.stdout.splitlines()
+    assert head.startswith("rank")
+    assert row.split()[2] == "one"
+
+
 def test_the_vocabulary_is_tagged_by_its_names(place: Place, pictures: list[bytes]) -> None:
     app = place.app("Universal", "tags")
     (input_id,) = app.indexed(of_bytes(pictures[0]))

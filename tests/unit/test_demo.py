@@ -1,8 +1,7 @@
-"""The demo's own parts: photographs, the two forms of a search, what it checks, and its contact sheets."""
+"""The demo's own parts: photographs, the two forms of a search, and what it checks."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ import pytest
 from clarifai_grpc.grpc.api import resources_pb2
 from google.protobuf import json_format
 from PIL import Image
-from tools.demo import DemoError, lettering, photos, runner
+from tools.demo import DemoError, photos, runner
 from tools.demo.client import Concept, Hit, Rank
 from tools.demo.searches import DemoSearch, difference, faults, reason, seven_searches
 from tools.demo.server import read_credentials
-from tools.demo.sheets import Sheet, Tile, draw, save
 
 RANKS = {
     "concept": Rank(concept=Concept(id="people")),
@@ -169,56 +167,3 @@ def test_reasons_name_labels_parts_and_likeness(own_photos: photos.PhotoSet) -> 
     assert (
         reason(search_for(parts=("cat", "no dog")), Hit("b", 0.6), ({"b": 0.4}, {"b": 0.9})) == "cat 0.40, no dog 0.90"
     )
-
-
-@pytest.mark.parametrize("text", ["plain", "été", "犬", "“quoted” – …", "Ωμέγα 🙂"])
-def test_no_letter_is_drawn_that_the_font_lacks(text: str) -> None:
-    font, shown = lettering.font_for(text, 20)
-
-    assert lettering.covers(font, shown)
-    assert shown
-
-
-def test_without_other_fonts_text_becomes_what_pillow_can_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    builtin_only = lettering._loaders()[:1]
-    monkeypatch.setattr(lettering, "_loaders", lambda: builtin_only)
-
-    assert lettering.font_for("été – 1", 20)[1] == "ete - 1"
-    assert not lettering.showable("犬")
-
-
-def sheet(**changes: Any) -> Sheet:
-    tile = Tile(picture=Image.new("RGB", (50, 90), "olive"), title="a very long title " * 9, score=0.5, why="predicted")
-    values: dict[str, Any] = {
-        "heading": "Search 1 of 7",
-        "title": "By a concept",
-        "words": "犬",
-        "plain_words": "inu",
-        "note": "note " * 60,
-        "footer": "footer",
-        "picture": None,
-        "tiles": [tile] * 9,
-    }
-    return Sheet(**(values | changes))
-
-
-def test_a_sheet_is_a_png_of_three_rows_for_nine_hits(tmp_path: Path) -> None:
-    path = tmp_path / "sheets" / "1.png"
-
-    save(sheet(), path)
-
-    with Image.open(io.BytesIO(path.read_bytes())) as image:
-        assert image.format == "PNG"
-        assert image.size == draw(sheet(tiles=sheet().tiles[:1] * 12)).size
-    assert [file.name for file in path.parent.iterdir()] == ["1.png"]
-
-
-@pytest.mark.parametrize("score", [0.0, 0.001, 1.0])
-def test_a_sheet_can_show_any_score_and_no_picture(score: float) -> None:
-    tile = Tile(picture=None, title="", score=score, why="", marked=True)
-
-    assert draw(sheet(tiles=[tile], picture=Image.new("RGB", (30, 300)))).width > 1000
-
-
-def test_a_sheet_without_hits_is_still_a_sheet() -> None:
-    assert draw(sheet(tiles=[])).height > 500

@@ -8,7 +8,6 @@ talks to it through the official Python client and through plain REST. Nothing r
     client    the few API calls a program needs, over gRPC and over REST
     searches  the seven searches and what must be true of their answers
     runner    indexes, labels, searches, checks
-    sheets    draws a contact sheet
     report    what is printed
 """
 

@@ -12,14 +12,14 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from sightrank.contact_sheet import Sheet, Tile, save
+from sightrank.lettering import showable
 from sightrank.settings import default_data_dir
 from tools.demo import DemoError, report, runner
 from tools.demo.client import GrpcClient, RestClient
-from tools.demo.lettering import showable
 from tools.demo.photos import PhotoSet, choose
 from tools.demo.searches import DemoSearch, reason, seven_searches
 from tools.demo.server import HOST, Server, bypass_proxies, read_credentials, sightrank_command
-from tools.demo.sheets import Sheet, Tile, save
 
 OUTPUT = Path("demo-output")
 INTERRUPTED = 130

@@ -104,6 +104,14 @@ class GrpcClient:
     def close(self) -> None:
         self._channel.close()
 
+    def ensure_app(self) -> None:
+        """Makes the app of the credentials where there is none yet."""
+        ids = resources_pb2.UserAppIDSet(user_id=self._app.user_id)
+        there = self._call("ListApps", service_pb2.ListAppsRequest(user_app_id=ids, per_page=PAGE)).apps
+        if self._app.app_id not in {app.id for app in there}:
+            new = resources_pb2.App(id=self._app.app_id)
+            self._call("PostApps", service_pb2.PostAppsRequest(user_app_id=ids, apps=[new]))
+
     def input_states(self) -> dict[str, tuple[int, str]]:
         """Status code and details of every input of the app."""
         states: dict[str, tuple[int, str]] = {}

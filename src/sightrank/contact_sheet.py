@@ -1,4 +1,4 @@
-"""One contact sheet per search: the query on the left, the ranked hits with scores and titles on the right."""
+"""A contact sheet of a search: the query on the left, the ranked hits with scores and titles on the right."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
-from tools.demo.lettering import font_for, showable
+from sightrank.lettering import font_for, showable
 
+#: Endings of files, and how they are written.
+KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+JPEG_QUALITY = 88
 COLUMNS = 4
 TILE_WIDTH, TILE_HEIGHT, CAPTION_HEIGHT = 288, 216, 64
 GAP, MARGIN, PANEL_WIDTH = 24, 48, 400
@@ -67,11 +70,20 @@ def draw(sheet: Sheet) -> Image.Image:
 
 
 def save(sheet: Sheet, path: Path) -> None:
-    """Writes the sheet as a PNG, whole or not at all."""
+    """Writes the sheet, whole or not at all, as what the file's ending in ``KINDS`` says. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
-    draw(sheet).save(unfinished, format="PNG", optimize=True)
+    draw(sheet).save(unfinished, format=KINDS[path.suffix.lower()], optimize=True, quality=JPEG_QUALITY)
     unfinished.replace(path)
+
+
+def outlined(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    """A copy with a frame round a region: top, left, bottom, right as shares of the picture."""
+    copy = picture.copy()
+    top, left, bottom, right = box
+    corners = (left * copy.width, top * copy.height, right * copy.width, bottom * copy.height)
+    ImageDraw.Draw(copy).rectangle(corners, outline=ACCENT, width=max(2, copy.width // 100))
+    return copy
 
 
 def _panel(image: Image.Image, sheet: Sheet) -> None:
