@@ -23,6 +23,7 @@ from sightrank.vision.model_folders import installed_models
 
 _LEAST_PGVECTOR = (0, 8, 0)
 _LEAST_FREE_BYTES = 1_000_000_000
+_STALLED_S = 600.0
 _SQL = queries.load("doctor")
 _MATRICES = queries.load("matrices")
 
@@ -124,6 +125,7 @@ async def _database(url: str, matrix_memory_bytes: int) -> list[Finding]:
         findings += await _indexes(connection, tables)
         for what, detail in await (await connection.execute(_SQL["contents"])).fetchall():
             findings.append(Finding(True, what, str(detail)))
+        findings += await _reindexes(connection)
         findings += await _matrices(connection)
         findings += await _beyond_memory(connection, tables, matrix_memory_bytes)
     return findings
@@ -166,6 +168,26 @@ def _mending(name: str) -> str:
     if vector_index.NAME.fullmatch(name):
         return f"DROP INDEX CONCURRENTLY {name}, or wait: the next server that ranks the app by SQL builds it anew"
     return f"REINDEX INDEX CONCURRENTLY {name}"
+
+
+async def _reindexes(connection: Connection) -> list[Finding]:
+    """Apps whose base workflow is to change, and those for which that failed."""
+    findings = []
+    rows = await (await connection.execute(_SQL["reindexes"])).fetchall()
+    for user_id, app_id, current, wanted, state, failure, total, done, silent_s in rows:
+        what = f"app {user_id}/{app_id}"
+        if wanted is None:
+            findings.append(Finding(True, what, f"has {current}; what is left of another workflow is being removed"))
+            continue
+        change = f"{current} to {wanted}, {done} of {total} images indexed"
+        if state == "failed":
+            findings.append(Finding(False, what, f"re-indexing failed ({change}): {failure}; patch the app again"))
+        elif silent_s > _STALLED_S:
+            remedy = f"start a server or worker that has the model of {wanted}"
+            findings.append(Finding(False, what, f"re-indexing stands still for {silent_s:.0f} s ({change}); {remedy}"))
+        else:
+            findings.append(Finding(True, what, f"re-indexing ({change})"))
+    return findings
 
 
 async def _matrices(connection: Connection) -> list[Finding]:

@@ -22,6 +22,7 @@ from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER, Identity
 from sightrank.api.pages import list_page
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
 from sightrank.ingest.base_workflow import WantedWorkflow, want_workflow
+from sightrank.ingest.reindex_progress import progress_of
 from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.queries import load
 from sightrank.vision.vocabulary import LANGUAGES
@@ -81,7 +82,7 @@ class Apps:
         row = await self._database.row(self._sql["app_rows"], {"user_id": app.user_id, "ids": [app.app_id]})
         if row is None:
             raise DoesNotExist(f"There is no app {app.app_id} of user {app.user_id}.")
-        return service_pb2.SingleAppResponse(app=app_proto(row))
+        return await self._shown(app, row)
 
     async def list(self, call: Call, request: service_pb2.ListAppsRequest) -> service_pb2.MultiAppResponse:
         """Newest first unless told otherwise. Of another user only public apps are shown."""
@@ -111,7 +112,7 @@ class Apps:
         async with self._database.transaction() as connection:
             row = await self._patch(connection, app.user_id, app.app_id, request.app, request)
         self._identity.forget()
-        return service_pb2.SingleAppResponse(app=app_proto(row))
+        return await self._shown(app, row)
 
     async def patch_many(self, call: Call, request: service_pb2.PatchAppsRequest) -> service_pb2.MultiAppResponse:
         """All of the changes, or none of them when one app cannot be changed."""
@@ -139,6 +140,14 @@ class Apps:
                 # The app is gone either way; an answer of failure would only make the client ask for nothing.
                 _log.exception("images of a deleted app remain", bucket=bucket)
         return status_pb2.BaseResponse()
+
+    async def _shown(self, app: AppRef, row: Sequence[Any]) -> service_pb2.SingleAppResponse:
+        """The app, and in the status how far a change of its base workflow is."""
+        response = service_pb2.SingleAppResponse(app=app_proto(row))
+        progress = await progress_of(self._database, app.bucket)
+        if progress is not None:
+            response.status.details = progress.text()
+        return response
 
     async def _delete_rows(self, app: AppRef) -> Sequence[int]:
         async with self._database.transaction() as connection:

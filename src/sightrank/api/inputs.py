@@ -27,6 +27,7 @@ from sightrank.errors import (
 )
 from sightrank.ingest.add_jobs import JobShare
 from sightrank.ingest.intake import IdConflict, Intake, NewInput
+from sightrank.ingest.reindex_progress import progress_of
 from sightrank.ingest.removal import Removal
 from sightrank.store import queries
 from sightrank.store.database import Database
@@ -140,14 +141,23 @@ class Inputs:
     async def count(
         self, call: Call, request: service_pb2.GetInputCountRequest
     ) -> service_pb2.SingleInputCountResponse:
-        row = await self._database.row(_SQL["counts"], {"bucket": call.require_app().bucket})
+        """Beside them, how far a change of the base workflow is."""
+        bucket = call.require_app().bucket
+        row = await self._database.row(_SQL["counts"], {"bucket": bucket})
         assert row is not None
         processed, to_process, processing, errors = row
-        return service_pb2.SingleInputCountResponse(
+        response = service_pb2.SingleInputCountResponse(
             counts=resources_pb2.InputCount(
                 processed=processed, to_process=to_process, processing=processing, errors=errors
             )
         )
+        progress = await progress_of(self._database, bucket)
+        if progress is not None:
+            response.counts.reindexed = progress.done
+            response.counts.to_reindex = progress.left
+            response.counts.reindex_errors = progress.failed
+            response.status.details = progress.text()
+        return response
 
     async def delete(self, call: Call, request: service_pb2.DeleteInputRequest) -> status_pb2.BaseResponse:
         if not await self._removal.delete_inputs(call.require_app().bucket, [request.input_id]):

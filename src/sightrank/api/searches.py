@@ -29,6 +29,7 @@ from sightrank.search.texts import Texts
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.eye import Eye
+from sightrank.vision.threads import Threads
 
 #: Searches of one call. Their hits are bounded too, so that the answer fits a message.
 MAX_SEARCHES = 32
@@ -65,13 +66,18 @@ class Searches:
         reader: SearchReader,
         saved: SavedSearches,
         texts: Texts,
+<<<<<<< HEAD
         forget: Callable[[], None],
+=======
+        threads: Threads,
+>>>>>>> main
     ) -> None:
         """``forget`` drops what this process knows of apps: one of them has changed."""
         self._database = database
         self._forget = forget
         self._engine = engine
         self._texts = texts
+        self._threads = threads
         self._models = models
         self._reader = reader
         self._saved = saved
@@ -161,9 +167,14 @@ class Searches:
             response.hit_counts.add(estimated_total=await self._engine.count(scope, counted))
             note = worded.note
         else:
+<<<<<<< HEAD
             page, note = await self._of_one_workflow(app, query)
             response.hits.extend(page.messages)
         response.status.details = " ".join(filter(None, (response.status.details, note)))
+=======
+            with self._threads.answering():
+                response.hits.extend(await self._page(app, scope, query))
+>>>>>>> main
 
     async def _of_one_workflow(self, app: AppRef, query: Query) -> tuple[HitPage, str]:
         """A page of hits, and what to tell about the search's texts.

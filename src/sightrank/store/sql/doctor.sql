@@ -20,3 +20,12 @@ SELECT 'inputs with status ' || status, count(*)::text FROM inputs GROUP BY stat
 UNION ALL
 SELECT 'vectors of ' || e.model_id || ' ' || e.version_id, 'about ' || greatest(c.reltuples, 0)::bigint
 FROM embedders e JOIN pg_class c ON c.oid = to_regclass('vectors_' || e.id)
+
+-- name: reindexes
+-- Apps whose base workflow is being changed, or could not be: how far each is, and since when nothing has happened.
+SELECT a.user_id, a.id, a.workflow_id, r.workflow_id, r.state, r.failure,
+    (SELECT count(*) FROM inputs i WHERE i.bucket = r.bucket AND i.status = 30000 AND i.media = 'image'),
+    (SELECT count(DISTINCT s.input_number) FROM reindexed_areas s WHERE s.bucket = r.bucket),
+    extract(epoch FROM clock_timestamp() - r.modified_at)::float8
+FROM reindexes r JOIN apps a ON a.first_bucket = r.bucket
+ORDER BY a.user_id, a.id

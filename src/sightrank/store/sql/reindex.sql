@@ -184,7 +184,7 @@ SELECT id, dims FROM embedders WHERE id <> %(kept)s ORDER BY id
 
 -- name: progress
 -- What is wanted, how far it is in inputs, and what went wrong.
-SELECT r.workflow_id, r.state, r.failure, r.started_at,
+SELECT r.workflow_id, r.state, r.failure,
     (SELECT count(*) FROM inputs i WHERE i.bucket = r.bucket AND i.status = 30000 AND i.media = 'image'),
     (SELECT count(DISTINCT s.input_number) FROM reindexed_areas s WHERE s.bucket = r.bucket),
     (SELECT count(*) FROM reindex_failures f WHERE f.bucket = r.bucket)
