@@ -55,9 +55,6 @@ from sightrank.ingest.labelling import Labelling
 from sightrank.ingest.media import HostedUrls, ImageSource
 from sightrank.ingest.regions import Regions
 from sightrank.ingest.reindex import requeue_after_upgrade
-from sightrank.ingest.reindex_queue import ReindexQueue
-from sightrank.ingest.reindex_rows import ReindexRows
-from sightrank.ingest.reindexer import LEASE_S as REINDEX_LEASE_S
 from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.removal import Removal
 from sightrank.ingest.revision import Revision
@@ -297,11 +294,8 @@ def _worker(core: Core, wake: asyncio.Event) -> Worker:
 
 
 def _reindexer(core: Core) -> Reindexer:
-    owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-    queue = ReindexQueue(core.database, owner=owner, lease_s=REINDEX_LEASE_S)
     idle = frozenset(card.id for card in core.catalogue.workflows if not card.models and not card.lacks)
-    rows = ReindexRows(core.database, queue, core.workflows, idle)
-    return Reindexer(queue, rows, core.images, core.workflows, idle, threads=core.threads.cores)
+    return Reindexer(core.database, core.images, core.workflows, idle, threads=core.threads.cores)
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
@@ -376,11 +370,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Annotations(core.database, labelling, revision, records),
         Datasets(core.database),
         DatasetInputs(core.database, core.book, records, reader, core.clock),
-<<<<<<< HEAD
-        Searches(core.database, engine, models, records, reader, saved, texts, identity.forget),
-=======
-        Searches(core.database, engine, models, records, reader, saved, texts, core.threads),
->>>>>>> main
+        Searches(core.database, engine, models, records, reader, saved, texts, core.threads, identity.forget),
         saved,
         AnnotationFilters(core.database, reader),
     )

@@ -15,7 +15,6 @@ from sightrank.errors import (
     DuplicateKey,
     InvalidRequest,
     KeyInvalid,
-    NotImplementedHere,
     WorkflowDoesNotExist,
     WorkflowNeedsModel,
 )
@@ -251,15 +250,30 @@ def test_a_wrong_patch_is_refused(world: Worlds) -> None:
     world.run(scenario)
 
 
-def test_the_workflow_of_an_app_with_inputs_stays(world: Worlds) -> None:
+def test_the_workflow_of_an_app_with_indexed_inputs_stays_until_they_are_indexed_anew(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        bucket = await add_input(world, "photos")
+        await world.database.execute("UPDATE inputs SET status = 30000 WHERE bucket = %s", [bucket])
+        emptied = await patch(world, "photos", default_workflow_id="Empty")
+        asked = await patch(world, "photos", default_workflow_id="General")
+        wanted = await world.database.rows("SELECT bucket, workflow_id, state FROM reindexes")
+        stopped = await patch(world, "photos", default_workflow_id="Empty")
+        left = await world.database.rows("SELECT bucket, workflow_id, state FROM reindexes")
+
+        assert emptied.default_workflow.id == "Empty"
+        assert asked.default_workflow.id == "Empty"
+        assert wanted == [(bucket, "General", "sweeping")]
+        assert stopped.default_workflow.id == "Empty"
+        assert left == [(bucket, None, "sweeping")]
+
+    world.run(scenario)
+
+
+def test_the_workflow_of_an_app_whose_inputs_still_wait_changes_at_once(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         await add_input(world, "photos")
+        await world.database.execute("UPDATE apps SET workflow_id = 'Empty' WHERE id = 'photos'")
         assert (await patch(world, "photos", default_workflow_id="General")).default_workflow.id == "General"
-        with pytest.raises(NotImplementedHere, match="from General to Empty"):
-            await patch(world, "photos", default_workflow_id="Empty")
-        request = service_pb2.PatchAppRequest(user_app_id=named("photos"), action="overwrite", reindex=True)
-        with pytest.raises(NotImplementedHere):
-            await world.call("PatchApp", request)
 
     world.run(scenario)
 

@@ -66,11 +66,8 @@ class Searches:
         reader: SearchReader,
         saved: SavedSearches,
         texts: Texts,
-<<<<<<< HEAD
-        forget: Callable[[], None],
-=======
         threads: Threads,
->>>>>>> main
+        forget: Callable[[], None],
     ) -> None:
         """``forget`` drops what this process knows of apps: one of them has changed."""
         self._database = database
@@ -167,14 +164,10 @@ class Searches:
             response.hit_counts.add(estimated_total=await self._engine.count(scope, counted))
             note = worded.note
         else:
-<<<<<<< HEAD
-            page, note = await self._of_one_workflow(app, query)
+            with self._threads.answering():
+                page, note = await self._of_one_workflow(app, query)
             response.hits.extend(page.messages)
         response.status.details = " ".join(filter(None, (response.status.details, note)))
-=======
-            with self._threads.answering():
-                response.hits.extend(await self._page(app, scope, query))
->>>>>>> main
 
     async def _of_one_workflow(self, app: AppRef, query: Query) -> tuple[HitPage, str]:
         """A page of hits, and what to tell about the search's texts.

@@ -11,6 +11,8 @@ go on, and whoever patches the app has called it off or asked for something else
 from __future__ import annotations
 
 import asyncio
+import os
+import uuid
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -23,11 +25,12 @@ from sightrank.ingest.media import ImageSource
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.reindex_rows import Looked, ReindexRows
 from sightrank.store.blobs import BlobMissingError
+from sightrank.store.database import Database
 from sightrank.vision.threads import Lane
 
 _log = structlog.get_logger(__name__)
 
-LEASE_S = 60.0
+_LEASE_S = 60.0
 _BATCH = 64
 _IDLE_S = 1.0
 _AGAIN_S = 5.0  # until a step that failed is tried again
@@ -39,17 +42,16 @@ class Reindexer:
 
     def __init__(
         self,
-        queue: ReindexQueue,
-        rows: ReindexRows,
+        database: Database,
         images: ImageSource,
         workflows: Mapping[str, Workflow],
         idle: Collection[str],
         *,
         threads: int,
     ) -> None:
-        """``idle``: the workflows that run no model."""
-        self._queue = queue
-        self._rows = rows
+        """``idle``: the workflows that run no model. ``threads``: how many pictures can be decoded at once."""
+        self._queue = ReindexQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=_LEASE_S)
+        self._rows = ReindexRows(database, self._queue, workflows, idle)
         self._images = images
         self._workflows = workflows
         self._ids = (*workflows, *idle)
