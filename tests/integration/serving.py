@@ -165,13 +165,17 @@ class Server:
             return httpx.get(f"{self.base}/healthz", trust_env=False, timeout=2.0).status_code == 200
         return False
 
-    def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Rows from the embedded database, or the external one."""
+    @property
+    def database_url(self) -> str:
+        """Of the embedded database, or the external one."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the package looks for a runtime folder that not every machine has
             embedded = EmbeddedServer(self.data_dir, memory_bytes=2**29)
-            url = self.settings.get("SIGHTRANK_DATABASE_URL") or embedded.url_of_running()
-        with psycopg.connect(url, autocommit=True) as connection:
+            return self.settings.get("SIGHTRANK_DATABASE_URL") or embedded.url_of_running()
+
+    def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Rows from the database."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
             return connection.execute(statement, parameters).fetchall()  # type: ignore[arg-type]
 
     def rest(
@@ -273,9 +277,11 @@ class App:
     def patch(self, action: str, *annotations: Annotation, **fields: Any) -> list[Annotation]:
         return list(self.call("PatchAnnotations", action=action, annotations=annotations, **fields).annotations)
 
-    def rank(self, *ranks: Rank, inputs: bool = False) -> list[resources_pb2.Hit]:
+    def rank(self, *ranks: Rank, inputs: bool = False, per_page: int = 0) -> list[resources_pb2.Hit]:
+        rpc = "PostInputsSearches" if inputs else "PostAnnotationsSearches"
         searches = [resources_pb2.Search(query=resources_pb2.Query(ranks=ranks))]
-        return list(self.call("PostInputsSearches" if inputs else "PostAnnotationsSearches", searches=searches).hits)
+        pagination = service_pb2.Pagination(per_page=per_page)
+        return list(self.call(rpc, searches=searches, pagination=pagination).hits)
 
     def rest(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
         """The JSON of a REST call below this app."""

@@ -253,7 +253,6 @@ def test_a_wrong_patch_is_refused(world: Worlds) -> None:
 def test_the_workflow_of_an_app_with_indexed_inputs_stays_until_they_are_indexed_anew(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         bucket = await add_input(world, "photos")
-        await world.database.execute("UPDATE inputs SET status = 30000 WHERE bucket = %s", [bucket])
         emptied = await patch(world, "photos", default_workflow_id="Empty")
         asked = await patch(world, "photos", default_workflow_id="General")
         wanted = await world.database.rows("SELECT bucket, workflow_id, state FROM reindexes")
@@ -271,7 +270,8 @@ def test_the_workflow_of_an_app_with_indexed_inputs_stays_until_they_are_indexed
 
 def test_the_workflow_of_an_app_whose_inputs_still_wait_changes_at_once(world: Worlds) -> None:
     async def scenario(world: World) -> None:
-        await add_input(world, "photos")
+        bucket = await add_input(world, "photos")
+        await world.database.execute("UPDATE inputs SET status = 30001 WHERE bucket = %s", [bucket])
         await world.database.execute("UPDATE apps SET workflow_id = 'Empty' WHERE id = 'photos'")
         assert (await patch(world, "photos", default_workflow_id="General")).default_workflow.id == "General"
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg
 import pytest
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2, service_pb2_grpc
 from clarifai_grpc.grpc.api.resources_pb2 import (
@@ -27,10 +28,12 @@ from tests.integration.serving import (
     SUCCESS,
     USER,
     Server,
+    Site,
     by_image,
     connected,
     home,
     of_bytes,
+    of_url,
     picture,
     run_command,
     server_at,
@@ -41,6 +44,7 @@ from tests.tiny_models import write_tiny_model
 
 KEY = (("authorization", f"Key {PAT}"),)
 QUERY = picture(1000)
+RANKED = resources_pb2.Search(query=resources_pb2.Query(ranks=[by_image(QUERY)]))
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,21 @@ class Place:
 
 
 @contextmanager
+def locked(server: Server, *input_ids: str) -> Iterator[None]:
+    """Holds rows of inputs still, so that a batch with one of them waits until the block is left."""
+    with psycopg.connect(server.database_url, autocommit=False) as connection:
+        connection.execute("SELECT FROM inputs WHERE id = ANY(%s) FOR UPDATE", [list(input_ids)])
+        yield
+        connection.rollback()
+
+
+@contextmanager
 def place_at(folder: Path, **settings: str) -> Iterator[Place]:
-    write_tiny_model(folder / "source", "clip")
     with server_at(folder, **settings) as server:
-        added = run_command("models", "add", folder / "source", "--id", "tiny", "--data-dir", server.data_dir)
-        assert added.returncode == 0, added.stderr
+        for model_id, family in (("tiny", "clip"), ("other", "siglip")):
+            source = write_tiny_model(folder / model_id, family)
+            added = run_command("models", "add", source, "--id", model_id, "--data-dir", server.data_dir)
+            assert added.returncode == 0, added.stderr
         server.start()
         with connected(server) as stub:
             yield Place(server, stub)
@@ -122,6 +136,16 @@ def taggers(app: Client) -> dict[str, int]:
 def scores(app: Client) -> tuple[float, ...]:
     """How alike every input is to one picture: they tell by which model."""
     return tuple(sorted(round(hit.score, 4) for hit in app.rank(by_image(QUERY))))
+
+
+def waits_for_a_lock(app: Client, statement: str) -> bool:
+    rows = app.server.sql("SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    return any(statement in query for (query,) in rows)
+
+
+def staged(app: Client) -> int:
+    rows = app.server.sql("SELECT count(*) FROM reindexed_areas WHERE bucket = %s", bucket(app))
+    return int(rows[0][0])
 
 
 def pictures(count: int, first: int = 0) -> list[resources_pb2.Input]:
@@ -188,3 +212,144 @@ def test_an_app_changes_its_workflow_and_back_while_it_is_searched(place: Place)
     assert kept == ({"tiny": 40}, {"tiny-image-recognition": 40})
     assert scores(app) == general
     assert (vectors(app), taggers(app)) == ({"general": 40}, {"general-image-recognition": 40})
+
+
+def test_what_is_posted_annotated_and_deleted_meanwhile_is_in_the_new_index(place: Place) -> None:
+    app = place.app("General", "meanwhile")
+    app.indexed(*pictures(70))
+
+    with locked(place.server, "p69"):
+        patch(app, "Universal")
+        wait_for("the first batch", lambda: staged(app) == 64)
+        app.indexed(*pictures(3, first=100))
+        app.call("DeleteInputs", ids=["p0", "p1"])
+        app.annotate(region("p2", "r2"), region("p100", "r100"))
+        during = workflow_of(app), vectors(app)["general"]
+    wait_for("the change", lambda: workflow_of(app) == "Universal")
+    (late,) = app.indexed(*pictures(1, first=200))
+    app.annotate(region("p3", "r3"))
+    wait_for("the old vectors to be gone", lambda: set(vectors(app)) == {"tiny"})
+
+    found = {hit.input.id for hit in app.rank(by_image(QUERY), inputs=True, per_page=200)}
+    assert during == ("General", 73)
+    assert found == {f"p{number}" for number in (*range(2, 70), 100, 101, 102)} | {late}
+    assert vectors(app) == {"tiny": 72 + 3}
+    assert taggers(app) == {"tiny-image-recognition": 72 + 3}
+
+
+def test_a_change_goes_on_after_kill_9(place: Place) -> None:
+    app = place.app("General", "killed")
+    app.indexed(*pictures(70))
+
+    with locked(place.server, "p69"):
+        patch(app, "Universal")
+        wait_for("the first batch", lambda: staged(app) == 64)
+        place.server.kill()
+    place.server.start()
+    wait_for("the change", lambda: workflow_of(app) == "Universal")
+    wait_for("the old vectors to be gone", lambda: set(vectors(app)) == {"tiny"})
+
+    assert vectors(app) == {"tiny": 70}
+    assert taggers(app) == {"tiny-image-recognition": 70}
+    assert len(app.rank(by_image(QUERY), per_page=200)) == 70
+
+
+def test_patching_back_calls_the_change_off(place: Place) -> None:
+    app = place.app("General", "called-off")
+    app.indexed(*pictures(70))
+    before = scores(app)
+
+    with locked(place.server, "p69"):
+        patch(app, "Universal")
+        wait_for("the first batch", lambda: staged(app) == 64)
+        shown = app.call("GetApp").status.details
+        counts = app.call("GetInputCount").counts
+        said = run_command("doctor", "--data-dir", place.server.data_dir).stdout
+        back = threading.Thread(target=patch, args=(app, "General"))
+        back.start()
+        wait_for("the patch to wait", lambda: waits_for_a_lock(app, "FROM reindexes"))
+    back.join()
+    wait_for("nothing to be left", lambda: not app.server.sql("SELECT FROM reindexes WHERE bucket = %s", bucket(app)))
+
+    assert "being changed to Universal: 64 of 70 images" in shown
+    assert (counts.processed, counts.reindexed, counts.to_reindex) == (70, 64, 6)
+    assert "re-indexing (General to Universal, 64 of 70 images indexed)" in " ".join(said.split())
+    assert workflow_of(app) == "General"
+    assert (vectors(app), taggers(app), staged(app)) == ({"general": 70}, {"general-image-recognition": 70}, 0)
+    assert scores(app) == before
+    assert app.call("GetApp").status.details == ""
+
+
+def test_a_third_workflow_starts_from_nothing(place: Place) -> None:
+    app = place.app("General", "third")
+    app.indexed(*pictures(70))
+
+    with locked(place.server, "p69"):
+        patch(app, "Universal")
+        wait_for("the first batch", lambda: staged(app) == 64)
+        third = threading.Thread(target=patch, args=(app, "other"))
+        third.start()
+        wait_for("the patch to wait", lambda: waits_for_a_lock(app, "FROM reindexes"))
+    third.join()
+    wait_for("the change", lambda: workflow_of(app) == "other")
+    wait_for("the old vectors to be gone", lambda: set(vectors(app)) == {"other"})
+
+    assert vectors(app) == {"other": 70}
+    assert taggers(app) == {"other-image-recognition": 70}
+
+
+def test_an_input_that_cannot_be_looked_at_again_keeps_the_old_workflow(place: Place) -> None:
+    app = place.app("General", "damaged")
+    app.indexed(*pictures(5))
+    before = scores(app)
+    ((blob,),) = app.server.sql("SELECT blob FROM inputs WHERE bucket = %s AND id = 'p3'", bucket(app))
+    (file,) = place.server.data_dir.rglob(f"*{blob.rpartition('/')[2]}")
+    file.write_bytes(b"no picture any more")
+
+    patch(app, "Universal")
+    failed = wait_for("the failure", lambda: "stays as it is" in app.call("GetApp").status.details)
+    told = app.call("GetApp").status.details
+    counts = app.call("GetInputCount").counts
+    said = run_command("doctor", "--data-dir", place.server.data_dir)
+    kept = workflow_of(app), scores(app), taggers(app)
+    app.call("DeleteInputs", ids=["p3"])
+    change(app, "Universal")
+
+    assert failed
+    assert "1 input(s) could not be indexed by Universal: p3: " in told
+    assert (counts.reindexed, counts.to_reindex, counts.reindex_errors) == (4, 0, 1)
+    assert said.returncode == 1
+    assert "p3: " in said.stdout
+    assert "p3: " in place.server.log
+    assert kept == ("General", before, {"general-image-recognition": 5})
+    assert vectors(app) == {"tiny": 4}
+
+
+def test_an_app_is_emptied_at_once_and_indexed_from_nothing(place: Place, site: Site) -> None:
+    app = place.app("Empty", "empty")
+    app.indexed(*pictures(2), of_url(site.show(picture(7)), "fetched"))
+
+    change(app, "General")
+    indexed = vectors(app), taggers(app), len(app.rank(by_image(QUERY)))
+    size = app.call("GetInput", input_id="fetched").input.data.image.image_info.width
+    emptied = patch(app, "Empty").default_workflow_id
+    refused = app.ask("PostAnnotationsSearches", searches=[RANKED]).status
+    wait_for("the vectors to be gone", lambda: not vectors(app) and not taggers(app))
+
+    assert indexed == ({"general": 3}, {"general-image-recognition": 3}, 3)
+    assert size == 96
+    assert emptied == "Empty"
+    assert (refused.code, "Empty" in refused.details) == (40002, True)
+
+
+def test_reindex_runs_the_same_workflow_again(place: Place) -> None:
+    app = place.app("General", "again")
+    app.indexed(*pictures(5))
+    before = scores(app)
+    app.server.sql("DELETE FROM annotations WHERE bucket = %s AND model_version_id <> '' RETURNING 1", bucket(app))
+
+    patch(app, "", reindex=True)
+    wait_for("the predictions", lambda: taggers(app) == {"general-image-recognition": 5})
+
+    assert scores(app) == before
+    assert vectors(app) == {"general": 5}
