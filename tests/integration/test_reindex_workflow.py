@@ -143,6 +143,11 @@ def waits_for_a_lock(app: Client, statement: str) -> bool:
     return any(statement in query for (query,) in rows)
 
 
+def is_half_way(app: Client) -> bool:
+    """Whether a first batch is done and the next one waits for a locked input."""
+    return staged(app) == 64 and waits_for_a_lock(app, "FROM inputs")
+
+
 def staged(app: Client) -> int:
     rows = app.server.sql("SELECT count(*) FROM reindexed_areas WHERE bucket = %s", bucket(app))
     return int(rows[0][0])
@@ -220,7 +225,7 @@ def test_what_is_posted_annotated_and_deleted_meanwhile_is_in_the_new_index(plac
 
     with locked(place.server, "p69"):
         patch(app, "Universal")
-        wait_for("the first batch", lambda: staged(app) == 64)
+        wait_for("one batch to be done and one to wait", lambda: is_half_way(app))
         app.indexed(*pictures(3, first=100))
         app.call("DeleteInputs", ids=["p0", "p1"])
         app.annotate(region("p2", "r2"), region("p100", "r100"))
@@ -243,7 +248,7 @@ def test_a_change_goes_on_after_kill_9(place: Place) -> None:
 
     with locked(place.server, "p69"):
         patch(app, "Universal")
-        wait_for("the first batch", lambda: staged(app) == 64)
+        wait_for("one batch to be done and one to wait", lambda: is_half_way(app))
         place.server.kill()
     place.server.start()
     wait_for("the change", lambda: workflow_of(app) == "Universal")
@@ -261,7 +266,7 @@ def test_patching_back_calls_the_change_off(place: Place) -> None:
 
     with locked(place.server, "p69"):
         patch(app, "Universal")
-        wait_for("the first batch", lambda: staged(app) == 64)
+        wait_for("one batch to be done and one to wait", lambda: is_half_way(app))
         shown = app.call("GetApp").status.details
         counts = app.call("GetInputCount").counts
         said = run_command("doctor", "--data-dir", place.server.data_dir).stdout
@@ -286,7 +291,7 @@ def test_a_third_workflow_starts_from_nothing(place: Place) -> None:
 
     with locked(place.server, "p69"):
         patch(app, "Universal")
-        wait_for("the first batch", lambda: staged(app) == 64)
+        wait_for("one batch to be done and one to wait", lambda: is_half_way(app))
         third = threading.Thread(target=patch, args=(app, "other"))
         third.start()
         wait_for("the patch to wait", lambda: waits_for_a_lock(app, "FROM reindexes"))
@@ -303,8 +308,7 @@ def test_an_input_that_cannot_be_looked_at_again_keeps_the_old_workflow(place: P
     app.indexed(*pictures(5))
     before = scores(app)
     ((blob,),) = app.server.sql("SELECT blob FROM inputs WHERE bucket = %s AND id = 'p3'", bucket(app))
-    (file,) = place.server.data_dir.rglob(f"*{blob.rpartition('/')[2]}")
-    file.write_bytes(b"no picture any more")
+    (place.server.data_dir / "blobs" / blob).write_bytes(b"no picture any more")
 
     patch(app, "Universal")
     failed = wait_for("the failure", lambda: "stays as it is" in app.call("GetApp").status.details)
