@@ -230,6 +230,34 @@ def test_an_input_that_ends_the_worker_again_and_again_is_left_alone(world: Worl
     world.run(scenario)
 
 
+def test_inputs_of_an_app_that_got_another_workflow_meanwhile_are_looked_at_by_that_one(
+    world: Worlds, tmp_path: Path
+) -> None:
+    async def scenario(world: World) -> None:
+        place = await bench(world, tmp_path)
+        await place.post(2)
+        eye = FakeEye(gate=asyncio.Event())
+
+        async def seen() -> bool:
+            return eye.seen == 2
+
+        async def all_indexed() -> bool:
+            return all(status == 30000 for status, _, _ in await place.states())
+
+        async with place.working(eye):
+            await until(seen)
+            await world.database.execute(
+                "UPDATE apps SET workflow_id = 'Empty' WHERE first_bucket = %s", [place.bucket]
+            )
+            assert eye.gate is not None
+            eye.gate.set()
+            await until(all_indexed)
+        assert await world.database.rows("SELECT count(*) FROM vectors_1") == [(0,)]
+        assert [attempts for _, _, attempts in await place.states()] == [1, 1]
+
+    world.run(scenario)
+
+
 def test_what_is_enough_is_asked_when_there_is_something() -> None:
     async def scenario() -> None:
         queue: asyncio.Queue[str] = asyncio.Queue()
