@@ -26,7 +26,7 @@ from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.reindex_rows import Looked, ReindexRows
 from sightrank.store.blobs import BlobMissingError
 from sightrank.store.database import Database
-from sightrank.vision.threads import Lane
+from sightrank.vision.threads import Lane, Threads
 
 _log = structlog.get_logger(__name__)
 
@@ -47,16 +47,17 @@ class Reindexer:
         workflows: Mapping[str, Workflow],
         idle: Collection[str],
         *,
-        threads: int,
+        threads: Threads,
     ) -> None:
-        """``idle``: the workflows that run no model. ``threads``: how many pictures can be decoded at once."""
+        """``idle``: the workflows that run no model."""
+        self._threads = threads
         self._queue = ReindexQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=_LEASE_S)
         self._rows = ReindexRows(database, self._queue, workflows, idle)
         self._images = images
         self._workflows = workflows
         self._ids = (*workflows, *idle)
         # Whole files wait for a decoder: one each, and one to follow.
-        self._reading = asyncio.Semaphore(2 * threads)
+        self._reading = asyncio.Semaphore(2 * threads.cores)
 
     async def run(self) -> None:
         """Takes one step after the other, waiting where there is none."""
@@ -116,6 +117,7 @@ class Reindexer:
         jobs = await self._rows.missing(turn, 1 if turn.careful else _BATCH)
         if jobs:
             looked = await self._look(turn, workflow, jobs)
+            await self._threads.give_way()
             await self._rows.stage(turn, workflow, looked, after_number=jobs[-1].number)
             return 0.0
         if turn.after_number:
