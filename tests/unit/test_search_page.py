@@ -37,15 +37,39 @@ class Engine:
         return ["stale" if versions == OLD else "fresh"]
 
 
-def page(engine: Engine, now: Versions) -> list[str]:
+def searches_with(engine: Any, now: Versions, workflow_id: str, forgotten: list[str]) -> Searches:
+    """Searches whose hits are read at ``now``, when the app has that workflow; a scope is its workflow's id."""
+
     async def read(app: AppRef, hits: Sequence[str], as_of: None) -> HitPage:
-        return HitPage(versions=now, messages=[resources_pb2.Hit(user_id=hit) for hit in hits])
+        messages = [resources_pb2.Hit(user_id=hit) for hit in hits]
+        return HitPage(versions=now, messages=messages, workflow_id=workflow_id)
+
+    async def worded(scope: str, query: object) -> SimpleNamespace:
+        return SimpleNamespace(query=query, note="")
+
+    async def row(statement: str, keys: object) -> tuple[str]:
+        return (workflow_id,)
 
     nothing = cast(Any, None)
-    searches = Searches(nothing, cast(Any, engine), nothing, nothing, nothing, nothing, nothing, nothing)
+    searches = Searches(
+        cast(Any, SimpleNamespace(row=row)),
+        engine,
+        cast(Any, SimpleNamespace(scope=lambda app: app.workflow_id)),
+        nothing,
+        nothing,
+        nothing,
+        cast(Any, SimpleNamespace(worded=worded)),
+        nothing,
+        lambda: forgotten.append("apps"),
+    )
     searches._hits = cast(Any, SimpleNamespace(read=read))
-    query = cast(Any, SimpleNamespace(as_of=None))
-    return [hit.user_id for hit in asyncio.run(searches._page(APP, nothing, query))]
+    return searches
+
+
+def page(engine: Engine, now: Versions) -> list[str]:
+    searches = searches_with(engine, now, "General", [])
+    found, _ = asyncio.run(searches._page(APP, cast(Any, SimpleNamespace(as_of=None))))
+    return [hit.user_id for hit in found.messages]
 
 
 def test_one_ranking_when_nothing_was_committed_meanwhile() -> None:
@@ -70,3 +94,38 @@ def test_a_process_that_holds_nothing_asks_first() -> None:
 def test_an_input_newer_than_the_process_is_no_error() -> None:
     engine = Engine(OLD, refuses=True)
     assert page(engine, NEW) == ["fresh"]
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_search_by_a_workflow_that_the_app_no_longer_has_runs_again(breaks: bool) -> None:
+    class Swept:
+        """What is left of the old workflow answers, or fails."""
+
+        def seen(self, scope: object, query: object) -> None:
+            return None
+
+        async def run(self, scope: str, query: object) -> list[str]:
+            if breaks and scope == "General":
+                raise SearchNotIndexed("its vectors are gone")
+            return [scope]
+
+    forgotten: list[str] = []
+    searches = searches_with(Swept(), NEW, "Universal", forgotten)
+
+    found, _ = asyncio.run(searches._of_one_workflow(APP, cast(Any, SimpleNamespace(as_of=None))))
+
+    assert [hit.user_id for hit in found.messages] == ["Universal"]
+    assert forgotten == ["apps"]
+
+
+def test_a_search_that_fails_by_the_workflow_the_app_has_says_so() -> None:
+    engine = Engine(None)
+
+    async def run(*arguments: object) -> list[str]:
+        raise SearchNotIndexed("not there yet")
+
+    engine.run = run  # type: ignore[method-assign]
+    searches = searches_with(engine, NEW, "General", [])
+
+    with pytest.raises(SearchNotIndexed):
+        asyncio.run(searches._of_one_workflow(APP, cast(Any, SimpleNamespace(as_of=None))))
