@@ -152,7 +152,7 @@ class Worker:
             raise InputFailed(_NOT_INDEXED[job.media])
         data = await self._images.load(job.bucket, url=job.url, blob=job.blob)
         boxes = [area.box for area in job.areas if area.box is not None]
-        prepared = await workflow.eye.prepare(data, boxes, Lane.INGEST, detect=False)
+        prepared = await workflow.eye.prepare(data, boxes, Lane.INGEST, detect=True)
         blob = job.blob or await self._images.keep(job.bucket, data)
         await self._pictures.put(_Picture(job=job, workflow=workflow, blob=blob, prepared=prepared))
 
@@ -221,9 +221,10 @@ class Worker:
 def _outcome(
     picture: _Picture, vectors: NDArray[np.float32], concepts: Sequence[Sequence[tuple[str, float]]]
 ) -> Outcome:
-    """Gives every area its vector and concepts: the whole image's for a region without extent."""
-    boxes = iter(range(1, len(vectors)))
-    places = [0 if area.box is None else next(boxes) for area in picture.job.areas]
+    """Gives every area its vector and concepts: the whole image's for a region without extent. Detections follow."""
+    cuts = iter(range(1, len(vectors)))
+    places = [0 if area.box is None else next(cuts) for area in picture.job.areas]
+    places += cuts
     return Outcome(
         job=picture.job,
         blob=picture.blob,
@@ -233,6 +234,7 @@ def _outcome(
         color_mode=picture.prepared.color_mode,
         vectors=vectors[places],
         concepts=[concepts[place] for place in places],
+        detections=picture.prepared.detections,
     )
 
 
