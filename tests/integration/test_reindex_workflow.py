@@ -357,3 +357,23 @@ def test_reindex_runs_the_same_workflow_again(place: Place) -> None:
 
     assert scores(app) == before
     assert vectors(app) == {"general": 5}
+
+
+def test_a_region_that_was_looked_at_by_another_workflow_is_looked_at_again(place: Place) -> None:
+    app = place.app("General", "annotated")
+    app.indexed(of_bytes(picture(300), "p300"))
+
+    with locked(place.server, "p300"):
+        posting = threading.Thread(target=app.annotate, args=(region("p300", "r300"),))
+        posting.start()
+        wait_for("the annotation to wait", lambda: waits_for_a_lock(app, "FROM inputs"))
+        app.server.sql("UPDATE apps SET workflow_id = 'tiny' WHERE id = %s RETURNING id", app.id)
+    posting.join()
+
+    (prediction,) = app.server.sql(
+        "SELECT p.model_id FROM annotations p JOIN areas r ON r.bucket = p.bucket AND r.id = p.area_id"
+        " WHERE p.bucket = %s AND r.region_id = 'r300' AND p.model_version_id <> ''",
+        bucket(app),
+    )
+    assert prediction == ("tiny-image-recognition",)
+    assert vectors(app) == {"general": 1, "tiny": 1}
