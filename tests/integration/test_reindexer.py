@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -54,10 +55,29 @@ class Bench:
     database: Database
     bucket: int
 
-    async def states(self) -> list[tuple[str | None, str]]:
-        return [
-            (wanted, state) for wanted, state in await self.database.rows("SELECT workflow_id, state FROM reindexes")
-        ]
+    async def is_in(self, states: list[tuple[str | None, str]]) -> bool:
+        """Whether these are the workflows that are wanted, and how far they are."""
+        return await self.database.rows("SELECT workflow_id, state FROM reindexes") == states
+
+
+@asynccontextmanager
+async def reindexing(bench: Bench) -> AsyncIterator[None]:
+    """A process that re-indexes for the length of the block."""
+    tables = [await vectors.register(bench.database, name, "1", DIMS) for name in ("old", "new")]
+    eye = cast(Eye, Stubborn())
+    workflows = {
+        name: Workflow(eye=eye, table=table, tagger_id="tagger", tagger_version_id="1")
+        for name, table in zip(("Old", "New"), tables, strict=True)
+    }
+    threads = Threads(1)
+    reindexer = Reindexer(bench.database, cast(ImageSource, Names()), workflows, (), threads=threads)
+    task = asyncio.create_task(reindexer.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        threads.close()
 
 
 def run(url: str, scenario: Callable[[Bench], Awaitable[None]], *blobs: str) -> None:
@@ -103,23 +123,8 @@ def test_an_input_that_ends_every_batch_is_found_and_named(database_url: str, mo
     monkeypatch.setattr("sightrank.ingest.reindexer._AGAIN_S", 0.0)
 
     async def scenario(bench: Bench) -> None:
-        tables = [await vectors.register(bench.database, name, "1", DIMS) for name in ("old", "new")]
-        eye = cast(Eye, Stubborn())
-        workflows = {
-            name: Workflow(eye=eye, table=table, tagger_id="tagger", tagger_version_id="1")
-            for name, table in zip(("Old", "New"), tables, strict=True)
-        }
-        threads = Threads(1)
-        reindexer = Reindexer(bench.database, cast(ImageSource, Names()), workflows, (), threads=threads)
-        task = asyncio.create_task(reindexer.run())
-
-        async def failed() -> bool:
-            return await bench.states() == [("New", "failed")]
-
-        await until(failed)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        threads.close()
+        async with reindexing(bench):
+            await until(lambda: bench.is_in([("New", "failed")]))
 
         ((failure,),) = await bench.database.rows("SELECT failure FROM reindexes")
         assert "1 input(s) could not be indexed by New: in-bad: " in failure
@@ -127,6 +132,19 @@ def test_an_input_that_ends_every_batch_is_found_and_named(database_url: str, mo
         assert await bench.database.rows("SELECT count(*) FROM vectors_2") == [(3,)]
 
     run(database_url, scenario, "a", "bad", "b", "c")
+
+
+def test_what_an_earlier_change_failed_at_is_tried_again(database_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.database.execute("INSERT INTO reindex_failures SELECT bucket, number, 'damaged' FROM inputs")
+
+        async with reindexing(bench):
+            await until(lambda: bench.is_in([]))
+
+        assert await bench.database.rows("SELECT workflow_id FROM apps") == [("New",)]
+        assert await bench.database.rows("SELECT count(*) FROM vectors_2") == [(2,)]
+
+    run(database_url, scenario, "a", "b")
 
 
 def test_a_turn_goes_to_one_process_until_its_lease_runs_out(database_url: str) -> None:

@@ -112,6 +112,7 @@ class ReindexRows:
         """Removes a bounded part of what does not belong to the app; whether there may be more."""
         async with self._queue.held(turn) as connection:
             keys = {"bucket": turn.bucket, "limit": _SWEPT}
+            await connection.execute(_SQL["forget_failures"], keys)
             swept = [(await connection.execute(_SQL["sweep_staged"], keys)).rowcount]
             row = await (await connection.execute(_SQL["workflow"], keys)).fetchone()
             current = row[0] if row else ""
