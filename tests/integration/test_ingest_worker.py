@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,12 +22,13 @@ from sightrank.ingest.jobs import Jobs, Workflow
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.regions import Regions, Target
 from sightrank.ingest.removal import Removal
-from sightrank.ingest.rows import Content
+from sightrank.ingest.rows import AnnotationRow, Content, insert_annotations
 from sightrank.ingest.worker import Worker, _some
 from sightrank.store import vectors
 from sightrank.store.blobs import BlobStore, key_of
 from sightrank.store.clock import Clock
 from sightrank.vision.box import Box
+from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Eye, Prepared
 from sightrank.vision.threads import Lane, Threads
 
@@ -36,17 +38,21 @@ DEADLINE_S = 20.0
 
 @dataclass(eq=False)
 class FakeEye:
-    """Sees the same in every picture. ``broken`` embeddings fail first; while ``gate`` is closed none comes out."""
+    """Sees the same in every picture, and ``found`` in it. ``broken`` embeddings fail first; while ``gate`` is closed
+    none comes out.
+    """
 
     broken: int = 0
+    found: tuple[Detection, ...] = ()
     gate: asyncio.Event | None = None
     slow_s: float = 0.0
     seen: int = 0
     batches: list[int] = field(default_factory=list)
 
     async def prepare(self, data: bytes, boxes: Sequence[Box], lane: Lane, *, detect: bool) -> Prepared:
-        pixels = np.zeros((1 + len(boxes), 2, 2, 3), np.uint8)
-        return Prepared(pixels=pixels, width=2, height=2, format="PNG", color_mode="RGB")
+        found = self.found if detect else ()
+        pixels = np.zeros((1 + len(boxes) + len(found), 2, 2, 3), np.uint8)
+        return Prepared(pixels=pixels, width=2, height=2, format="PNG", color_mode="RGB", detections=found)
 
     async def embed(self, pixels: np.ndarray[Any, Any], lane: Lane) -> np.ndarray[Any, Any]:
         self.seen += len(pixels)
@@ -139,7 +145,14 @@ async def bench(world: World, folder: Path) -> Bench:
     app = await world.identity.app("admin", "photos")
     assert app is not None
     table = await vectors.register(world.database, "fake", "v1", DIMS)
-    workflow = Workflow(eye=blind_eye(), table=table, tagger_id="tagger", tagger_version_id="t1")
+    workflow = Workflow(
+        eye=blind_eye(),
+        table=table,
+        tagger_id="tagger",
+        tagger_version_id="t1",
+        detector_id="detector",
+        detector_version_id="d1",
+    )
     blobs = BlobStore(folder / "blobs")
     intake = Intake(world.database, blobs, Removal(world.database, blobs), world.book, Clock())
     return Bench(world, app.bucket, workflow, intake)
@@ -413,3 +426,102 @@ def test_what_was_uploaded_for_a_refused_input_is_removed_when_it_is_old_enough(
 
 async def _none_left(files: Callable[[], Any]) -> bool:
     return bool(await files() == 0)
+
+
+# Regions that a detector finds ----------------------------------------------------------------------------------------
+
+LEFT = Detection(box=Box(top=0.1, left=0.0, bottom=0.9, right=0.5), concept_id="person", value=0.9)
+RIGHT = Detection(box=Box(top=0.2, left=0.5, bottom=1.0, right=1.0), concept_id="dog", value=0.7)
+_SAID = """
+SELECT r.region_id IS NOT NULL, round(r.box_left::numeric, 3)::float, a.model_version_id, a.concept_ids
+FROM areas r JOIN annotations a ON a.bucket = r.bucket AND a.area_id = r.id
+WHERE a.model_version_id <> '' ORDER BY a.created_at
+"""
+
+
+async def index(place: Bench, eye: FakeEye) -> None:
+    async def all_indexed() -> bool:
+        return all(status == 30000 for status, _, _ in await place.states())
+
+    async with place.working(eye):
+        await until(all_indexed)
+
+
+async def queue_again(world: World) -> None:
+    await world.database.execute("UPDATE inputs SET status = 30001, attempts = 0")
+    await world.database.execute("DELETE FROM annotations WHERE model_id = 'tagger'")
+    await world.database.execute("TRUNCATE vectors_1")
+
+
+def test_what_a_detector_finds_are_areas_with_vectors_and_annotations(world: Worlds, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        place = await bench(world, tmp_path)
+        await place.post(1)
+
+        await index(place, FakeEye(found=(LEFT, RIGHT)))
+
+        assert await world.database.rows(_SAID) == [
+            (True, 0.0, "d1", ["person"]),
+            (True, 0.5, "d1", ["dog"]),
+            (False, None, "t1", ["thing"]),
+            (True, 0.0, "t1", ["thing"]),
+            (True, 0.5, "t1", ["thing"]),
+        ]
+        ((missing,),) = await world.database.rows(
+            "SELECT count(*) FROM areas r LEFT JOIN vectors_1 v ON v.area_id = r.id WHERE v.area_id IS NULL"
+        )
+        assert missing == 0
+
+    world.run(scenario)
+
+
+def test_regions_are_replaced_when_an_input_is_looked_at_again(world: Worlds, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        place = await bench(world, tmp_path)
+        await place.post(1)
+        await index(place, FakeEye(found=(LEFT, RIGHT)))
+        await queue_again(world)
+
+        await index(place, FakeEye(found=(RIGHT,)))
+
+        regions = await world.database.rows("SELECT box_left FROM areas WHERE region_id IS NOT NULL")
+        said = [row for row in await world.database.rows(_SAID) if row[2] == "d1"]
+        ((vectors_left,),) = await world.database.rows("SELECT count(*) FROM vectors_1")
+        assert regions == [(0.5,)]
+        assert said == [(True, 0.5, "d1", ["dog"])]
+        assert vectors_left == 2
+
+    world.run(scenario)
+
+
+def test_a_region_that_somebody_has_annotated_stays_when_it_is_found_again(world: Worlds, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        place = await bench(world, tmp_path)
+        await place.post(1)
+        await index(place, FakeEye(found=(LEFT, RIGHT)))
+        ((number, area),) = await world.database.rows("SELECT input_number, id FROM areas WHERE box_left = 0.5")
+        async with world.database.transaction() as connection:
+            label = AnnotationRow(
+                input_number=number,
+                id="mine",
+                area_id=area,
+                created_at=datetime.now(UTC),
+                status=24150,
+                trusted=True,
+                user_id="admin",
+                concept_ids=["rex"],
+                concept_values=[1.0],
+            )
+            await insert_annotations(connection, place.bucket, [label])
+        await queue_again(world)
+
+        await index(place, FakeEye(found=(RIGHT,)))
+
+        kept = await world.database.rows("SELECT id FROM areas WHERE region_id IS NOT NULL")
+        labels = await world.database.rows("SELECT concept_id, area_id FROM labels")
+        ((vectors_left,),) = await world.database.rows("SELECT count(*) FROM vectors_1")
+        assert kept == [(area,)]
+        assert labels == [("rex", area)]
+        assert vectors_left == 2
+
+    world.run(scenario)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,16 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.ingest.base_workflow import has_workflow
-from sightrank.ingest.rows import AnnotationRow, box_info, insert_annotations, new_id, next_version
+from sightrank.ingest.rows import (
+    AnnotationRow,
+    box_info,
+    forget_removals,
+    insert_annotations,
+    new_id,
+    next_version,
+    to_json,
+)
 from sightrank.store import queries, vectors
 from sightrank.store.clock import Clock, microseconds
 from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.status import ANNOTATION_SUCCESS
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.vision.box import Box
+from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Eye
 
 _SQL = queries.load("ingest")
+_ANNOTATIONS = queries.load("annotations")
 TAGS = 20  # predictions written for each area
 _SUSPECT = 3  # attempts that came to nothing after which an input is no longer worked on together with others
 
@@ -64,7 +74,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcome:
-    """What the base workflow made of a job: for each area a unit vector [areas, dims] and its likeliest concepts.
+    """What the base workflow made of a job: a unit vector [areas + detections, dims] and the likeliest concepts of each
+    area, and then of each region that the detector found.
 
     ``vectors`` is None when nothing is to be embedded (the workflow is Empty, or the input is no image).
     """
@@ -77,6 +88,21 @@ class Outcome:
     color_mode: str = ""
     vectors: NDArray[np.float32] | None = None
     concepts: Sequence[Sequence[tuple[str, float]]] = ()
+    detections: tuple[Detection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FoundRegion:
+    """A region that a detector found, as a row of ``areas``."""
+
+    input_number: int
+    created_at: datetime
+    region_id: str
+    box_top: float
+    box_left: float
+    box_bottom: float
+    box_right: float
+    model_version_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,12 +190,18 @@ class Jobs:
                 return
             await connection.execute(_SQL["finish"], {"bucket": bucket, "rows": finished_rows(ready)})
             embedded = [outcome for outcome in ready if outcome.vectors is not None]
+            former = await _former_regions(connection, bucket, embedded)
             if embedded and workflow is not None:
+                embedded = await self._with_regions(connection, workflow, bucket, embedded)
                 await self._annotate(connection, workflow, bucket, embedded)
             # Also when nothing was embedded: what a filter leaves among the indexed inputs has changed.
             version = await next_version(connection, bucket, labels=False)
             if not await has_workflow(connection, bucket, ready[0].job.workflow_id):
                 raise _WorkflowChanged
+            if former:
+                keys = {"bucket": bucket, "version": version, "area_ids": former}
+                await connection.execute(_ANNOTATIONS["remove_areas"], keys)
+                await forget_removals(connection, bucket, version)
             if embedded and workflow is not None:
                 await vectors.insert(connection, workflow.table, bucket, version, vector_rows(embedded))
 
@@ -216,6 +248,41 @@ class Jobs:
                 (ready if same else changed).append(outcome)
         return ready, changed
 
+    async def _with_regions(
+        self, connection: Connection, workflow: Workflow, bucket: int, outcomes: Sequence[Outcome]
+    ) -> list[Outcome]:
+        """Makes areas of what the detector found and writes what it says of them; the outcomes with these areas."""
+        found = [(outcome, detection) for outcome in outcomes for detection in outcome.detections]
+        if not found:
+            return list(outcomes)
+        instants = self._clock.take(2 * len(found))
+        rows = [
+            _FoundRegion(
+                input_number=outcome.job.number,
+                created_at=instant,
+                region_id=new_id(),
+                box_top=detection.box.top,
+                box_left=detection.box.left,
+                box_bottom=detection.box.bottom,
+                box_right=detection.box.right,
+                model_version_id=workflow.detector_version_id,
+            )
+            for (outcome, detection), instant in zip(found, instants, strict=False)
+        ]
+        cursor = await connection.execute(_SQL["insert_found_regions"], {"bucket": bucket, "rows": to_json(rows)})
+        ids: dict[str, int] = dict(await cursor.fetchall())
+        areas: dict[int, list[Area]] = {}
+        said: list[AnnotationRow] = []
+        for row, (outcome, detection), instant in zip(rows, found, instants[len(rows) :], strict=True):
+            area = Area(id=ids[row.region_id], created_at=row.created_at, box=detection.box, is_region=True)
+            areas.setdefault(outcome.job.number, []).append(area)
+            said.append(detection_row(workflow, outcome.job.number, area, instant, detection))
+        await insert_annotations(connection, bucket, said)
+        return [
+            replace(outcome, job=replace(outcome.job, areas=(*outcome.job.areas, *areas.get(outcome.job.number, ()))))
+            for outcome in outcomes
+        ]
+
     async def _annotate(
         self, connection: Connection, workflow: Workflow, bucket: int, outcomes: Sequence[Outcome]
     ) -> None:
@@ -235,6 +302,32 @@ class Jobs:
 
 class _WorkflowChanged(Exception):
     """The app has another base workflow than the one that looked at its inputs."""
+
+
+async def _former_regions(connection: Connection, bucket: int, outcomes: Sequence[Outcome]) -> list[int]:
+    """Areas of regions that a detector found when it looked before, and that nobody has annotated since."""
+    numbers = [outcome.job.number for outcome in outcomes]
+    cursor = await connection.execute(_SQL["former_regions"], {"bucket": bucket, "numbers": numbers})
+    return [area_id for (area_id,) in await cursor.fetchall()]
+
+
+def detection_row(
+    workflow: Workflow, input_number: int, area: Area, created_at: datetime, detection: Detection
+) -> AnnotationRow:
+    """The annotation by which the detector says what it found in a region."""
+    return AnnotationRow(
+        input_number=input_number,
+        id=new_id(),
+        area_id=area.id,
+        created_at=created_at,
+        status=ANNOTATION_SUCCESS,
+        trusted=False,
+        model_id=workflow.detector_id,
+        model_version_id=workflow.detector_version_id,
+        concept_ids=[detection.concept_id],
+        concept_values=[round(detection.value, 6)],
+        data=area.data(),
+    )
 
 
 def prediction_row(

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl, ServerBusy
 from sightrank.ingest.jobs import TAGS, Job, Jobs, Outcome, Workflow
 from sightrank.ingest.media import ImageSource
+from sightrank.ingest.rows import same_box
+from sightrank.vision.detector import Detection
 from sightrank.vision.embedder import LARGEST_BATCH
 from sightrank.vision.eye import Eye, Prepared
 from sightrank.vision.threads import Lane, Threads
@@ -152,7 +154,7 @@ class Worker:
             raise InputFailed(_NOT_INDEXED[job.media])
         data = await self._images.load(job.bucket, url=job.url, blob=job.blob)
         boxes = [area.box for area in job.areas if area.box is not None]
-        prepared = await workflow.eye.prepare(data, boxes, Lane.INGEST, detect=False)
+        prepared = await workflow.eye.prepare(data, boxes, Lane.INGEST, detect=True)
         blob = job.blob or await self._images.keep(job.bucket, data)
         await self._pictures.put(_Picture(job=job, workflow=workflow, blob=blob, prepared=prepared))
 
@@ -221,9 +223,19 @@ class Worker:
 def _outcome(
     picture: _Picture, vectors: NDArray[np.float32], concepts: Sequence[Sequence[tuple[str, float]]]
 ) -> Outcome:
-    """Gives every area its vector and concepts: the whole image's for a region without extent."""
-    boxes = iter(range(1, len(vectors)))
-    places = [0 if area.box is None else next(boxes) for area in picture.job.areas]
+    """Gives every area its vector and concepts: the whole image's for a region without extent.
+
+    Then come the detections, but for those whose region somebody has annotated since it was found before: it is among
+    the areas.
+    """
+    areas = picture.job.areas
+    cuts = iter(range(1, len(vectors)))
+    places = [0 if area.box is None else next(cuts) for area in areas]
+    detections: list[Detection] = []
+    for place, detection in zip(cuts, picture.prepared.detections, strict=True):
+        if not any(same_box(area.box, detection.box) for area in areas):
+            places.append(place)
+            detections.append(detection)
     return Outcome(
         job=picture.job,
         blob=picture.blob,
@@ -233,6 +245,7 @@ def _outcome(
         color_mode=picture.prepared.color_mode,
         vectors=vectors[places],
         concepts=[concepts[place] for place in places],
+        detections=tuple(detections),
     )
 
 

@@ -82,9 +82,9 @@ DELETE FROM annotations a USING unnest(%(numbers)s::bigint[], %(ids)s::text[]) A
 WHERE a.bucket = %(bucket)s AND a.input_number = gone.input_number AND a.id = gone.id AND NOT a.input_level
 
 -- name: deserted_regions
--- Regions that no annotation of a person speaks of any more.
+-- Regions that no annotation of a person speaks of any more, but those that a detector found.
 SELECT r.id FROM areas r
-WHERE r.bucket = %(bucket)s AND r.id = ANY(%(area_ids)s) AND r.region_id IS NOT NULL
+WHERE r.bucket = %(bucket)s AND r.id = ANY(%(area_ids)s) AND r.region_id IS NOT NULL AND r.model_version_id = ''
     AND NOT EXISTS (
         SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
     )

@@ -40,9 +40,31 @@ WHERE bucket = %(bucket)s AND number IN (
 UPDATE inputs SET lease_until = NULL, lease_owner = NULL WHERE status = 30003
 
 -- name: areas
+-- What is to be looked at: the whole image and people's regions. A region that a detector found is one of theirs once they
+-- have annotated it; the others are found anew.
 SELECT input_number, id, created_at, region_id IS NOT NULL, box_top, box_left, box_bottom, box_right
-FROM areas WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s)
+FROM areas r WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND (model_version_id = '' OR EXISTS (
+    SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+))
 ORDER BY input_number, region_id IS NOT NULL, id
+
+-- name: former_regions
+SELECT id FROM areas r WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND model_version_id <> ''
+    AND NOT EXISTS (
+        SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+    )
+
+-- name: insert_found_regions
+INSERT INTO areas (
+    bucket, input_number, created_at, region_id, box_top, box_left, box_bottom, box_right, model_version_id
+)
+SELECT %(bucket)s, r.input_number, r.created_at, r.region_id, r.box_top, r.box_left, r.box_bottom, r.box_right,
+    r.model_version_id
+FROM jsonb_to_recordset(%(rows)s) AS r (
+    input_number bigint, created_at timestamptz, region_id text, box_top real, box_left real, box_bottom real, box_right real,
+    model_version_id text
+)
+RETURNING region_id, id
 
 -- name: lock_leased
 SELECT number FROM inputs
