@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +35,15 @@ def label(photo_dir: Path, work: Path, shard: int, shards: int) -> None:
     """Look at every `shards`-th part of the sources and write those that are not there yet."""
     for source, side in SIDES.items():
         teacher = Teacher(photo_dir / "teachers", (side,))
-        for part, members in enumerate(itertools.batched(data.photos(photo_dir / f"train-{source}.zip"), PART)):
+        for part, members in enumerate(_parts(data.photos(photo_dir / f"train-{source}.zip"))):
             target = work / f"{source}-{part:02}.npz"
             if part % shards == shard and not target.exists():
                 _write(target, [np.asarray(photo.image) for photo in members], teacher)
+
+
+def _parts(photos: Iterator[data.Photo]) -> Iterator[list[data.Photo]]:
+    while members := list(itertools.islice(photos, PART)):
+        yield members
 
 
 def _write(target: Path, pictures: list[npt.NDArray[np.uint8]], teacher: Teacher) -> None:
