@@ -286,7 +286,7 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
 def _worker(core: Core, wake: asyncio.Event) -> Worker:
     owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
     jobs = Jobs(core.database, core.clock, owner=owner, lease_s=LEASE_S)
-    return Worker(jobs, core.images, core.workflows, wake, threads=core.threads.cores)
+    return Worker(jobs, core.images, core.workflows, wake, threads=core.threads)
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
@@ -361,7 +361,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Annotations(core.database, labelling, revision, records),
         Datasets(core.database),
         DatasetInputs(core.database, core.book, records, reader, core.clock),
-        Searches(core.database, engine, models, records, reader, saved, texts),
+        Searches(core.database, engine, models, records, reader, saved, texts, core.threads),
         saved,
         AnnotationFilters(core.database, reader),
     )

@@ -105,7 +105,7 @@ def _general(
         bundle.id, lambda items: embedder.embed(np.stack(items)), threads=threads, sizes=BATCH_SIZES
     )
     tagger = Tagger.load(bundle)
-    tagger_card, embedder_card = general_cards(bundle.version, bundle.dims, vocabulary)
+    tagger_card, embedder_card = general_cards(bundle.version, bundle.dims, vocabulary.among(tagger.ids))
     return InstalledWorkflow(
         card=general_workflow(tagger_card, embedder_card),
         eye=Eye(embedder, pictures, threads=threads, limits=limits, tagger=tagger),

@@ -75,6 +75,13 @@ def test_parameters_bound_and_select_what_is_answered(app: App, photos: list[Pic
     assert [concept.name for concept in named.data.concepts] == ["犬"]
 
 
+def test_a_tagger_answers_for_every_concept_it_lists(app: App, photos: list[Picture]) -> None:
+    listed = app.call("ListModelConcepts", model_id=TAGGER, per_page=1000)
+    answered = predict(app, of_bytes(photos[0]), max_concepts=1000).outputs[0]
+
+    assert {concept.id for concept in listed.concepts} == set(values(answered))
+
+
 def test_selected_concepts_that_do_not_exist_are_told(app: App, photos: list[Picture]) -> None:
     none = predict(app, of_bytes(photos[0]), select_concepts=[Concept(name="unicorn")])
     some = predict(app, of_bytes(photos[0]), select_concepts=[Concept(name="unicorn"), Concept(id=DOG)])

@@ -28,7 +28,7 @@ from sightrank.store.blobs import BlobStore, key_of
 from sightrank.store.clock import Clock
 from sightrank.vision.box import Box
 from sightrank.vision.eye import Eye, Prepared
-from sightrank.vision.threads import Lane
+from sightrank.vision.threads import Lane, Threads
 
 DIMS = 8
 DEADLINE_S = 20.0
@@ -118,13 +118,13 @@ class Bench:
     async def working(
         self, eye: FakeEye, owner: str = "w", lease_s: float = 60.0, images: FakeImages | None = None
     ) -> AsyncIterator[None]:
-        jobs = Jobs(self.world.database, Clock(), owner=owner, lease_s=lease_s)
+        jobs, threads = Jobs(self.world.database, Clock(), owner=owner, lease_s=lease_s), Threads(1)
         worker = Worker(
             jobs,
             cast(ImageSource, images or FakeImages()),
             {"General": replace(self.workflow, eye=cast(Eye, eye))},
             asyncio.Event(),
-            threads=1,
+            threads=threads,
         )
         task = asyncio.create_task(worker.run())
         try:
@@ -132,6 +132,7 @@ class Bench:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            await asyncio.to_thread(threads.close)
 
 
 async def bench(world: World, folder: Path) -> Bench:

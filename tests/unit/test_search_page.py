@@ -42,7 +42,7 @@ def page(engine: Engine, now: Versions) -> list[str]:
         return HitPage(versions=now, messages=[resources_pb2.Hit(user_id=hit) for hit in hits])
 
     nothing = cast(Any, None)
-    searches = Searches(nothing, cast(Any, engine), nothing, nothing, nothing, nothing, nothing)
+    searches = Searches(nothing, cast(Any, engine), nothing, nothing, nothing, nothing, nothing, nothing)
     searches._hits = cast(Any, SimpleNamespace(read=read))
     query = cast(Any, SimpleNamespace(as_of=None))
     return [hit.user_id for hit in asyncio.run(searches._page(APP, nothing, query))]

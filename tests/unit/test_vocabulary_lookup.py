@@ -75,6 +75,14 @@ def test_a_query_is_a_prefix_with_exact_names_first(vocabulary: Vocabulary) -> N
     assert len(vocabulary.search("")) == len(vocabulary) == 10
 
 
+def test_a_part_of_it_knows_nothing_else(vocabulary: Vocabulary) -> None:
+    part = vocabulary.among(["8", "2", "unknown"])
+
+    assert ids(part) == ["2", "8"]
+    assert part.by_name("dog", "ja") == ("2",)
+    assert part.get("3") is None
+
+
 def test_a_star_stands_for_any_text(vocabulary: Vocabulary) -> None:
     assert ids(vocabulary.search("*a*l")) == ["1", "3"]
     assert ids(vocabulary.search("dog*")) == ["2", "8"]

@@ -28,6 +28,7 @@ from sightrank.search.texts import Texts
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.eye import Eye
+from sightrank.vision.threads import Threads
 
 #: Searches of one call. Their hits are bounded too, so that the answer fits a message.
 MAX_SEARCHES = 32
@@ -63,9 +64,11 @@ class Searches:
         reader: SearchReader,
         saved: SavedSearches,
         texts: Texts,
+        threads: Threads,
     ) -> None:
         self._engine = engine
         self._texts = texts
+        self._threads = threads
         self._models = models
         self._reader = reader
         self._saved = saved
@@ -155,7 +158,8 @@ class Searches:
             counted = replace(query, filters=(*query.filters, _INDEXED)) if query.ranks else query
             response.hit_counts.add(estimated_total=await self._engine.count(scope, counted))
         else:
-            response.hits.extend(await self._page(app, scope, query))
+            with self._threads.answering():
+                response.hits.extend(await self._page(app, scope, query))
 
     async def _page(self, app: AppRef, scope: SearchScope, query: Query) -> Sequence[resources_pb2.Hit]:
         """Ranks by what this process holds, so that reading the hits tells in the same round trip whether that was all

@@ -22,7 +22,7 @@ from sightrank.ingest.jobs import TAGS, Job, Jobs, Outcome, Workflow
 from sightrank.ingest.media import ImageSource
 from sightrank.vision.embedder import LARGEST_BATCH
 from sightrank.vision.eye import Eye, Prepared
-from sightrank.vision.threads import Lane
+from sightrank.vision.threads import Lane, Threads
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -62,7 +62,7 @@ class Worker:
         workflows: Mapping[str, Workflow],
         wake: asyncio.Event,
         *,
-        threads: int,
+        threads: Threads,
     ) -> None:
         self._jobs = jobs
         self._images = images
@@ -83,9 +83,9 @@ class Worker:
                 for _ in range(_FETCHERS):
                     group.create_task(self._forever(self._download))
                 # One more than can be decoded at once: it reads the next file meanwhile.
-                for _ in range(self._threads + 1):
+                for _ in range(self._threads.cores + 1):
                     group.create_task(self._forever(self._read))
-                for _ in range(self._threads):
+                for _ in range(self._threads.cores):
                     group.create_task(self._forever(self._infer))
                 group.create_task(self._forever(self._write))
                 group.create_task(self._forever(self._renew))
@@ -190,6 +190,7 @@ class Worker:
         for outcome in outcomes:
             by_app.setdefault((outcome.job.bucket, outcome.job.workflow_id), []).append(outcome)
         for (bucket, workflow_id), group in by_app.items():
+            await self._threads.give_way()
             try:
                 await self._jobs.finish(self._workflows.get(workflow_id), group)
             except Exception:

@@ -108,6 +108,11 @@ class Vocabulary:
     def empty(cls) -> Vocabulary:
         return cls(())
 
+    def among(self, concept_ids: Iterable[str]) -> Vocabulary:
+        """Only those of these concepts that it knows, in its own order: what one model of several predicts."""
+        wanted = set(concept_ids)
+        return Vocabulary(term for term in self if term.id in wanted)
+
     def __len__(self) -> int:
         return len(self._terms)
 

@@ -1,0 +1,102 @@
+"""The two lanes: ingest begins nothing new while an answer is being made, and still goes on where people never stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from sightrank.vision.threads import Lane, Threads
+
+DEADLINE_S = 10.0
+
+
+@asynccontextmanager
+async def lanes() -> AsyncIterator[Threads]:
+    threads = Threads(1)
+    try:
+        yield threads
+    finally:
+        await asyncio.to_thread(threads.close)
+
+
+async def begins(threads: Threads, lane: Lane) -> bool:
+    """Whether work of the lane begins in the next few turns of the loop: far less than ingest gives way for."""
+    begun = threading.Event()
+    task = asyncio.create_task(threads.decode(lane, begun.set))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    started = await asyncio.to_thread(begun.wait, 0.01)
+    async with asyncio.timeout(DEADLINE_S):
+        await task
+    return started
+
+
+def test_ingest_begins_nothing_while_somebody_waits_for_an_answer() -> None:
+    async def scenario() -> tuple[bool, bool, bool, bool]:
+        async with lanes() as threads:
+            before = await begins(threads, Lane.INGEST)
+            with threads.answering():
+                meanwhile, person = await begins(threads, Lane.INGEST), await begins(threads, Lane.INTERACTIVE)
+            return before, meanwhile, person, await begins(threads, Lane.INGEST)
+
+    assert asyncio.run(scenario()) == (True, False, True, True)
+
+
+def test_ingest_goes_on_as_soon_as_the_last_answer_is_made() -> None:
+    async def scenario() -> list[str]:
+        order: list[str] = []
+        async with lanes() as threads:
+            with threads.answering():
+                with threads.answering():
+                    waiting = asyncio.create_task(threads.give_way())
+                    waiting.add_done_callback(lambda _: order.append("ingest"))
+                    await asyncio.sleep(0)
+                order.append("one left")
+            order.append("none left")
+            async with asyncio.timeout(DEADLINE_S):
+                await waiting
+                await asyncio.sleep(0)
+        return order
+
+    assert asyncio.run(scenario()) == ["one left", "none left", "ingest"]
+
+
+def test_ingest_goes_on_slowly_where_somebody_always_waits() -> None:
+    async def scenario() -> int:
+        async with lanes() as threads:
+            with threads.answering():
+                async with asyncio.timeout(DEADLINE_S):
+                    return sum([await threads.infer(Lane.INGEST, lambda: 1) for _ in range(3)])
+
+    assert asyncio.run(scenario()) == 3
+
+
+def test_an_answer_that_fails_holds_nobody_up() -> None:
+    async def scenario() -> bool:
+        async with lanes() as threads:
+            with pytest.raises(ValueError, match="broken"), threads.answering():
+                raise ValueError("broken")
+            return await begins(threads, Lane.INGEST)
+
+    assert asyncio.run(scenario())
+
+
+@pytest.mark.skipif(os.uname().sysname != "Linux", reason="only Linux has priorities by thread")
+def test_threads_of_ingest_have_a_lower_priority() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def scenario() -> tuple[int, int]:
+        async with lanes() as threads:
+            return await threads.infer(Lane.INTERACTIVE, niceness), await threads.infer(Lane.INGEST, niceness)
+
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    interactive, ingest = asyncio.run(scenario())
+
+    assert interactive == own
+    assert ingest == max(own, 10)
