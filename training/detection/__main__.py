@@ -174,7 +174,10 @@ def truth(drawn: list[Canvas]) -> losses.Truth:
     most, unsure = max(1, *(int(each.sum()) for each in sure)), max(1, *(int((~each).sum()) for each in sure))
     shape = (len(drawn), most)
     found = losses.Truth(
-        torch.zeros(*shape, 4), torch.zeros(shape, dtype=torch.long), torch.zeros(shape), torch.zeros(*shape[:1], unsure, 5)
+        torch.zeros(*shape, 4),
+        torch.zeros(shape, dtype=torch.long),
+        torch.zeros(shape),
+        torch.zeros(*shape[:1], unsure, 5),
     )
     for row, (each, at) in enumerate(zip(drawn, sure, strict=True)):
         count, rest = int(at.sum()), int((~at).sum())

@@ -57,8 +57,11 @@ class Painter:
         self.targets: dict[int, list[tuple[Labelled, int]]] = {}
         for photo in photos:
             size = photo.pixels.shape[1::-1] * (photo.boxes[:, 2:] - photo.boxes[:, :2])
-            for row in np.flatnonzero((photo.scores >= WORTH_A_WINDOW) & (size.min(axis=1, initial=1e9) >= LEAST_WINDOW)
-                                      if len(size) else np.zeros(0, bool)):
+            for row in np.flatnonzero(
+                (photo.scores >= WORTH_A_WINDOW) & (size.min(axis=1, initial=1e9) >= LEAST_WINDOW)
+                if len(size)
+                else np.zeros(0, bool)
+            ):
                 self.targets.setdefault(int(photo.classes[row]), []).append((photo, int(row)))
         self.others = [each for each in sorted(self.targets) if each != COCO.index("person")]
         frequency = np.array([len(self.targets[each]) for each in self.others], dtype=float) ** 0.5
@@ -166,7 +169,9 @@ def _refocus(pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDA
     """Some sharpened, since enlarged photos are softer than shrunk ones; some grey."""
     if rng.random() < 0.4:
         amount = rng.uniform(0.3, 1.5)
-        pixels = cv2.addWeighted(pixels, 1 + amount, cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.8, 1.6)), -amount, 0)
+        pixels = cv2.addWeighted(
+            pixels, 1 + amount, cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.8, 1.6)), -amount, 0
+        )
     if rng.random() < 0.15:
         pixels = np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     return pixels

@@ -98,7 +98,7 @@ def loss(
         one_hot = functional.one_hot(truth.unsure[..., 4].long(), logits.shape[2]).to(logits.dtype)
         veto = torch.einsum("nkp,nkc->npc", ignored.to(logits.dtype), one_hot)
         weight = weight * ((veto == 0) | (wanted > 0))
-    share = (quality * trust * answers)
+    share = quality * trust * answers
     total = share.sum().clamp(min=1.0)
     cost = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * weight
     meant = truth.boxes.gather(1, picked[..., None].expand(-1, -1, 4))
