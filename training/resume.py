@@ -20,7 +20,7 @@ from training import data, network, views
 PHOTOS = 1024
 
 
-class _Weights:
+class Weights:
     """The file's weights, in the order in which `export.build` wrote them."""
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +47,21 @@ class _Weights:
 @torch.no_grad()
 def load(path: Path, embedder: network.Embedder, train: data.TrainSet, side: int) -> None:
     """Fill `embedder` so that it makes the vectors of the file at `path`, in training mode too (at `side`)."""
-    weights = _Weights(path)
+    weights = fill(path, embedder)
+    embedder.project.weight.copy_(weights.take())
+    index = np.sort(np.random.default_rng(7).permutation(np.flatnonzero(~train.held_back))[:PHOTOS])
+    drawn = views.render(train.pixels, views.draw("full", len(train.labels)), index, side)
+    vectors = embedder.project(settle(embedder, drawn))
+    assert embedder.centre.running_mean is not None
+    assert embedder.centre.running_var is not None
+    embedder.centre.running_mean.copy_(vectors.mean(0))
+    embedder.centre.running_var.copy_(vectors.var(0))
+
+
+@torch.no_grad()
+def fill(path: Path, embedder: network.Embedder) -> Weights:
+    """The kernels of the blocks, with the folded biases as the norms' shifts; what is left after them."""
+    weights = Weights(path)
     weights.into(embedder.stem, embedder.stem_norm)
     for block in embedder.blocks:
         assert isinstance(block, network.Block)
@@ -59,14 +73,14 @@ def load(path: Path, embedder: network.Embedder, train: data.TrainSet, side: int
             assert isinstance(kernel, nn.Conv2d)
             assert isinstance(norm, nn.BatchNorm2d)
             weights.into(kernel, norm)
-    embedder.project.weight.copy_(weights.take())
-    _measure(embedder, train, side)
+    return weights
 
 
-def _measure(embedder: network.Embedder, train: data.TrainSet, side: int) -> None:
-    """Set each norm, in the order of the network, by what arrives at it from random training photos."""
+@torch.no_grad()
+def settle(embedder: network.Embedder, drawn: torch.Tensor) -> torch.Tensor:
+    """Set each norm, in the order of the network, by what arrives at it from pixels 0..255; the pooled features."""
 
-    def settle(norm: nn.Module, arrived: tuple[torch.Tensor, ...]) -> None:
+    def set_norm(norm: nn.Module, arrived: tuple[torch.Tensor, ...]) -> None:
         assert isinstance(norm, nn.BatchNorm2d)
         assert norm.running_mean is not None
         assert norm.running_var is not None
@@ -77,15 +91,9 @@ def _measure(embedder: network.Embedder, train: data.TrainSet, side: int) -> Non
         norm.bias.add_(mean)
 
     norms = [each for each in embedder.modules() if isinstance(each, nn.BatchNorm2d)]
-    hooks = [norm.register_forward_pre_hook(settle) for norm in norms]
+    hooks = [norm.register_forward_pre_hook(set_norm) for norm in norms]
     embedder.eval()
-    index = np.sort(np.random.default_rng(7).permutation(np.flatnonzero(~train.held_back))[:PHOTOS])
-    drawn = views.render(train.pixels, views.draw("full", len(train.labels)), index, side)
     features = embedder.features(network.normalise(drawn))
     for hook in hooks:
         hook.remove()
-    vectors = embedder.project(features)
-    assert embedder.centre.running_mean is not None
-    assert embedder.centre.running_var is not None
-    embedder.centre.running_mean.copy_(vectors.mean(0))
-    embedder.centre.running_var.copy_(vectors.var(0))
+    return features

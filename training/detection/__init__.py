@@ -1,0 +1,1 @@
+"""How the bundle `detection` is made: an object detector trained from nothing but photos and a teacher's boxes."""
