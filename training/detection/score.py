@@ -77,7 +77,7 @@ def in_photo(truth: Sequence[Found], found: Sequence[Found], members: Sequence[i
 def large_recall(
     truth: Sequence[Found], found: Sequence[Found], members: Sequence[int], *, share: float, least: float
 ) -> tuple[int, int]:
-    """How many known boxes of at least `share` of the photo are met by a box of at least `least`, and how many exist."""
+    """How many known boxes of at least `share` of the photo a box of at least `least` meets, and how many exist."""
     met = total = 0
     for known_boxes, some in zip(truth, found, strict=True):
         large = known_boxes.boxes[np.isin(known_boxes.classes, members) & (boxes.areas(known_boxes.boxes) >= share)]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -95,26 +94,6 @@ def read_preprocessing(manifest: dict[str, Any], folder: Path) -> Preprocessing:
     return Preprocessing(
         size=int(preprocessing["size"]), mean=_triple(preprocessing["mean"]), std=_triple(preprocessing["std"])
     )
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a bundle of any kind, once every file it names is as it says. Raises BundleError."""
-    manifest = _manifest(folder)
-    try:
-        for name, digest in manifest["sha256"].items():
-            _verify(folder / name, digest)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{folder / 'manifest.json'}: missing or wrong entry ({error}).") from error
-    return manifest
-
-
-def read_preprocessing(folder: Path, manifest: Mapping[str, Any]) -> Preprocessing:
-    """How a picture becomes the network's input. Raises BundleError for a way that is not known, and KeyError,
-    TypeError or ValueError for entries that are missing or wrong."""
-    entry = manifest["preprocessing"]
-    if entry["resize"] != "squash" or entry["interpolation"] != "bilinear":
-        raise BundleError(f"{folder}: preprocessing {entry} is not one this version of sightrank knows.")
-    return Preprocessing(size=int(entry["size"]), mean=_triple(entry["mean"]), std=_triple(entry["std"]))
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
