@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import numpy as np
@@ -15,9 +16,11 @@ from sightrank.ingest.jobs import Workflow
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.reindex_queue import ReindexQueue, State, TurnLost
 from sightrank.ingest.reindexer import Reindexer
+from sightrank.ingest.rows import AnnotationRow, insert_annotations
 from sightrank.store import vectors
 from sightrank.store.database import Database
 from sightrank.vision.box import Box
+from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Eye, Prepared
 from sightrank.vision.threads import Lane, Threads
 
@@ -26,13 +29,17 @@ DEADLINE_S = 20.0
 
 
 class Stubborn:
-    """An eye that sees the same everywhere, but breaks at the picture ``bad``."""
+    """An eye that sees the same everywhere and finds the regions ``found``, but breaks at the picture ``bad``."""
+
+    def __init__(self, *found: Detection) -> None:
+        self.found = found
 
     async def prepare(self, data: bytes, boxes: Sequence[Box], lane: Lane, *, detect: bool) -> Prepared:
         if data == b"bad":
             raise RuntimeError("the decoder is broken")
-        pixels = np.zeros((1 + len(boxes), 2, 2, 3), np.uint8)
-        return Prepared(pixels=pixels, width=2, height=2, format="PNG", color_mode="RGB")
+        found = self.found if detect else ()
+        pixels = np.zeros((1 + len(boxes) + len(found), 2, 2, 3), np.uint8)
+        return Prepared(pixels=pixels, width=2, height=2, format="PNG", color_mode="RGB", detections=found)
 
     async def embed(self, pixels: np.ndarray[Any, Any], lane: Lane) -> np.ndarray[Any, Any]:
         return np.full((len(pixels), DIMS), DIMS**-0.5, np.float32)
@@ -61,16 +68,20 @@ class Bench:
 
 
 @asynccontextmanager
-async def reindexing(bench: Bench) -> AsyncIterator[None]:
-    """A process that re-indexes for the length of the block."""
-    tables = [await vectors.register(bench.database, name, "1", DIMS) for name in ("old", "new")]
-    eye = cast(Eye, Stubborn())
+async def reindexing(bench: Bench, *found: Detection) -> AsyncIterator[None]:
+    """A process that re-indexes for the length of the block. New and Regions find these regions; Regions has the
+    embedder of Old.
+    """
+    old, new = [await vectors.register(bench.database, name, "1", DIMS) for name in ("old", "new")]
+    tagger = {"tagger_id": "tagger", "tagger_version_id": "1"}
+    detector = {"eye": cast(Eye, Stubborn(*found)), "detector_id": "detector", "detector_version_id": "d1"}
     workflows = {
-        name: Workflow(eye=eye, table=table, tagger_id="tagger", tagger_version_id="1")
-        for name, table in zip(("Old", "New"), tables, strict=True)
+        "Old": Workflow(eye=cast(Eye, Stubborn()), table=old, **tagger),
+        "New": Workflow(table=new, **detector, **tagger),
+        "Regions": Workflow(table=old, **detector, **tagger),
     }
     threads = Threads(1)
-    reindexer = Reindexer(bench.database, cast(ImageSource, Names()), workflows, (), threads=threads)
+    reindexer = Reindexer(bench.database, cast(ImageSource, Names()), workflows, ("Empty",), threads=threads)
     task = asyncio.create_task(reindexer.run())
     try:
         yield
@@ -175,3 +186,176 @@ def test_a_process_without_the_wanted_model_leaves_the_turn_to_others(database_u
         assert await queue.claim(["New"]) is not None
 
     run(database_url, scenario)
+
+
+# Regions that a detector finds ----------------------------------------------------------------------------------------
+
+LEFT = Detection(box=Box(top=0.1, left=0.0, bottom=0.9, right=0.5), concept_id="person", value=0.9)
+RIGHT = Detection(box=Box(top=0.2, left=0.5, bottom=1.0, right=1.0), concept_id="dog", value=0.7)
+_SAID = """
+SELECT i.id, r.box_left, a.model_version_id, a.concept_ids FROM annotations a
+JOIN areas r ON r.bucket = a.bucket AND r.id = a.area_id
+JOIN inputs i ON i.bucket = a.bucket AND i.number = a.input_number
+ORDER BY i.id, a.created_at
+"""
+
+
+async def change(bench: Bench, workflow_id: str | None, *found: Detection) -> None:
+    """Asks for a workflow, or for nothing but cleaning up, and waits until that is done."""
+    keys = {"bucket": bench.bucket, "workflow_id": workflow_id}
+    await bench.database.execute(
+        "INSERT INTO reindexes (bucket, workflow_id, state) VALUES (%(bucket)s, %(workflow_id)s, 'sweeping')"
+        " ON CONFLICT (bucket) DO UPDATE SET workflow_id = excluded.workflow_id, state = 'sweeping', after_number = 0",
+        keys,
+    )
+    async with reindexing(bench, *found):
+        await until(lambda: bench.is_in([]))
+
+
+async def annotate_right(bench: Bench) -> int:
+    """Somebody says what the region at the right is; returns its area."""
+    ((number, area),) = await bench.database.rows("SELECT input_number, id FROM areas WHERE box_left = 0.5")
+    async with bench.database.transaction() as connection:
+        label = AnnotationRow(
+            input_number=number,
+            id="mine",
+            area_id=area,
+            created_at=datetime.now(UTC),
+            status=24150,
+            trusted=True,
+            user_id="admin",
+            concept_ids=["rex"],
+            concept_values=[1.0],
+        )
+        await insert_annotations(connection, bench.bucket, [label])
+    return int(area)
+
+
+async def vectors_of(bench: Bench, table: str) -> list[tuple[str, float | None, bool]]:
+    """Input, left side of the box and whether the vector is stamped with the area's time, for each vector."""
+    rows = await bench.database.rows(
+        "SELECT i.id, r.box_left, v.created_us = (extract(epoch FROM r.created_at) * 1000000)::bigint"
+        f" FROM {table} v JOIN areas r ON r.bucket = v.bucket AND r.id = v.area_id"
+        " JOIN inputs i ON i.bucket = v.bucket AND i.number = v.input_number ORDER BY i.id, r.box_left NULLS FIRST"
+    )
+    return [(name, left, same) for name, left, same in rows]
+
+
+def test_the_wanted_workflows_regions_come_all_at_once(database_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.database.execute("UPDATE reindexes SET workflow_id = 'Regions'")
+        async with bench.database.transaction() as connection:
+            await connection.execute("SELECT FROM apps FOR SHARE")  # the change over waits for this
+            async with reindexing(bench, LEFT, RIGHT):
+                await until(lambda: bench.is_in([("Regions", "switching")]))
+                early = await bench.database.rows("SELECT count(*) FROM areas")
+                aside = await bench.database.rows("SELECT count(*) FROM reindexed_regions")
+
+        async with reindexing(bench, LEFT, RIGHT):
+            await until(lambda: bench.is_in([]))
+
+        assert (early, aside) == ([(2,)], [(4,)])
+        assert await bench.database.rows(_SAID) == [
+            (name, left, version, [concept])
+            for name in ("in-a", "in-b")
+            for left, version, concept in [
+                (None, "1", "thing"),
+                (0.0, "d1", "person"),
+                (0.5, "d1", "dog"),
+                (0.0, "1", "thing"),
+                (0.5, "1", "thing"),
+            ]
+        ]
+        assert await vectors_of(bench, "vectors_1") == [
+            (name, left, True) for name in ("in-a", "in-b") for left in (None, 0.0, 0.5)
+        ]
+        assert await bench.database.rows("SELECT count(*) FROM reindexed_regions") == [(0,)]
+
+    run(database_url, scenario, "a", "b")
+
+
+def test_the_old_workflows_regions_go_unless_somebody_has_annotated_them(database_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await change(bench, "New", LEFT, RIGHT)
+        mine = await annotate_right(bench)
+        ((left,),) = await bench.database.rows("SELECT id FROM areas WHERE box_left = 0.0")
+
+        await change(bench, "Old")
+
+        assert await bench.database.rows("SELECT id FROM areas WHERE region_id IS NOT NULL") == [(mine,)]
+        assert await bench.database.rows("SELECT area_id FROM removals") == [(left,)]
+        assert await bench.database.rows(_SAID) == [
+            ("in-a", 0.5, "", ["rex"]),
+            ("in-a", None, "1", ["thing"]),
+            ("in-a", 0.5, "1", ["thing"]),
+        ]
+        assert await vectors_of(bench, "vectors_1") == [("in-a", None, True), ("in-a", 0.5, True)]
+        assert await bench.database.rows("SELECT count(*) FROM vectors_2") == [(0,)]
+
+    run(database_url, scenario, "a")
+
+
+def test_the_same_detector_again_leaves_no_region_twice(database_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await change(bench, "New", LEFT, RIGHT)
+        mine = await annotate_right(bench)
+
+        await change(bench, "Regions", LEFT, RIGHT)
+
+        regions = await bench.database.rows("SELECT box_left, id = %s FROM areas WHERE box_top > 0 ORDER BY 1", [mine])
+        assert regions == [(0.0, False), (0.5, True)]
+
+    run(database_url, scenario, "a")
+
+
+def test_a_region_annotated_while_the_change_waits_is_looked_at_and_kept(database_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await change(bench, "New", LEFT, RIGHT)
+        await bench.database.execute(
+            "INSERT INTO reindexes (bucket, workflow_id, state) VALUES (%s, 'Old', 'sweeping')", [bench.bucket]
+        )
+        async with bench.database.transaction() as connection:
+            await connection.execute("SELECT FROM apps FOR SHARE")
+            async with reindexing(bench):
+                await until(lambda: bench.is_in([("Old", "switching")]))
+                mine = await annotate_right(bench)
+
+        async with reindexing(bench):
+            await until(lambda: bench.is_in([]))
+
+        assert await bench.database.rows("SELECT id FROM areas WHERE region_id IS NOT NULL") == [(mine,)]
+        assert await vectors_of(bench, "vectors_1") == [("in-a", None, True), ("in-a", 0.5, True)]
+
+    run(database_url, scenario, "a")
+
+
+def test_regions_put_aside_for_a_change_that_was_called_off_are_forgotten(database_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        async with bench.database.transaction() as connection:
+            await connection.execute("SELECT FROM apps FOR SHARE")
+            async with reindexing(bench, LEFT, RIGHT):
+                await until(lambda: bench.is_in([("New", "switching")]))
+        aside = await bench.database.rows("SELECT count(*) FROM reindexed_regions")
+
+        await change(bench, None)
+
+        assert aside == [(2,)]
+        assert await bench.database.rows("SELECT count(*) FROM reindexed_regions") == [(0,)]
+        assert await bench.database.rows("SELECT region_id FROM areas") == [(None,)]
+
+    run(database_url, scenario, "a")
+
+
+def test_an_app_without_a_model_has_only_annotated_regions_left(database_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await change(bench, "New", LEFT, RIGHT)
+        mine = await annotate_right(bench)
+        await bench.database.execute("UPDATE apps SET workflow_id = 'Empty'")
+
+        await change(bench, None)
+
+        assert await bench.database.rows("SELECT id FROM areas WHERE region_id IS NOT NULL") == [(mine,)]
+        assert await bench.database.rows(_SAID) == [("in-a", 0.5, "", ["rex"])]
+        assert await bench.database.rows("SELECT count(*) FROM vectors_2") == [(0,)]
+
+    run(database_url, scenario, "a")

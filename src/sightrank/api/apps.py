@@ -186,7 +186,6 @@ class Apps:
             id=card.id,
             indexes=card.embedder is not None,
             alike=current == card.id or self._catalogue.same_embedder(current, card.id),
-            detects=card.detector is not None or self._catalogue.detects(current),
             reindex=reindex,
         )
         return await want_workflow(connection, bucket, current, wanted)

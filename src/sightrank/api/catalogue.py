@@ -135,10 +135,6 @@ class Catalogue:
             return False
         return first.embedder == second.embedder and first.detector == second.detector
 
-    def detects(self, workflow_id: str) -> bool:
-        """Whether a workflow finds regions; False for one that is no longer there."""
-        return any(workflow.id == workflow_id and workflow.detector is not None for workflow in self.workflows)
-
 
 def missing_workflows(present: Sequence[WorkflowCard]) -> tuple[WorkflowCard, ...]:
     """Cards of the workflows that Clarifai's programs name and whose models are not among ``present``."""

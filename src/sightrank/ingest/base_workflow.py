@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sightrank.errors import DoesNotExist, NotImplementedHere
+from sightrank.errors import DoesNotExist
 from sightrank.ingest.rows import next_version
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database
@@ -30,14 +30,11 @@ async def has_workflow(connection: Connection, bucket: int, workflow_id: str) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedWorkflow:
-    """What a patch asks for. ``indexes``: it runs a model on inputs; ``alike``: what is indexed can stay as it is;
-    ``detects``: it or the current one finds regions, which cannot be found beside those there are.
-    """
+    """What a patch asks for. ``indexes``: it runs a model on inputs; ``alike``: what is indexed can stay as it is."""
 
     id: str
     indexes: bool
     alike: bool
-    detects: bool
     reindex: bool
 
 
@@ -45,8 +42,7 @@ async def want_workflow(connection: Connection, bucket: int, current: str, wante
     """Takes note of what is wanted, in a transaction that holds the app's row; returns the workflow that the app has
     from now on: the wanted one where nothing has to be indexed for it, else still the current one.
 
-    Asking for the current one calls off a change that is under way. Raises NotImplementedHere where regions would have
-    to be found anew.
+    Asking for the current one calls off a change that is under way.
     """
     keys = {"bucket": bucket, "workflow_id": wanted.id}
     under_way = await (await connection.execute(_SQL["lock"], keys)).fetchone()
@@ -61,11 +57,6 @@ async def want_workflow(connection: Connection, bucket: int, current: str, wante
     if row is None or not row[0] or not wanted.indexes:
         await connection.execute(_SQL["want"], {**keys, "workflow_id": None})
         return wanted.id
-    if wanted.detects:
-        raise NotImplementedHere(
-            f"Indexing this app's inputs again, for {wanted.id} instead of {current}, would have to find their regions"
-            " anew, which this version cannot do. Make a new app with that workflow and add the inputs there."
-        )
     await connection.execute(_SQL["want"], keys)
     if under_way == (wanted.id, "failed"):
         await connection.execute(_SQL["forget_failures"], keys)

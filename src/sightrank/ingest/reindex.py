@@ -1,8 +1,8 @@
 """After an upgrade with another built-in model: everything is embedded anew.
 
 Vectors belong to the model that made them, so a new version starts with an empty table. Until an input has its new
-vectors it waits like a fresh one (30001) and is not ranked. Filling the new table beside the old one and switching over
-comes with changing an app's base workflow.
+vectors it waits like a fresh one (30001) and is not ranked: the old ones are of no use without their model, which would
+have to look at what is searched for.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from sightrank.ingest import reindex_regions
 from sightrank.ingest.jobs import Job, Outcome, Workflow, finished_rows, read_areas, vector_rows
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.rows import lock_inputs, next_version
@@ -113,15 +114,14 @@ class ReindexRows:
         async with self._queue.held(turn) as connection:
             keys = {"bucket": turn.bucket, "limit": _SWEPT}
             await connection.execute(_SQL["forget_failures"], keys)
-            swept = [(await connection.execute(_SQL["sweep_staged"], keys)).rowcount]
+            statements = ("sweep_staged", "sweep_aside_regions")
+            swept = [(await connection.execute(_SQL[statement], keys)).rowcount for statement in statements]
             row = await (await connection.execute(_SQL["workflow"], keys)).fetchone()
             current = row[0] if row else ""
             if current in self._workflows:
                 swept += await _sweep_vectors(connection, turn.bucket, kept=self._workflows[current].table.id)
             elif current in self._idle:
-                swept += await _sweep_vectors(connection, turn.bucket, kept=0)
-                swept.append((await connection.execute(_SQL["sweep_predictions"], keys)).rowcount)
-                await next_version(connection, turn.bucket, labels=False)
+                swept += await self._sweep_all(connection, turn.bucket)
             # Else its model is gone from here. Which vectors are its own nobody knows; they go after the switch.
             if max(swept) >= _SWEPT:
                 return True
@@ -131,6 +131,18 @@ class ReindexRows:
                 embedder_id = self._workflows[turn.workflow_id].table.id
                 await _advance(connection, turn, State.RUNNING, embedder_id, 0)
             return False
+
+    async def _sweep_all(self, connection: Connection, bucket: int) -> list[int]:
+        """How many rows of each kind went that a workflow left behind which ran models, before one that runs none."""
+        # Before a look at what is said of the regions: nobody may be about to say something.
+        numbers = await reindex_regions.inputs_with_found(connection, bucket, _SWEPT)
+        await lock_inputs(connection, bucket, numbers)
+        swept = await _sweep_vectors(connection, bucket, kept=0)
+        keys = {"bucket": bucket, "limit": _SWEPT}
+        swept.append((await connection.execute(_SQL["sweep_predictions"], keys)).rowcount)
+        version = await next_version(connection, bucket, labels=False)
+        await reindex_regions.drop_found(connection, bucket, version, numbers)
+        return [*swept, len(numbers)]
 
     async def _stage(self, turn: Turn, workflow: Workflow, looked: Looked, after_number: int) -> None:
         bucket = turn.bucket
@@ -144,7 +156,8 @@ class ReindexRows:
                 return
             await connection.execute(_SQL["keep_pictures"], {"bucket": bucket, "rows": finished_rows(ready)})
             await connection.execute(_SQL["stage"], {"bucket": bucket, "rows": _staged(workflow, ready)})
-            rows_of_vectors = vector_rows(ready)
+            await reindex_regions.put_aside(connection, bucket, workflow, ready)
+            rows_of_vectors = vector_rows([_of_areas(outcome) for outcome in ready])
             # Read by nobody yet. But whoever follows the table from an earlier time will look for later versions only.
             version = await next_version(connection, bucket, labels=False)
             await vectors.delete(connection, workflow.table, bucket, rows_of_vectors.area_ids)
@@ -160,12 +173,17 @@ class ReindexRows:
             await _check_complete(connection, turn.bucket)
             await connection.execute(_SQL["drop_predictions"], keys)
             await connection.execute(_SQL["take_predictions"], keys)
-            await next_version(connection, turn.bucket, labels=False)
+            version = await next_version(connection, turn.bucket, labels=False)
             # Only now nobody can commit another input that the old workflow has indexed.
             await _check_complete(connection, turn.bucket)
+            await reindex_regions.take_over(connection, turn.bucket, version, self._table_of(turn))
             await connection.execute(_SQL["set_workflow"], keys)
             await connection.execute(_SQL["forget_failures"], keys)
             await connection.execute(_SQL["stop"], keys)
+
+    def _table_of(self, turn: Turn) -> EmbedderTable:
+        assert turn.workflow_id is not None, "nothing is indexed for no workflow"
+        return self._workflows[turn.workflow_id].table
 
 
 class _Incomplete(Exception):
@@ -204,12 +222,18 @@ async def _sweep_vectors(connection: Connection, bucket: int, *, kept: int) -> l
     return [await vectors.delete_some(connection, table, bucket, _SWEPT) for table in tables]
 
 
+def _of_areas(outcome: Outcome) -> Outcome:
+    """The outcome without what was found: areas that there are."""
+    vectors_of_areas = None if outcome.vectors is None else outcome.vectors[: len(outcome.job.areas)]
+    return replace(outcome, vectors=vectors_of_areas, detections=())
+
+
 def _staged(workflow: Workflow, outcomes: Sequence[Outcome]) -> str:
     """Rows of ``reindexed_areas`` in JSON."""
     seen = [
         (outcome.job.number, area, concepts)
         for outcome in outcomes
-        for area, concepts in zip(outcome.job.areas, outcome.concepts, strict=True)
+        for area, concepts in zip(outcome.job.areas, outcome.concepts, strict=False)
     ]
     return json.dumps(
         [

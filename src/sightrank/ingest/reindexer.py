@@ -22,6 +22,7 @@ import structlog
 from sightrank.errors import AppError, ServerBusy
 from sightrank.ingest.jobs import TAGS, Job, Outcome, Workflow
 from sightrank.ingest.media import ImageSource
+from sightrank.ingest.outcomes import outcome_of
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.reindex_rows import Looked, ReindexRows
 from sightrank.store.blobs import BlobMissingError
@@ -164,20 +165,7 @@ class Reindexer:
         boxes = [area.box for area in job.areas if area.box is not None]
         async with self._reading:
             data = await self._images.load(job.bucket, url=job.url, blob=job.blob)
-            prepared = await eye.prepare(data, boxes, Lane.INGEST, detect=False)
+            prepared = await eye.prepare(data, boxes, Lane.INGEST, detect=True)
         blob = job.blob or await self._images.keep(job.bucket, data)
         found = await eye.embed(prepared.pixels, Lane.INGEST)
-        concepts = eye.top(found, TAGS)
-        # A region without extent has the vector of the whole picture.
-        cuts = iter(range(1, len(found)))
-        places = [0 if area.box is None else next(cuts) for area in job.areas]
-        return Outcome(
-            job=job,
-            blob=blob,
-            width=prepared.width,
-            height=prepared.height,
-            format=prepared.format,
-            color_mode=prepared.color_mode,
-            vectors=found[places],
-            concepts=[concepts[place] for place in places],
-        )
+        return outcome_of(job, blob, prepared, found, eye.top(found, TAGS))

@@ -15,13 +15,11 @@ from typing import TypeVar
 import numpy as np
 import psycopg
 import structlog
-from numpy.typing import NDArray
 
 from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl, ServerBusy
 from sightrank.ingest.jobs import TAGS, Job, Jobs, Outcome, Workflow
 from sightrank.ingest.media import ImageSource
-from sightrank.ingest.rows import same_box
-from sightrank.vision.detector import Detection
+from sightrank.ingest.outcomes import outcome_of
 from sightrank.vision.embedder import LARGEST_BATCH
 from sightrank.vision.eye import Eye, Prepared
 from sightrank.vision.threads import Lane, Threads
@@ -181,7 +179,9 @@ class Worker:
         start = 0
         for picture in pictures:
             part = slice(start, start + len(picture.prepared.pixels))
-            await self._outcomes.put(_outcome(picture, vectors[part], concepts[part]))
+            await self._outcomes.put(
+                outcome_of(picture.job, picture.blob, picture.prepared, vectors[part], concepts[part])
+            )
             start = part.stop
 
     async def _write(self) -> None:
@@ -218,35 +218,6 @@ class Worker:
         started = time.monotonic()
         await self._jobs.renew(list(self._held.values()))
         await asyncio.sleep(max(0.0, LEASE_S / 4 - (time.monotonic() - started)))
-
-
-def _outcome(
-    picture: _Picture, vectors: NDArray[np.float32], concepts: Sequence[Sequence[tuple[str, float]]]
-) -> Outcome:
-    """Gives every area its vector and concepts: the whole image's for a region without extent.
-
-    Then come the detections, but for those whose region somebody has annotated since it was found before: it is among
-    the areas.
-    """
-    areas = picture.job.areas
-    cuts = iter(range(1, len(vectors)))
-    places = [0 if area.box is None else next(cuts) for area in areas]
-    detections: list[Detection] = []
-    for place, detection in zip(cuts, picture.prepared.detections, strict=True):
-        if not any(same_box(area.box, detection.box) for area in areas):
-            places.append(place)
-            detections.append(detection)
-    return Outcome(
-        job=picture.job,
-        blob=picture.blob,
-        width=picture.prepared.width,
-        height=picture.prepared.height,
-        format=picture.prepared.format,
-        color_mode=picture.prepared.color_mode,
-        vectors=vectors[places],
-        concepts=[concepts[place] for place in places],
-        detections=tuple(detections),
-    )
 
 
 async def _some(queue: asyncio.Queue[_T], limit: int, *, enough: Callable[[], int], patience_s: float) -> list[_T]:

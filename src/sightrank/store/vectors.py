@@ -118,6 +118,21 @@ async def insert(connection: Connection, table: EmbedderTable, bucket: int, vers
         await copy.write(_HEADER + records.tobytes() + _TRAILER)
 
 
+async def insert_reindexed(connection: Connection, table: EmbedderTable, bucket: int, version: int) -> None:
+    """Copies the vectors of regions put aside for a change of workflow, which have become areas in this transaction."""
+    await connection.execute(
+        _REINDEXED.format(table=table.name, bucket=sql.Literal(bucket), version=sql.Literal(version))
+    )
+
+
+_REINDEXED = sql.SQL(
+    "INSERT INTO {table} (bucket, area_id, input_number, created_us, version, vector)"
+    " SELECT r.bucket, r.id, r.input_number, (extract(epoch FROM r.created_at) * 1000000)::bigint, {version}, s.vector"
+    " FROM reindexed_regions s JOIN areas r ON r.bucket = s.bucket AND r.region_id = s.region_id"
+    " WHERE s.bucket = {bucket} AND r.bucket = {bucket}"
+)
+
+
 async def delete(connection: Connection, table: EmbedderTable, bucket: int, area_ids: NDArray[np.int64]) -> None:
     """Removes the vectors of those of these areas that have one, for others in their place."""
     await connection.execute(

@@ -82,7 +82,8 @@ WHERE bucket = %(bucket)s
 DELETE FROM reindexes WHERE bucket = %(bucket)s
 
 -- name: missing
--- Indexed images that have an area the wanted workflow has not looked at, and are not known to be beyond it.
+-- Indexed images that have an area the wanted workflow has not looked at, and are not known to be beyond it. Regions that the
+-- old workflow found are none of its business, unless somebody has annotated them.
 SELECT i.number, i.id, i.media, i.url, i.blob
 FROM inputs i
 WHERE i.bucket = %(bucket)s AND i.number > %(after_number)s AND i.status = 30000 AND i.media = 'image'
@@ -90,6 +91,9 @@ WHERE i.bucket = %(bucket)s AND i.number > %(after_number)s AND i.status = 30000
     AND EXISTS (
         SELECT FROM areas r LEFT JOIN reindexed_areas s ON s.bucket = r.bucket AND s.area_id = r.id
         WHERE r.bucket = %(bucket)s AND r.input_number = i.number AND s.area_id IS NULL
+            AND (r.model_version_id = '' OR EXISTS (
+                SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+            ))
     )
 ORDER BY i.number
 LIMIT %(limit)s
@@ -101,6 +105,9 @@ SELECT EXISTS (
     JOIN areas r ON r.bucket = i.bucket AND r.input_number = i.number
     LEFT JOIN reindexed_areas s ON s.bucket = r.bucket AND s.area_id = r.id
     WHERE i.bucket = %(bucket)s AND r.bucket = %(bucket)s AND i.status = 30000 AND i.media = 'image' AND s.area_id IS NULL
+        AND (r.model_version_id = '' OR EXISTS (
+            SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+        ))
 )
 
 -- name: any_working
@@ -125,6 +132,23 @@ FROM jsonb_to_recordset(%(rows)s) AS r (
 ON CONFLICT (bucket, area_id) DO UPDATE SET model_id = excluded.model_id, model_version_id = excluded.model_version_id,
     concept_ids = excluded.concept_ids, concept_values = excluded.concept_values, data = excluded.data
 
+-- name: drop_aside_regions
+DELETE FROM reindexed_regions WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s)
+
+-- name: put_regions_aside
+INSERT INTO reindexed_regions (
+    bucket, region_id, input_number, box_top, box_left, box_bottom, box_right, data, detector_id, detector_version_id,
+    detected_id, detected_value, tagger_id, tagger_version_id, concept_ids, concept_values, vector
+)
+SELECT %(bucket)s, r.region_id, r.input_number, r.box_top, r.box_left, r.box_bottom, r.box_right, r.data, r.detector_id,
+    r.detector_version_id, r.detected_id, r.detected_value, r.tagger_id, r.tagger_version_id, r.concept_ids, r.concept_values,
+    r.vector::halfvec
+FROM jsonb_to_recordset(%(rows)s) AS r (
+    region_id text, input_number bigint, box_top real, box_left real, box_bottom real, box_right real, data jsonb,
+    detector_id text, detector_version_id text, detected_id text, detected_value real, tagger_id text,
+    tagger_version_id text, concept_ids text[], concept_values real[], vector text
+)
+
 -- name: refuse
 INSERT INTO reindex_failures (bucket, input_number, reason)
 SELECT i.bucket, i.number, r.reason
@@ -144,7 +168,11 @@ SELECT workflow_id FROM apps WHERE first_bucket = %(bucket)s FOR UPDATE
 -- name: lock_inputs
 -- Everything that a writer could be about to change, in the order in which every writer locks.
 SELECT count(*) FROM (
-    SELECT FROM inputs WHERE bucket = %(bucket)s AND status = 30000 ORDER BY number FOR UPDATE
+    SELECT FROM inputs
+    WHERE bucket = %(bucket)s AND (status = 30000 OR number IN (
+        SELECT input_number FROM areas WHERE bucket = %(bucket)s AND model_version_id <> ''
+    ))
+    ORDER BY number FOR UPDATE
 ) locked
 
 -- name: drop_predictions
@@ -163,12 +191,74 @@ FROM (
     WHERE bucket = %(bucket)s AND model_id <> ''
 ) s
 
+-- name: inputs_with_found_regions
+SELECT DISTINCT r.input_number FROM areas r
+WHERE r.bucket = %(bucket)s AND r.model_version_id <> '' AND NOT EXISTS (
+    SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+)
+LIMIT %(limit)s
+
+-- name: drop_found_regions
+-- Their vectors and annotations go with them.
+WITH gone AS (
+    DELETE FROM areas r
+    WHERE r.bucket = %(bucket)s AND r.model_version_id <> ''
+        AND (%(numbers)s::bigint[] IS NULL OR r.input_number = ANY(%(numbers)s))
+        AND NOT EXISTS (
+            SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+        )
+    RETURNING id
+)
+INSERT INTO removals (bucket, version, area_id) SELECT %(bucket)s, %(version)s, id FROM gone
+
+-- name: take_regions
+INSERT INTO areas (
+    bucket, input_number, created_at, region_id, box_top, box_left, box_bottom, box_right, model_version_id
+)
+SELECT s.bucket, s.input_number, t.now + row_number() OVER (ORDER BY s.number) * interval '1 us',
+    s.region_id, s.box_top, s.box_left, s.box_bottom, s.box_right, s.detector_version_id
+FROM reindexed_regions s, (SELECT clock_timestamp() AS now) t
+WHERE s.bucket = %(bucket)s
+
+-- name: take_detections
+INSERT INTO annotations (
+    bucket, input_number, id, area_id, created_at, modified_at, status, trusted, model_id, model_version_id, concept_ids,
+    concept_values, data
+)
+SELECT s.bucket, s.input_number, replace(gen_random_uuid()::text, '-', ''), s.area_id, s.instant, s.instant, 24150, false,
+    s.detector_id, s.detector_version_id, ARRAY[s.detected_id], ARRAY[s.detected_value], s.data
+FROM (
+    SELECT g.*, r.id AS area_id, t.now + row_number() OVER (ORDER BY g.number) * interval '1 us' AS instant
+    FROM reindexed_regions g JOIN areas r ON r.bucket = g.bucket AND r.region_id = g.region_id,
+        (SELECT clock_timestamp() AS now) t
+    WHERE g.bucket = %(bucket)s AND r.bucket = %(bucket)s
+) s
+
+-- name: take_tags_of_regions
+INSERT INTO annotations (
+    bucket, input_number, id, area_id, created_at, modified_at, status, trusted, model_id, model_version_id, concept_ids,
+    concept_values, data
+)
+SELECT s.bucket, s.input_number, replace(gen_random_uuid()::text, '-', ''), s.area_id, s.instant, s.instant, 24150, false,
+    s.tagger_id, s.tagger_version_id, s.concept_ids, s.concept_values, s.data
+FROM (
+    SELECT g.*, r.id AS area_id, t.now + row_number() OVER (ORDER BY g.number) * interval '1 us' AS instant
+    FROM reindexed_regions g JOIN areas r ON r.bucket = g.bucket AND r.region_id = g.region_id,
+        (SELECT clock_timestamp() AS now) t
+    WHERE g.bucket = %(bucket)s AND r.bucket = %(bucket)s AND g.tagger_id <> ''
+) s
+
 -- name: set_workflow
 UPDATE apps SET workflow_id = %(workflow_id)s, modified_at = clock_timestamp() WHERE first_bucket = %(bucket)s
 
 -- name: sweep_staged
 DELETE FROM reindexed_areas WHERE bucket = %(bucket)s AND area_id = ANY (ARRAY (
     SELECT area_id FROM reindexed_areas WHERE bucket = %(bucket)s LIMIT %(limit)s
+))
+
+-- name: sweep_aside_regions
+DELETE FROM reindexed_regions WHERE bucket = %(bucket)s AND number = ANY (ARRAY (
+    SELECT number FROM reindexed_regions WHERE bucket = %(bucket)s LIMIT %(limit)s
 ))
 
 -- name: sweep_predictions
