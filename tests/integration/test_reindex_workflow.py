@@ -5,6 +5,7 @@ The second model is tiny and random; what is compared is which of the two an ans
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -257,6 +258,37 @@ def test_a_change_goes_on_after_kill_9(place: Place) -> None:
     assert vectors(app) == {"tiny": 70}
     assert taggers(app) == {"tiny-image-recognition": 70}
     assert len(app.rank(by_image(QUERY), per_page=200)) == 70
+
+
+def test_two_servers_of_one_database_share_a_change_and_answer_alike(database_url: str) -> None:
+    with home() as folder:
+        shared = {"SIGHTRANK_DATABASE_URL": database_url, "SIGHTRANK_BLOB_URL": str(folder / "blobs")}
+        with place_at(folder / "one", **shared) as one, server_at(folder / "two", **shared) as other:
+            models = one.server.data_dir / "models"
+            shutil.copytree(models, other.data_dir / "models")
+            other.start()
+            app = one.app("General", "shared")
+            app.indexed(*pictures(120))
+            with connected(other) as stub:
+                there = Client(server=other, stub=stub, id=app.id)
+                general, seen_there = scores(app), scores(there)
+                searcher = Searcher(there)
+
+                with searcher.searching():
+                    with locked(one.server, "p119"):
+                        patch(app, "Universal")
+                        wait_for("one batch to be done and one to wait", lambda: is_half_way(app))
+                        one.server.stop()
+                    one.server.start()
+                    wait_for("the change", lambda: workflow_of(there) == "Universal")
+                    wait_for("searches by the new model", lambda: len(set(searcher.found)) == 2 or searcher.wrong)
+                wait_for("the old vectors to be gone", lambda: set(vectors(there)) == {"tiny"})
+
+                assert searcher.wrong == []
+                assert seen_there == general
+                assert set(searcher.found) == {general, scores(there)}
+                assert vectors(there) == {"tiny": 120}
+                wait_for("the restarted server to be reached", lambda: scores(app) == scores(there))
 
 
 def test_patching_back_calls_the_change_off(place: Place) -> None:
