@@ -18,6 +18,8 @@ from training.detection.teacher import Teacher
 SIDES = {"places": 256, "pets": 256, "clothing": 224, "grocery": 224, "objects64": 160}
 """The sources looked at, and the teacher's input size: more would only be blur."""
 PART = 1000
+HELD_OUT = 20
+"""Every so many photos one is kept from the student."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ def _write(target: Path, pictures: list[npt.NDArray[np.uint8]], teacher: Teacher
     os.replace(partial, target)
 
 
-def load(work: Path) -> list[Labelled]:
-    """All parts that are there."""
+def load(work: Path, *, held_out: bool = False) -> list[Labelled]:
+    """The photos of all parts that are there: those to learn from, or the twentieth that calibration is done on."""
     found: list[Labelled] = []
     for path in sorted(work.glob("*-??.npz")):
         with np.load(path) as part:
@@ -74,7 +76,7 @@ def load(work: Path) -> list[Labelled]:
                 picture = pixels[end - height * width * 3 : end].reshape(height, width, 3)
                 own = (column[row - count : row] for column in columns)
                 found.append(Labelled(picture, *own, source=path.name.rpartition("-")[0]))
-    return found
+    return [photo for at, photo in enumerate(found) if (at % HELD_OUT == 0) == held_out]
 
 
 if __name__ == "__main__":
