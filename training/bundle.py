@@ -16,7 +16,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from training import data, evidence, export, network, tagger, views
+from training import data, evidence, export, network, quantise, tagger, views
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -143,8 +143,9 @@ def make(photo_dir: Path, work: Path, folder: Path, name: str, side: int) -> Non
     staged.mkdir(exist_ok=True)
     embedder = averaged(work, name)
     settle(embedder, data.load_train(work), side)
-    difference = export.write(embedder, side, staged / "embedder.onnx")
+    difference = export.write(embedder, side, quantise.TRAINED)
     print(f"exported at {side} px, largest difference {difference:.1e}", flush=True)
+    quantise.quantise(quantise.TRAINED, staged / "embedder.onnx", quantise.photos(photo_dir, side))
     vocabulary = evidence.Vocabulary.read(folder / "vocabulary.json")
     session = export.session(staged / "embedder.onnx", 2)
     lessons, held_back = examples(session, photo_dir, work, side, vocabulary)

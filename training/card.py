@@ -20,7 +20,7 @@ from scratch by `training/` (see there); nothing of any other network's weights 
 | vector | {dims} dimensions, unit length, centred: unrelated photos have a cosine near 0 |
 | input | the whole picture squashed to {side} x {side}, RGB |
 | network | residual, 3x3 convolutions with squeeze-and-excite gates, stem stride 4, widths 32-64-192-384 |
-| files | `embedder.onnx` {embedder:.1f} MB (float16 storage, float32 arithmetic), `tagger.npz` {tagger:.1f} MB |
+| files | `embedder.onnx` {embedder:.1f} MB (convolutions in int8), `tagger.npz` {tagger:.1f} MB |
 | licence | Apache-2.0 for the files; see the sources |
 
 ## Sources
@@ -49,8 +49,13 @@ neighbours within a batch as both MobileNets see them, the class of each source,
 are shifted, mirrored, tinted, softened and re-coded on the way in, so that a vector does not depend on how a photo was
 stored or decoded. It was trained in two sittings: 3,100 batches of 256 pictures from random weights for version
 20261121.0620, taught by v2 alone (an hour on two busy cores), then 2,400 more from there at seven tenths of the
-learning rate (three fifths at 64 px; 25 minutes). The shipped weights are a running average, their norms
-settled on whole photos at {side} px; one photo in twelve was held back.
+learning rate (three fifths at 64 px; 25 minutes). The weights are a running average, their norms settled on whole
+photos at {side} px; one photo in twelve was held back.
+
+The convolutions are then done in whole numbers, seven bits for a weight and eight for an activation
+(`training/quantise.py`; `training/general.onnx` is the network before). That takes a quarter of the time. Vectors stay
+within a cosine of .989 of the unrounded ones (.996 on average), neighbours and concepts are as good: precision among
+the nearest nine changes by .001 and less in four evaluation sets, mean average precision from .553 to .551.
 
 The tagger is one logistic regression per concept over the vectors of whole photos and collages. Labels say yes, no
 or nothing (`training/label_map.json`); teachers add what they are sure of; what nobody knows counts as a tenth of a

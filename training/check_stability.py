@@ -75,12 +75,8 @@ def check(photos: Path, folder: Path) -> dict[str, float]:
     padded = np.concatenate([padded_vector(session, pixels[row]) for row in range(len(pixels))])
     upright = vectors([decode(stored(image)) for image in full])
     lying = [stored(image.transpose(Image.Transpose.ROTATE_90), ROTATE_TO_SHOW) for image in full]
-    gapped = np.stack([
-        np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)) for image in full
-    ])  # fmt: skip
     return {
         "scaled decode": worst(plain, vectors([decode_scaled(content, side) for content in contents])),
-        "reducing gap": worst(plain, bundle.vectors_of(session, gapped)),
         "alone": worst(plain, alone),
         "padded batch": worst(plain, padded),
         "EXIF twin": worst(upright, vectors([decode(content) for content in lying])),

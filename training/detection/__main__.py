@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 
-from training import augment, resume
+from training import augment, quantise, resume
 from training.detection import losses, photos
 from training.detection.canvas import SURE, Canvas, Painter
 from training.detection.network import Student, places
@@ -193,7 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path(".cache/detection"))
-    parser.add_argument("--start", type=Path, default=Path("src/sightrank/general/embedder.onnx"))
+    parser.add_argument("--start", type=Path, default=quantise.TRAINED)
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--batch", type=int, default=16)

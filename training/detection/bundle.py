@@ -10,13 +10,14 @@ import datetime
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from training import network
+from training import network, quantise
 from training.detection import card, export
 from training.detection.calibrate import OVERLAP, Calibration, Evidence, Looker, calibrate, gather
 from training.detection.canvas import Painter
@@ -25,6 +26,7 @@ from training.detection.photos import load
 from training.detector import COCO
 
 CANVASES = 4000
+CALIBRATED = 384
 SIDE = 192
 #: What the box of a class shows, in the vocabulary's names. Classes without a name that fits are not shipped.
 CONCEPTS = {
@@ -84,6 +86,14 @@ def manifest(network_file: Path, classes: list[dict[str, object]]) -> dict[str, 
     }
 
 
+def seen(painter: Painter) -> Iterator[npt.NDArray[np.float32]]:
+    """Batches like those of training, for the ranges of activations."""
+    for batch in range(CALIBRATED // quantise.BATCH):
+        drawn = [painter.draw(np.random.default_rng((1, batch, place))).pixels for place in range(quantise.BATCH)]
+        pixels = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float()
+        yield network.normalise(pixels).contiguous().numpy()
+
+
 def chosen(evidence: Sequence[Evidence], members: Sequence[int]) -> list[int]:
     """The classes that are good enough to be shipped, judged by pictures of photos that were held out."""
     for member, each in sorted(zip(members, evidence, strict=True), key=lambda pair: -pair[1].average_precision):
@@ -103,11 +113,17 @@ def make(photo_dir: Path, work: Path, folder: Path, vocabulary: Path) -> None:
     members = [COCO.index(label) for label in CONCEPTS]
     export.write(student, SIDE, members, network_file)
     members = chosen(gather(Looker(network_file), drawn, members), members)
-    difference = export.write(student, SIDE, members, network_file)
+    exact = staged / "exact.onnx"
+    difference = export.write(student, SIDE, members, exact)
     print(f"{len(members)} classes, largest differences {difference}", flush=True)
+    quantise.quantise(exact, network_file, seen(Painter(load(work), SIDE)))
     evidence = gather(Looker(network_file), drawn, members)
-    found = manifest(network_file, classes_of(members, calibrate(evidence), ids))
-    (staged / "manifest.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    for name, found in (("float32", gather(Looker(exact), drawn, members)), ("int8", evidence)):
+        print(
+            f"mean average precision in {name}: {np.mean([each.average_precision for each in found]):.4f}", flush=True
+        )
+    signed = manifest(network_file, classes_of(members, calibrate(evidence), ids))
+    (staged / "manifest.json").write_text(json.dumps(signed, indent=2) + "\n", encoding="utf-8")
     card.write(staged, photo_dir, evidence)
     for name in ("detector.onnx", "MODEL_CARD.md", "manifest.json"):
         partial = folder / f"{name}.tmp"

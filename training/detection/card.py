@@ -42,7 +42,7 @@ A small detector of people and common things. Its boxes become regions of an app
 | finds | {count} concepts, named below |
 | input | the whole picture squashed to {side} x {side}, RGB |
 | network | the residual trunk of `general`, a pyramid of 3 levels with 64 channels, one head for all levels |
-| file | `detector.onnx` {size:.1f} MB (kernels stored in int8 with one scale per channel, float32 arithmetic) |
+| file | `detector.onnx` {size:.1f} MB (convolutions in int8; gates, heads and boxes in float32) |
 | speed | {speed:.1f} ms a picture on one core of the machine it was measured on, decoding not included |
 | licence | Apache-2.0 for the files; see the sources |
 

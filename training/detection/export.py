@@ -1,8 +1,4 @@
-"""The trained detector as an ONNX graph, written node by node: batch norms folded, weights in eight bits.
-
-A kernel is stored as int8 with one scale for each output channel; the cast and the product that make it float again are
-folded away when ONNX Runtime loads the file. So the file has a quarter of the bytes and the arithmetic stays float32.
-"""
+"""The trained detector as an ONNX graph, written node by node, batch norms folded."""
 
 from __future__ import annotations
 
@@ -19,19 +15,9 @@ from torch import nn
 from training import export, network
 from training.detection.network import STRIDES, Layer, Student, places
 
-SMALL = 1024
-
 
 class Graph(export.Graph):
     """Nodes of a detector."""
-
-    def constant(self, value: export.Floats) -> str:
-        if value.size < SMALL:
-            return self.number(value.astype(np.float32))
-        shape = (-1,) + (1,) * (value.ndim - 1)
-        scale = np.abs(value).reshape(len(value), -1).max(axis=1).reshape(shape).astype(np.float32) / 127
-        whole = np.rint(value / np.maximum(scale, 1e-12)).astype(np.int8)
-        return self.add("Mul", self.add("Cast", self.number(whole), to=TensorProto.FLOAT), self.number(scale))
 
     def number(self, value: np.ndarray) -> str:
         name = f"weight{len(self.weights)}"
