@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import cv2
 
 #: Changes with the cascades and with everything below that decides what is found.
-VERSION = "haar-1"
+_VERSION = "haar-1"
 #: Clarifai's concept of its first face model, with the names it has in the languages of the public vocabulary.
 FACE = Term(
     id="ai_8jtPl3Xj",
@@ -64,7 +64,7 @@ _LONGEST_SIDE = 640  # pixels; a larger picture is reduced to it
 _STEP = 1.2  # from one size of faces looked for to the next
 _NEIGHBOURS = 2  # places close by that must agree
 _OVERLAP = 0.3  # from which two boxes show the same face
-_LEAST_VALUE = 0.75
+_LEAST_VALUE = 0.85
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class _Cascade:
 
 _FRONTAL = _Cascade(file="haarcascade_frontalface_alt.xml", smallest=24, scale=1.338, bias=-141.055)
 #: Trained on faces that look to the left; the others are found in the mirrored picture.
-_PROFILE = _Cascade(file="haarcascade_profileface.xml", smallest=36, scale=0.723, bias=0.230)
+_PROFILE = _Cascade(file="haarcascade_profileface.xml", smallest=36, scale=0.645, bias=0.305)
 
 
 class FaceDetector:
@@ -93,6 +93,7 @@ class FaceDetector:
 
     concept_ids: tuple[str, ...] = (FACE.id,)
     provider = "OpenCV"
+    version = _VERSION
 
     def __init__(self) -> None:
         self._cv = _opencv()
@@ -134,7 +135,7 @@ class FaceDetector:
 
     def _load(self, file: str) -> cv2.CascadeClassifier:
         path = Path(self._cv.data.haarcascades) / file
-        cascade = self._cv.CascadeClassifier(str(path))
+        cascade: cv2.CascadeClassifier = self._cv.CascadeClassifier(str(path))
         if cascade.empty():
             raise RuntimeError(f"{path} is no cascade that OpenCV can read; install opencv-python-headless again.")
         return cascade
@@ -170,7 +171,8 @@ def _detections(found: NDArray[np.float32], shape: tuple[int, ...]) -> list[Dete
     """``found`` has a row of four sides and a value for each place; what overlaps a surer one is the same face."""
     height, width = shape[:2]
     found = found[found[:, 4] >= _LEAST_VALUE]
-    boxes = np.clip(found[:, :4] / np.array([width, height, width, height], np.float32), 0, 1)
+    extent = np.array([width, height, width, height], np.float32)
+    boxes: NDArray[np.float32] = np.clip(found[:, :4] / extent, 0, 1)
     kept = overlaps.surest(boxes, found[:, 4], limit=_OVERLAP, most=MOST_REGIONS)
     return [
         Detection(
