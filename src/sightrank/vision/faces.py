@@ -96,7 +96,7 @@ class FaceDetector:
     version = _VERSION
 
     def __init__(self) -> None:
-        self._cv = _opencv()
+        self._cv, self._folder = _opencv()
         self._own = threading.local()
 
     def detect(self, pixels: NDArray[np.uint8]) -> list[Detection]:
@@ -129,26 +129,23 @@ class FaceDetector:
     def _cascades(self) -> tuple[cv2.CascadeClassifier, cv2.CascadeClassifier]:
         """Those of the calling thread: a cascade keeps what it works on inside."""
         if not hasattr(self._own, "cascades"):
-            self._own.cascades = tuple(self._load(cascade.file) for cascade in (_FRONTAL, _PROFILE))
+            load = self._cv.CascadeClassifier
+            self._own.cascades = tuple(load(str(self._folder / cascade.file)) for cascade in (_FRONTAL, _PROFILE))
         frontal, profile = self._own.cascades
         return frontal, profile
 
-    def _load(self, file: str) -> cv2.CascadeClassifier:
-        path = Path(self._cv.data.haarcascades) / file
-        cascade: cv2.CascadeClassifier = self._cv.CascadeClassifier(str(path))
-        if cascade.empty():
-            raise RuntimeError(f"{path} is no cascade that OpenCV can read; install opencv-python-headless again.")
-        return cascade
 
-
-def _opencv() -> ModuleType:
-    """OpenCV, told to work in the thread it is called in: pictures are looked at side by side, one core each. Nothing
-    else in this process uses it.
+def _opencv() -> tuple[ModuleType, Path]:
+    """OpenCV and the folder of its cascades. It is told to work in the thread it is called in: pictures are looked at
+    side by side, one core each. Nothing else in this process uses it.
     """
     import cv2
 
+    folder = Path(cv2.__file__).parent / "data"
+    if not all((folder / cascade.file).is_file() for cascade in (_FRONTAL, _PROFILE)):
+        raise ImportError(f"OpenCV {cv2.__version__} has no cascades of faces in {folder}")
     cv2.setNumThreads(1)
-    return cv2
+    return cv2, folder
 
 
 def _places(
