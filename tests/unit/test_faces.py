@@ -110,7 +110,7 @@ def test_a_portrait_has_one_face_and_a_landscape_none(detector: FaceDetector) ->
 
 @needs_photos
 def test_few_places_without_a_face_are_taken_for_one(detector: FaceDetector) -> None:
-    """Of these photographs no one shows a face; one place in them may look like one."""
-    without = [f"{number:06}.jpg" for number in range(30, 42)]
+    """Nobody is on these photographs; one place in them may look like a face all the same."""
+    without = [f"{number:06}.jpg" for number in (1, 2, 3, 4, 6, 13, 15, 16, 18, 20, 21, 25, 31, 32, 34, 37, 39, 40)]
 
     assert sum(len(detector.detect(photo(name))) for name in without) <= 1
