@@ -188,6 +188,29 @@ def test_ranks_and_filters_lead_to_the_region_of_a_face(app_with: AppWith) -> No
     assert all(hit.annotation.data.regions[0].value >= 0.85 for hit in named)
 
 
+def test_faces_rank_by_how_surely_they_were_found_and_people_know_better(app_with: AppWith) -> None:
+    app = app_with("Face")
+    blank = Picture(name="blank", data=jpeg(drawn_face() * 0 + 90))
+    input_id, _ = app.post([of_bytes(PORTRAIT), of_bytes(blank)])
+    (face,) = said_by(app, FACES)
+
+    first, *others = app.rank(by_concept(id=FACE, value=1))
+    (named,) = app.rank(by_concept(name="Gesicht", language="de", value=1))[:1]
+    without = app.rank(by_concept(id=FACE, value=0))
+    best_input = app.search(resources_pb2.Query(ranks=[by_concept(id=FACE, value=1)]), unit="Inputs")[0]
+    denied = resources_pb2.Region(id=face.data.regions[0].id, data=Data(concepts=[Concept(id=FACE, value=0)]))
+    app.call("PostAnnotations", annotations=[Annotation(input_id=input_id, data=Data(regions=[denied]))])
+    after = app.rank(by_concept(id=FACE, value=1))
+
+    assert (first.input.id, _box(first.annotation)) == (input_id, _box(face))
+    assert first.score == pytest.approx(face.data.regions[0].value, abs=1e-5)
+    assert [hit.score for hit in others] == [0.0, 0.0]
+    assert (named.annotation.id, named.score) == (first.annotation.id, first.score)
+    assert [round(hit.score, 4) for hit in without] == [1.0, 1.0, round(1 - first.score, 4)]
+    assert (best_input.input.id, best_input.score) == (input_id, first.score)
+    assert [hit.score for hit in after] == [0.0, 0.0, 0.0]
+
+
 def test_labels_on_a_found_face_name_who_it_is(app_with: AppWith) -> None:
     app = app_with("Face")
     (input_id,) = app.post([of_bytes(PORTRAIT)])
@@ -219,7 +242,7 @@ def test_an_app_that_changes_over_is_as_one_that_began_so(
         seconds=120,
     )
 
-    for rank in (by_concept(id=PEOPLE, value=1), by_image(base64=PORTRAIT.data)):
+    for rank in (by_concept(id=PEOPLE, value=1), by_concept(id=FACE, value=1), by_image(base64=PORTRAIT.data)):
         hits = places(fresh.rank(rank))
         assert sorted(places(changed.rank(rank))) == sorted(hits)
         assert any(box for _, box, _ in hits)
