@@ -57,9 +57,13 @@ def said_by(app: App, model_id: str) -> list[Annotation]:
     return [annotation for annotation in every if annotation.worker.model.id == model_id]
 
 
-def places(hits: list[Hit]) -> list[tuple[str, tuple[float, ...], float]]:
-    """Of each hit its input, the box of its region (nothing for a whole image) and its score."""
-    return [(hit.input.id, _box(hit.annotation), round(hit.score, 4)) for hit in hits]
+def places(hits: list[Hit]) -> list[tuple[str, tuple[float, ...], float, float]]:
+    """Of each hit its input, the box and the value of its region (nothing for a whole image), and its score."""
+    return [(hit.input.id, _box(hit.annotation), _value(hit.annotation), round(hit.score, 4)) for hit in hits]
+
+
+def _value(annotation: Annotation) -> float:
+    return round(sum(region.value for region in annotation.data.regions), 4)
 
 
 def _box(annotation: Annotation) -> tuple[float, ...]:
@@ -245,8 +249,8 @@ def test_an_app_that_changes_over_is_as_one_that_began_so(
     for rank in (by_concept(id=PEOPLE, value=1), by_concept(id=FACE, value=1), by_image(base64=PORTRAIT.data)):
         hits = places(fresh.rank(rank))
         assert sorted(places(changed.rank(rank))) == sorted(hits)
-        assert any(box for _, box, _ in hits)
-        assert any(not box for _, box, _ in hits)
+        assert {bool(box) for _, box, _, _ in hits} == {True, False}
+        assert all(value > 0 for _, box, value, _ in hits if box)
 
 
 @needs_bundle
