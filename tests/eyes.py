@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from sightrank.vision.detector import Detector
 from sightrank.vision.eye import Eye
 from sightrank.vision.tagger import Tagger, TaggerRow
 
@@ -20,6 +21,7 @@ class _Told:
     tagger: Tagger | None
     texts: Mapping[str, NDArray[Any]] | None
     rows: Mapping[str, TaggerRow]
+    detector: Detector | None = None
 
     @property
     def reads(self) -> bool:

@@ -23,7 +23,7 @@ from sightrank.api.annotations import Annotations
 from sightrank.api.apps import Apps
 from sightrank.api.bootstrap import Bootstrap, bootstrap
 from sightrank.api.call import Handler, Handlers
-from sightrank.api.catalogue import Catalogue
+from sightrank.api.catalogue import Catalogue, ModelCard, ModelType
 from sightrank.api.concept_languages import ConceptLanguages
 from sightrank.api.concept_relations import ConceptRelations
 from sightrank.api.concept_search import ConceptSearch
@@ -244,9 +244,15 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(wire.stop)
         # Not before: a start that fails says why in one line and nothing else.
         for model in core.catalogue.models:
-            provider = core.runners[model.id].encoder.provider
-            _log.info("model ready", model=model.id, version=model.version_id, provider=provider)
+            _log.info("model ready", model=model.id, version=model.version_id, provider=_provider(core, model))
         yield Running(wire=wire, first_start=first_start)
+
+
+def _provider(core: Core, model: ModelCard) -> str:
+    """What runs a model."""
+    eye = core.runners[model.id]
+    runs = eye.detector if model.type is ModelType.DETECTOR else eye.encoder
+    return runs.provider if runs is not None else ""
 
 
 @asynccontextmanager

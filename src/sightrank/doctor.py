@@ -19,7 +19,9 @@ from sightrank.store.database import Connection
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.vision.bundle import BundleError, built_in_bundle, load_bundle
 from sightrank.vision.embedder import Embedder
+from sightrank.vision.faces import FaceDetector
 from sightrank.vision.model_folders import installed_models
+from sightrank.vision.object_detector import ObjectDetector, built_in_detector, load_detector_bundle
 
 _LEAST_PGVECTOR = (0, 8, 0)
 _LEAST_FREE_BYTES = 1_000_000_000
@@ -39,7 +41,8 @@ class Finding:
 
 async def examine(settings: Settings) -> list[Finding]:
     """Looks at everything; what cannot be reached is a finding too, never an exception."""
-    findings = [_model(settings), *_added_models(settings), await _disk(settings)]
+    models = [_model(settings), _detector_of_things(settings), _detector_of_faces(), *_added_models(settings)]
+    findings = [*models, await _disk(settings)]
     try:
         async with _database_url(settings) as url:
             findings += await _database(url, settings.matrix_memory_bytes)
@@ -57,6 +60,30 @@ def _model(settings: Settings) -> Finding:
     return Finding(
         True, "model", f"{bundle.id} {bundle.version}, {bundle.dims} dimensions, runs on {embedder.provider}"
     )
+
+
+def _detector_of_things(settings: Settings) -> Finding:
+    what, folder = "detector of things", built_in_detector()
+    if not (folder / "manifest.json").is_file():
+        return Finding(True, what, f"not in {folder}, so the workflow General-Detection cannot run")
+    try:
+        bundle = load_detector_bundle(folder)
+        detector = ObjectDetector(bundle, threads=1, provider=settings.infer_provider)
+    except BundleError as error:
+        return Finding(False, what, str(error))
+    found = f"{bundle.id} {bundle.version}, {len(detector.concept_ids)} concepts, runs on {detector.provider}"
+    return Finding(True, what, found)
+
+
+def _detector_of_faces() -> Finding:
+    """An extra: without it nothing is wrong, but a workflow is missing."""
+    what = "detector of faces"
+    try:
+        detector = FaceDetector()
+    except ImportError as error:
+        remedy = "pip install 'sightrank[faces]'"
+        return Finding(True, what, f"none, so the workflow Face cannot run ({error}); install OpenCV: {remedy}")
+    return Finding(True, what, f"{detector.version}, runs on {detector.provider}")
 
 
 def _added_models(settings: Settings) -> list[Finding]:

@@ -11,7 +11,9 @@ import numpy as np
 import structlog
 
 from sightrank.api.catalogue import (
+    DETECTION_WORKFLOW,
     EMPTY_WORKFLOW,
+    FACE_WORKFLOW,
     GENERAL_ALIAS,
     UNIVERSAL_WORKFLOW,
     Catalogue,
@@ -22,9 +24,12 @@ from sightrank.api.catalogue import (
 )
 from sightrank.vision.batcher import Batcher
 from sightrank.vision.bundle import Bundle, BundleError, built_in_bundle, load_bundle
+from sightrank.vision.detector import Detector
 from sightrank.vision.embedder import BATCH_SIZES, Embedder
 from sightrank.vision.eye import Eye, ImageLimits, Pixels, Reader
+from sightrank.vision.faces import FACE, FaceDetector
 from sightrank.vision.model_folders import InstalledModel, installed_models
+from sightrank.vision.object_detector import ObjectDetector, built_in_detector, load_detector_bundle
 from sightrank.vision.session import Provider
 from sightrank.vision.tagger import Tagger, TaggerRow
 from sightrank.vision.threads import Threads
@@ -62,8 +67,12 @@ class InstalledModels:
     """Words that are no concept, each with the id of its more general one."""
 
     def runners(self) -> dict[str, Eye]:
-        """Model id to the networks that run it."""
-        return {model.id: workflow.eye for workflow in self.workflows for model in workflow.card.models}
+        """Model id to the networks that run it: those of the first workflow it is in, which runs nothing besides."""
+        runners: dict[str, Eye] = {}
+        for workflow in self.workflows:
+            for model in workflow.card.models:
+                runners.setdefault(model.id, workflow.eye)
+        return runners
 
     def catalogue(self) -> Catalogue:
         """What clients are shown: what can run, ``Empty``, and what programs of Clarifai's name although it cannot."""
@@ -73,24 +82,35 @@ class InstalledModels:
 
 
 def load_installed(
-    threads: Threads, limits: ImageLimits, *, models_dir: Path, provider: Provider = "cpu"
+    threads: Threads,
+    limits: ImageLimits,
+    *,
+    models_dir: Path,
+    provider: Provider = "cpu",
+    detector_dir: Path | None = None,
 ) -> InstalledModels:
-    """Loads and warms up every installed model: the built-in one, then those of ``models_dir``.
+    """Loads and warms up every installed model: the built-in ones, then those of ``models_dir``. ``detector_dir`` holds
+    another detector of things than the one in the package.
 
-    Raises BundleError when the built-in one is damaged or ``provider`` is not there. An added model that cannot be used
+    Raises BundleError when a built-in one is damaged or ``provider`` is not there. An added model that cannot be used
     is reported in the log and left out.
     """
     bundle = load_bundle(built_in_bundle())
-    vocabulary = Vocabulary.load(bundle.vocabulary)
-    general = _general(bundle, vocabulary, threads, limits, provider)
-    added: list[InstalledWorkflow] = []
+    tagged = Vocabulary.load(bundle.vocabulary)
+    vocabulary = Vocabulary((*tagged, FACE))
+    general = _general(bundle, tagged, threads, limits, provider)
+    found = [
+        general,
+        *_finding_things(general, vocabulary, detector_dir or built_in_detector(), provider),
+        *_finding_faces(general, vocabulary),
+    ]
     for model in installed_models(models_dir):
         try:
-            added += _added(model, vocabulary, threads, limits, provider)
+            found += _added(model, tagged, threads, limits, provider)
         except BundleError as error:
             _log.error("a model is left out", model=model.id, reason=str(error))
     return InstalledModels(
-        workflows=(general, *added),
+        workflows=tuple(found),
         vocabulary=vocabulary,
         words=json.loads(bundle.words.read_text(encoding="utf-8")),
     )
@@ -110,6 +130,40 @@ def _general(
         card=general_workflow(tagger_card, embedder_card),
         eye=Eye(embedder, pictures, threads=threads, limits=limits, tagger=tagger),
         space=VectorSpace(model_id=bundle.id, version_id=bundle.version, dims=bundle.dims),
+    )
+
+
+def _finding_things(
+    general: InstalledWorkflow, vocabulary: Vocabulary, folder: Path, provider: Provider
+) -> list[InstalledWorkflow]:
+    """``General-Detection``, where the bundle of its detector is there."""
+    if not (folder / "manifest.json").is_file():
+        return []
+    bundle = load_detector_bundle(folder)
+    detector = ObjectDetector(bundle, threads=1, provider=provider)
+    detector.warm_up()
+    card = things_card(bundle.version, vocabulary.among(detector.concept_ids))
+    return [_with_detector(general, DETECTION_WORKFLOW, detector, card)]
+
+
+def _finding_faces(general: InstalledWorkflow, vocabulary: Vocabulary) -> list[InstalledWorkflow]:
+    """``Face``, where OpenCV is there. Its cascades are loaded at the first picture."""
+    try:
+        detector = FaceDetector()
+    except ImportError:
+        return []  # the catalogue and `sightrank doctor` say what to do about it
+    card = faces_card(detector.version, vocabulary.among(detector.concept_ids))
+    return [_with_detector(general, FACE_WORKFLOW, detector, card)]
+
+
+def _with_detector(
+    general: InstalledWorkflow, workflow_id: str, detector: Detector, card: ModelCard
+) -> InstalledWorkflow:
+    """A workflow that sees as ``general`` does, by the same networks, and finds regions besides."""
+    return InstalledWorkflow(
+        card=detecting_workflow(workflow_id, general.card, card),
+        eye=general.eye.with_detector(detector),
+        space=general.space,
     )
 
 
@@ -197,10 +251,43 @@ def general_cards(version_id: str, dims: int, vocabulary: Vocabulary) -> tuple[M
     return tagger, embedder
 
 
+def things_card(version_id: str, vocabulary: Vocabulary) -> ModelCard:
+    """The built-in detector of things."""
+    return ModelCard(
+        id="general-image-detection",
+        name="General Image Detection",
+        type=ModelType.DETECTOR,
+        description=f"Finds where in an image people and things are, of {len(vocabulary)} concepts.",
+        version_id=version_id,
+        concepts=vocabulary,
+    )
+
+
+def faces_card(version_id: str, vocabulary: Vocabulary) -> ModelCard:
+    """The detector of faces."""
+    return ModelCard(
+        id="face-detection",
+        name="Face Detection",
+        type=ModelType.DETECTOR,
+        description="Finds where in an image faces are.",
+        version_id=version_id,
+        concepts=vocabulary,
+    )
+
+
 def general_workflow(tagger: ModelCard, embedder: ModelCard) -> WorkflowCard:
     """``General``: the tagger first, because clients read the first output."""
     return WorkflowCard(
         id="General",
         description="Predicts concepts of an image and indexes it for search.",
         models=(tagger, embedder),
+    )
+
+
+def detecting_workflow(workflow_id: str, general: WorkflowCard, detector: ModelCard) -> WorkflowCard:
+    """``General`` with a detector behind its models: whoever reads General's outputs finds them in their places."""
+    return WorkflowCard(
+        id=workflow_id,
+        description="Predicts concepts of an image, finds regions in it, and indexes it and each region for search.",
+        models=(*general.models, detector),
     )

@@ -97,13 +97,14 @@ def concepts(
 def _built_in_ids() -> frozenset[str]:
     """Ids that clients know models and workflows of the server itself by."""
     from sightrank.api.catalogue import EMPTY_WORKFLOW, GENERAL_ALIAS, missing_workflows
-    from sightrank.installed import general_cards, general_workflow
+    from sightrank.installed import faces_card, general_cards, general_workflow, things_card
     from sightrank.vision.bundle import built_in_bundle
     from sightrank.vision.vocabulary import Vocabulary
 
-    general = general_workflow(*general_cards("", 0, Vocabulary.empty()))
+    nothing = Vocabulary.empty()
+    general = general_workflow(*general_cards("", 0, nothing))
     cards = (general, *missing_workflows(()))
-    models = (model.id for card in cards for model in card.models)
+    models = (model.id for model in (*general.models, things_card("", nothing), faces_card("", nothing)))
     return frozenset({built_in_bundle().name, EMPTY_WORKFLOW, GENERAL_ALIAS, *models, *(card.id for card in cards)})
 
 

@@ -170,6 +170,17 @@ def test_a_label_lifts_an_area_over_all_predictions() -> None:
 # Several directions --------------------------------------------------------------------------------------------------
 
 
+def test_labels_over_others_count_where_there_are_both() -> None:
+    people = Labels(area_ids=np.array([4, 7]), values=np.array([0.0, 1.0]))
+    detector = Labels(area_ids=np.array([9, 4]), values=np.array([0.9, 0.8]))
+
+    said = people.over(detector)
+
+    assert dict(zip(said.area_ids.tolist(), said.values.tolist(), strict=True)) == {4: 0.0, 7: 1.0, 9: 0.9}
+    assert people.over(NO_LABELS).area_ids.tolist() == [4, 7]
+    assert NO_LABELS.over(detector).values.tolist() == [0.9, 0.8]
+
+
 def mixtures(matrix: Matrix) -> dict[str, tuple[CompiledRank, ...]]:
     said = labels(matrix, 30)
     two_meanings = CompiledTerm(alternatives=(*concept(1).alternatives, *concept(2, said=said).alternatives), value=1.0)

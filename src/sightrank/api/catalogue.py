@@ -17,6 +17,8 @@ from sightrank.errors import ModelDoesNotExist, WorkflowDoesNotExist, WorkflowNe
 from sightrank.vision.vocabulary import Vocabulary
 
 EMPTY_WORKFLOW = "Empty"
+DETECTION_WORKFLOW = "General-Detection"
+FACE_WORKFLOW = "Face"
 UNIVERSAL_WORKFLOW = "Universal"
 GENERAL_ALIAS = "aaa03c23b3724a16a56b629203edc62c"
 
@@ -137,7 +139,7 @@ class Catalogue:
 
 
 def missing_workflows(present: Sequence[WorkflowCard]) -> tuple[WorkflowCard, ...]:
-    """Cards of the workflows that Clarifai's programs name and whose models are not among ``present``."""
+    """Cards of the workflows that programs and these pages name and whose models are not among ``present``."""
     there = {workflow.id for workflow in present}
     return tuple(
         WorkflowCard(id=id, description=description, lacks=lacks)
@@ -148,9 +150,15 @@ def missing_workflows(present: Sequence[WorkflowCard]) -> tuple[WorkflowCard, ..
 
 _NAMED_BY_PROGRAMS = (
     (
-        "Face",
-        "Finds faces and indexes each for search.",
-        "this release of sightrank has no face detector. Use General.",
+        DETECTION_WORKFLOW,
+        "Finds people and common things, and indexes each of them for search beside the whole image.",
+        "the network that finds things is not in this installation. Install sightrank again, or use General.",
+    ),
+    (
+        FACE_WORKFLOW,
+        "Finds faces and indexes each of them for search beside the whole image.",
+        "faces are found by OpenCV, which cannot be loaded here. Install it by `pip install 'sightrank[faces]'` and"
+        " start the server again.",
     ),
     (
         UNIVERSAL_WORKFLOW,

@@ -315,6 +315,7 @@ def detection_row(
     workflow: Workflow, input_number: int, area: Area, created_at: datetime, detection: Detection
 ) -> AnnotationRow:
     """The annotation by which the detector says what it found in a region."""
+    value = round(detection.value, 6)
     return AnnotationRow(
         input_number=input_number,
         id=new_id(),
@@ -325,8 +326,8 @@ def detection_row(
         model_id=workflow.detector_id,
         model_version_id=workflow.detector_version_id,
         concept_ids=[detection.concept_id],
-        concept_values=[round(detection.value, 6)],
-        data=area.data(),
+        concept_values=[value],
+        data={"regions": [{"region_info": box_info(detection.box), "value": value}]},
     )
 
 

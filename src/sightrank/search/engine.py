@@ -61,6 +61,12 @@ class SearchScope:
     def tagger(self) -> Tagger | None:
         return self.eye.tagger if self.eye else None
 
+    def only_detects(self, concept_ids: Sequence[str]) -> bool:
+        """Whether a concept, under any of its ids, is one that the detector finds and the tagger does not know."""
+        detector = self.eye.detector if self.eye else None
+        found = detector is not None and not set(concept_ids).isdisjoint(detector.concept_ids)
+        return found and predicted_direction(self.tagger, concept_ids) is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
@@ -172,14 +178,20 @@ class SearchEngine:
         return found
 
     async def _labels(self, scope: SearchScope, query: Query, ids: tuple[str, ...], versions: Versions) -> Labels:
-        return await self._matrices.labels(scope.bucket, ids, versions, query.as_of)
+        """The latest label on each area; what only the detector finds, it says where nobody has labelled it."""
+        labels = await self._matrices.labels(scope.bucket, ids, versions, query.as_of)
+        if not scope.only_detects(ids):
+            return labels
+        return labels.over(await self._matrices.detections(scope.bucket, ids, scope.model_version_ids, versions))
 
     async def _direction(self, ranker: Ranker, scope: SearchScope, ids: tuple[str, ...], labels: Labels) -> Direction:
-        """The tagger's row, else the mean of the concept's positives, else what its name says to a workflow that reads,
-        else nothing at all (design, "which p")."""
+        """The tagger's row, else nothing where the detector has found what there is, else the mean of the concept's
+        positives, else what its name says to a workflow that reads, else nothing at all (design, "which p")."""
         predicted = predicted_direction(scope.tagger, ids)
         if predicted is not None:
             return predicted
+        if scope.only_detects(ids):
+            return Direction(vector=None)
         mean = await ranker.mean_of_areas(labels.area_ids[labels.values >= 0.5])
         if mean is None and scope.eye is not None and scope.eye.reads:
             row = await self._database.row(_SQL["concept_name"], {"bucket": scope.bucket, "ids": list(ids)})

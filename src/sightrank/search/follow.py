@@ -107,6 +107,7 @@ class Matrices:
         self._followed: OrderedDict[tuple[int, int], Followed] = OrderedDict()
         self._beyond: dict[tuple[int, int], _Beyond] = {}
         self._labels: OrderedDict[tuple[int, tuple[str, ...]], tuple[int, Labels]] = OrderedDict()
+        self._detections: OrderedDict[tuple[int, tuple[str, ...]], tuple[int, Labels]] = OrderedDict()
         self._seen: dict[int, _Seen] = {}
 
     async def close(self) -> None:
@@ -205,18 +206,35 @@ class Matrices:
         """
         if as_of is not None:
             return _labels(await self._database.rows(sql.labels_as_of(bucket, concept_ids, as_of)))
-        key = (bucket, concept_ids)
-        known = self._labels.get(key)
-        if known is not None and known[0] >= versions.labels:
-            self._labels.move_to_end(key)
+        parameters = {"bucket": bucket, "concept_ids": list(concept_ids)}
+        return await self._kept(self._labels, versions.labels, "latest_labels", parameters, (bucket, concept_ids))
+
+    async def detections(
+        self, bucket: int, concept_ids: tuple[str, ...], model_version_ids: frozenset[str], versions: Versions
+    ) -> Labels:
+        """How surely these models found a concept, under any of its ids, on each area, as of ``versions`` or later."""
+        model_versions = sorted(model_version_ids)
+        parameters = {"bucket": bucket, "concept_ids": list(concept_ids), "model_version_ids": model_versions}
+        return await self._kept(self._detections, versions.all, "detections", parameters, (bucket, concept_ids))
+
+    async def _kept(
+        self,
+        kept: OrderedDict[tuple[int, tuple[str, ...]], tuple[int, Labels]],
+        version: int,
+        statement: str,
+        parameters: dict[str, object],
+        key: tuple[int, tuple[str, ...]],
+    ) -> Labels:
+        """What is kept of ``version`` or later, else what the database says now."""
+        known = kept.get(key)
+        if known is not None and known[0] >= version:
+            kept.move_to_end(key)
             return known[1]
-        labels = _labels(
-            await self._database.rows(_SQL["latest_labels"], {"bucket": bucket, "concept_ids": list(concept_ids)})
-        )
-        self._labels[key] = (versions.labels, labels)
-        self._labels.move_to_end(key)
-        if len(self._labels) > _LABEL_SETS:
-            self._labels.popitem(last=False)
+        labels = _labels(await self._database.rows(_SQL[statement], parameters))
+        kept[key] = (version, labels)
+        kept.move_to_end(key)
+        if len(kept) > _LABEL_SETS:
+            kept.popitem(last=False)
         return labels
 
     def rows(self, table: EmbedderTable, bucket: int) -> int:
@@ -230,8 +248,9 @@ class Matrices:
             del self._followed[key]
         for key in [key for key in self._beyond if key[0] == bucket]:
             del self._beyond[key]
-        for name in [name for name in self._labels if name[0] == bucket]:
-            del self._labels[name]
+        for kept in (self._labels, self._detections):
+            for name in [name for name in kept if name[0] == bucket]:
+                del kept[name]
         self._seen.pop(bucket, None)
 
     def _new(self, table: EmbedderTable, bucket: int) -> Followed:

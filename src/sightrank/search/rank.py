@@ -47,6 +47,14 @@ class Labels:
     area_ids: NDArray[np.int64]
     values: Array
 
+    def over(self, others: Labels) -> Labels:
+        """These, and ``others`` on the areas that have none."""
+        left = ~np.isin(others.area_ids, self.area_ids)
+        return Labels(
+            area_ids=np.concatenate([self.area_ids, others.area_ids[left]]),
+            values=np.concatenate([self.values, others.values[left]]),
+        )
+
 
 NO_LABELS = Labels(area_ids=np.empty(0, np.int64), values=np.empty(0))
 

@@ -102,6 +102,18 @@ class Eye:
         self._texts_read: OrderedDict[str, Vectors] = OrderedDict()
         self._names_read: OrderedDict[str, TaggerRow] = OrderedDict()
 
+    def with_detector(self, detector: Detector) -> Eye:
+        """An eye with the same networks that also finds regions."""
+        return Eye(
+            self.encoder,
+            self._pictures,
+            threads=self.threads,
+            limits=self.limits,
+            tagger=self.tagger,
+            detector=detector,
+            reader=self._reader,
+        )
+
     @property
     def reads(self) -> bool:
         """Whether a text can be made a vector among those of the pictures."""

@@ -226,7 +226,8 @@ INSERT INTO annotations (
     concept_values, data
 )
 SELECT s.bucket, s.input_number, replace(gen_random_uuid()::text, '-', ''), s.area_id, s.instant, s.instant, 24150, false,
-    s.detector_id, s.detector_version_id, ARRAY[s.detected_id], ARRAY[s.detected_value], s.data
+    s.detector_id, s.detector_version_id, ARRAY[s.detected_id], ARRAY[s.detected_value],
+    jsonb_set(s.data, '{regions,0,value}', to_jsonb(s.detected_value))
 FROM (
     SELECT g.*, r.id AS area_id, t.now + row_number() OVER (ORDER BY g.number) * interval '1 us' AS instant
     FROM reindexed_regions g JOIN areas r ON r.bucket = g.bucket AND r.region_id = g.region_id,
