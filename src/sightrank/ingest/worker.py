@@ -19,10 +19,11 @@ import structlog
 from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl, ServerBusy
 from sightrank.ingest.jobs import TAGS, Job, Jobs, Outcome, Workflow
 from sightrank.ingest.media import ImageSource
-from sightrank.ingest.outcomes import outcome_of
+from sightrank.ingest.outcomes import outcome_of, outcome_of_video
 from sightrank.vision.embedder import LARGEST_BATCH
 from sightrank.vision.eye import Eye, Prepared
 from sightrank.vision.threads import Lane, Threads
+from sightrank.vision.video import Video
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -30,6 +31,7 @@ _T = TypeVar("_T")
 LEASE_S = 60.0
 _CLAIM = 128  # jobs held at a time: enough to keep the network, the cores and the database busy at once
 _FETCHERS = 16  # inputs that are being downloaded; uploaded ones have a lane of their own beside it
+_VIDEOS = 2  # of them: one is read while the other is fetched
 _IDLE_S = 1.0  # how long an idle worker waits for other processes' inputs; its own server wakes it at once
 _FULL_S = 0.02  # how long a worker with enough to do waits before it looks for more
 # A full batch costs a fifth less per picture, and a commit costs much the same for 4 inputs as for 64. While others are
@@ -38,7 +40,6 @@ _GOOD_BATCH, _INFER_PATIENCE_S = 8, 0.03
 _GOOD_COMMIT, _WRITE_PATIENCE_S = 64, 0.15
 _ATTEMPTS = 5
 _NOT_INDEXED = {
-    "video": "Video is not indexed by this version of sightrank; post single frames as images.",
     "audio": "Audio is not indexed by this version of sightrank; post images, or text as text.raw.",
     "text": "Text by URL is not indexed by this version of sightrank; post the text itself as text.raw.",
 }
@@ -50,6 +51,14 @@ class _Picture:
     workflow: Workflow
     blob: str
     prepared: Prepared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Film:
+    job: Job
+    workflow: Workflow
+    blob: str
+    video: Video
 
 
 class Worker:
@@ -72,6 +81,8 @@ class Worker:
         self._held: dict[tuple[int, int], Job] = {}
         self._to_download: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
         self._uploaded: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
+        self._videos: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
+        self._films: asyncio.Queue[_Film] = asyncio.Queue(1)
         self._pictures: asyncio.Queue[_Picture] = asyncio.Queue(2 * LARGEST_BATCH)
         self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue(_CLAIM)
 
@@ -85,8 +96,11 @@ class Worker:
                 # One more than can be decoded at once: it reads the next file meanwhile.
                 for _ in range(self._threads.cores + 1):
                     group.create_task(self._forever(self._read))
+                for _ in range(_VIDEOS):
+                    group.create_task(self._forever(self._watch))
                 for _ in range(self._threads.cores):
                     group.create_task(self._forever(self._infer))
+                group.create_task(self._forever(self._infer_film))
                 group.create_task(self._forever(self._write))
                 group.create_task(self._forever(self._renew))
         finally:
@@ -108,20 +122,32 @@ class Worker:
             return
         self._wake.clear()
         jobs = await self._jobs.claim(room)
+        videos = sum(job.media == "video" for job in self._held.values())
+        if videos < _VIDEOS:
+            jobs += await self._jobs.claim(_VIDEOS - videos, video=True)
         if not jobs and not self._held:
             # Nothing else to do: time for inputs that may end the worker, one at a time and nothing beside them.
-            jobs = await self._jobs.claim(1, suspect=True)
+            jobs = await self._jobs.claim(1, suspect=True) or await self._jobs.claim(1, suspect=True, video=True)
         for job in jobs:
             self._held[job.bucket, job.number] = job
-            await (self._uploaded if job.blob or not job.url else self._to_download).put(job)
+            await self._queue_of(job).put(job)
         if not jobs:
             await _wait(self._wake, _IDLE_S)
+
+    def _queue_of(self, job: Job) -> asyncio.Queue[Job]:
+        """Those that take long do not hold up the others."""
+        if job.media == "video":
+            return self._videos
+        return self._uploaded if job.blob or not job.url else self._to_download
 
     async def _download(self) -> None:
         await self._take(await self._to_download.get())
 
     async def _read(self) -> None:
         await self._take(await self._uploaded.get())
+
+    async def _watch(self) -> None:
+        await self._take(await self._videos.get())
 
     async def _take(self, job: Job) -> None:
         try:
@@ -148,6 +174,9 @@ class Worker:
         if workflow is None or (job.media == "text" and not job.url):
             await self._outcomes.put(Outcome(job=job))
             return
+        if job.media == "video":
+            await self._read_video(job, workflow)
+            return
         if job.media != "image":
             raise InputFailed(_NOT_INDEXED[job.media])
         data = await self._images.load(job.bucket, url=job.url, blob=job.blob)
@@ -155,6 +184,23 @@ class Worker:
         prepared = await workflow.eye.prepare(data, boxes, Lane.INGEST, detect=True)
         blob = job.blob or await self._images.keep(job.bucket, data)
         await self._pictures.put(_Picture(job=job, workflow=workflow, blob=blob, prepared=prepared))
+
+    async def _read_video(self, job: Job, workflow: Workflow) -> None:
+        async with self._images.video(job.bucket, Lane.INGEST, url=job.url, blob=job.blob) as data:
+            video = await workflow.eye.watch(data, sample_ms=job.sample_ms)
+            blob = job.blob or await self._images.keep(job.bucket, data)
+        await self._films.put(_Film(job=job, workflow=workflow, blob=blob, video=video))
+
+    async def _infer_film(self) -> None:
+        film = await self._films.get()
+        eye = film.workflow.eye
+        try:
+            vectors = await eye.embed_frames(film.video.pixels, Lane.INGEST)
+        except Exception:
+            self._let_go([film.job])
+            raise
+        outcome = outcome_of_video(film.job, film.blob, film.video, vectors, lambda found: eye.top(found, TAGS))
+        await self._outcomes.put(outcome)
 
     async def _infer(self) -> None:
         pictures = await _some(

@@ -38,7 +38,8 @@ SELECT id FROM users WHERE id = ANY(%(ids)s)
 SELECT id, number, status, media, url, blob FROM inputs WHERE bucket = %(bucket)s AND id = ANY(%(ids)s)
 
 -- name: whole_areas
-SELECT input_number, id FROM areas WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND region_id IS NULL
+SELECT input_number, id FROM areas
+WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND region_id IS NULL AND frame_index IS NULL
 
 -- name: lock_inputs_by_id
 SELECT number, status FROM inputs WHERE bucket = %(bucket)s AND id = ANY(%(input_ids)s) ORDER BY number FOR UPDATE
