@@ -82,7 +82,9 @@ async def reindexing(bench: Bench, *found: Detection) -> AsyncIterator[None]:
         "Regions": Workflow(table=old, **detector, **tagger),
     }
     threads = Threads(1)
-    reindexer = Reindexer(bench.database, cast(ImageSource, Names()), workflows, ("Empty",), threads=threads, clock=Clock())
+    reindexer = Reindexer(
+        bench.database, cast(ImageSource, Names()), workflows, ("Empty",), threads=threads, clock=Clock()
+    )
     task = asyncio.create_task(reindexer.run())
     try:
         yield

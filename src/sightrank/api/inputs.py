@@ -199,9 +199,7 @@ class Inputs:
         content_bytes = b"" if medium == "text" else body.base64
         most = MAX_VIDEO_UPLOAD_BYTES if medium == "video" else self._max_image_bytes
         if len(content_bytes) > most:
-            raise InputOverLimit(
-                f"{where}.data.{medium} has {len(content_bytes)} bytes; at most {most} are accepted."
-            )
+            raise InputOverLimit(f"{where}.data.{medium} has {len(content_bytes)} bytes; at most {most} are accepted.")
         raw = body.raw if medium == "text" else ""
         if not (body.url or content_bytes or raw):
             raise InputInvalid(f"{where}.data.{medium} has neither a url nor content.")

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +58,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcome:
-    """What the base workflow made of a job: a unit vector [areas + detections + frames, dims] and the likeliest concepts
-    of each area, then of each region that the detector found, or of each frame that is no area yet.
+    """What the base workflow made of a job: a unit vector [areas + detections + frames, dims] and the likeliest
+    concepts of each area, then of each region that the detector found, or of each frame that is no area yet.
 
     ``vectors`` is None when nothing is to be embedded (the workflow is Empty, or the input is a text).
     """
@@ -295,9 +294,7 @@ class _WorkflowChanged(Exception):
     """The app has another base workflow than the one that looked at its inputs."""
 
 
-async def with_frames(
-    connection: Connection, clock: Clock, bucket: int, outcomes: Sequence[Outcome]
-) -> list[Outcome]:
+async def with_frames(connection: Connection, clock: Clock, bucket: int, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Makes areas of the frames that are none yet; the outcomes with these areas. Nothing else is written."""
     found = [(outcome, frame) for outcome in outcomes for frame in outcome.frames]
     if not found:

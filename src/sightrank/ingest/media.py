@@ -20,7 +20,7 @@ from sightrank.store.blobs import BlobStore
 from sightrank.store.database import Database
 from sightrank.vision.eye import Eye, ImageLimits, Prepared, Queries
 from sightrank.vision.threads import Lane
-from sightrank.vision.thumbnail import SIZES
+from sightrank.vision.thumbnail import SIZES, THUMBNAIL
 
 _SQL = queries.load("ingest")
 _QUERIES_BY_URL = 64
@@ -65,7 +65,7 @@ class HostedUrls:
         if not url.startswith(f"{self.prefix()}/"):
             return None
         parts = [unquote(part) for part in urlsplit(url[len(self.prefix()) + 1 :]).path.split("/")]
-        if len(parts) != 4 or parts[0] not in SIZES:
+        if len(parts) != 4 or parts[0] not in (*SIZES, THUMBNAIL):
             return None
         size, user_id, app_id, input_id = parts
         return HostedImage(size=size, user_id=user_id, app_id=app_id, input_id=input_id)

@@ -54,8 +54,8 @@ def outcome_of_video(
 ) -> Outcome:
     """Gives the whole video the mean of its frames, and every frame its own vector.
 
-    ``vectors`` are those of the frames, ``top`` tells the likeliest concepts of vectors. A region that was marked on the
-    video at large has the vector of all of it. Frames that are areas already keep theirs.
+    ``vectors`` are those of the frames, ``top`` tells the likeliest concepts of vectors. A region that was marked on
+    the video at large has the vector of all of it. Frames that are areas already stay these areas.
     """
     known = {area.frame.index for area in job.areas if area.frame is not None}
     new = tuple(frame for frame in video.frames if frame.index not in known)

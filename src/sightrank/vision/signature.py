@@ -12,6 +12,13 @@ CONTENT_TYPES: Final = {
     "TIFF": "image/tiff",
     "BMP": "image/bmp",
     "GIF": "image/gif",
+    "MP4": "video/mp4",
+    "MOV": "video/quicktime",
+    "3GP": "video/3gpp",
+    "AVI": "video/x-msvideo",
+    "WMV": "video/x-ms-wmv",
+    "WEBM": "video/webm",
+    "MKV": "video/x-matroska",
 }
 
 _IMAGES: Final = (
@@ -96,8 +103,8 @@ def _iso_format(brand: bytes) -> str | None:
 
 
 def content_type(data: bytes) -> str:
-    """The media type of an image file, application/octet-stream for everything else."""
-    return CONTENT_TYPES.get(image_format(data) or "", "application/octet-stream")
+    """The media type of an image or video file, application/octet-stream for everything else."""
+    return CONTENT_TYPES.get(image_format(data) or video_format(data) or "", "application/octet-stream")
 
 
 def looks_like(data: bytes) -> str:

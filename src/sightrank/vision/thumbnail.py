@@ -1,4 +1,4 @@
-"""Smaller versions of stored images and stills of videos, made when somebody first asks and kept beside the original."""
+"""Smaller versions of stored images and stills of videos, made when somebody first asks, kept beside the original."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def thumbnail(data: bytes, longest_side: int, *, max_pixels: int, max_bytes: int
 
 
 def still(data: bytes, longest_side: int, *, max_pixels: int) -> bytes:
-    """A JPEG of the beginning of a video, as ``thumbnail`` makes one of a picture. Raises what ``video.read`` raises."""
+    """A JPEG of the beginning of a video, as ``thumbnail`` makes one of a picture. Raises what ``Reading`` raises."""
     with closing(Reading(data, sample_ms=_STILL_MS, max_pixels=max_pixels)) as reading:
         pixels = next(sample.pixels for sample in reading.steps() if sample is not None)
     return _reduced(pixels, pixels.shape[1], pixels.shape[0], longest_side)
