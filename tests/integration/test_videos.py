@@ -484,7 +484,7 @@ def test_jobs_count_videos(app: App) -> None:
     assert app.finished("film").status.code == INDEXED
     assert app.finished("a").status.code == INDEXED
 
-    progress = app.call("GetInputsAddJob", inputs_add_job_id="job").inputs_add_job.progress
+    progress = app.call("GetInputsAddJob", id="job").inputs_add_job.progress
 
     assert (progress.success_count, progress.pending_count, progress.in_progress_count) == (2, 0, 0)
 

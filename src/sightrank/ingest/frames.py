@@ -58,11 +58,17 @@ def _is(frame: FrameTime, wanted: FrameTime) -> bool:
     return all(named in (0, own) for own, named in pairs)
 
 
+def _distance(frame: FrameTime, wanted: FrameTime) -> int:
+    if wanted.time_ms:
+        return abs(frame.time_ms - wanted.time_ms)
+    return abs(frame.number - wanted.number) if wanted.number else abs(frame.index - wanted.index)
+
+
 def _no_such_frame(input_id: str, wanted: FrameTime, frames: Sequence[FrameTime]) -> str:
     named = f"index {wanted.index}, time {wanted.time_ms}, number {wanted.number}"
     if not frames:
         return f"Input {input_id!r} has no frames to annotate: a video has some once it is indexed (status 30000)."
-    nearest = min(frames, key=lambda frame: (abs(frame.time_ms - wanted.time_ms), abs(frame.index - wanted.index)))
+    nearest = min(frames, key=lambda frame: _distance(frame, wanted))
     return (
         f"Input {input_id!r} has no such frame ({named}). Its {len(frames)} frames are those that were indexed; the"
         f" nearest has index {nearest.index}, time {nearest.time_ms}, number {nearest.number}."
