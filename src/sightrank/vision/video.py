@@ -146,7 +146,7 @@ class Reading:
         self.duration_ms = 0
         try:
             self.format = _format(self._file)
-            container.check_whole(self._file, self.format)
+            container.check(self._file, self.format)
         except BaseException:
             self.close()
             raise
