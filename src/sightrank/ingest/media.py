@@ -95,16 +95,18 @@ class ImageSource:
         return await self._blobs.get(blob) if blob else await self._read(bucket, url)
 
     @asynccontextmanager
-    async def video(self, bucket: int, lane: Lane, *, url: str, blob: str) -> AsyncIterator[bytes]:
-        """The bytes of a video, at most ``MAX_VIDEO_BYTES``, for use inside the block only.
+    async def video(
+        self, bucket: int, lane: Lane, *, url: str = "", blob: str = "", data: bytes = b""
+    ) -> AsyncIterator[bytes]:
+        """The bytes of a video, for use inside the block only: those given, or a blob, or at most ``MAX_VIDEO_BYTES``
+        from a URL.
 
         Waits while the lane has as many videos in memory as it may. Raises what ``load`` raises.
         """
         async with self._videos[lane]:
-            if blob:
-                yield await self._blobs.get(blob)
-            else:
-                yield await self._read(bucket, url, max_bytes=MAX_VIDEO_BYTES, total_s=_VIDEO_DOWNLOAD_S)
+            if not data:
+                data = await (self._blobs.get(blob) if blob else self._read_video(bucket, url))
+            yield data
 
     async def keep(self, bucket: int, data: bytes) -> str:
         """Keeps a fetched image or video and returns its blob: crops, thumbnails and a later re-index outlive its URL.
@@ -129,6 +131,9 @@ class ImageSource:
                 return await eye.look(term.data)
             async with self._queried:
                 return await eye.look(await self._read(bucket, term.url))
+
+    async def _read_video(self, bucket: int, url: str) -> bytes:
+        return await self._read(bucket, url, max_bytes=MAX_VIDEO_BYTES, total_s=_VIDEO_DOWNLOAD_S)
 
     async def _read(
         self, bucket: int, url: str, *, max_bytes: int | None = None, total_s: float | None = None

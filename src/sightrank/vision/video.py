@@ -37,6 +37,8 @@ VideoFile = bytes | str | os.PathLike[str]
 
 MAX_FRAMES = 600
 MAX_DURATION_MS = 600_000
+#: What may be asked for.
+MIN_SAMPLE_MS, MAX_SAMPLE_MS = 100, 60_000
 
 _MAX_PIXELS: Final = 7680 * 4320  # a codec keeps up to 17 frames of this size
 _MAX_DECODED: Final = MAX_DURATION_MS // 1000 * 120
@@ -144,7 +146,7 @@ class Reading:
         self.duration_ms = 0
         try:
             self.format = _format(self._file)
-            container.check_whole(self._file, self.format)
+            container.check(self._file, self.format)
         except BaseException:
             self.close()
             raise
@@ -310,9 +312,10 @@ def _format(file: BinaryIO) -> str:
     start = file.read(4096)
     name = signature.video_format(start)
     if name is None:
+        hint = " Send it as an image." if signature.image_format(start) else ""
         raise InputFailed(
             f"The content is {signature.looks_like(start)}; only MP4, MOV, 3GP, AVI, WMV, WebM, Matroska and GIF "
-            "videos can be read."
+            f"videos can be read.{hint}"
         )
     return name
 
