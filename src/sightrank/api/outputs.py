@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sightrank.api import predictions
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue, ModelCard, ModelType
-from sightrank.api.inputs import fill_batch_status
+from sightrank.api.inputs import MAX_VIDEO_UPLOAD_BYTES, fill_batch_status
 from sightrank.api.models import model_proto
 from sightrank.api.predictions import Selection, Wanted
 from sightrank.api.records import timestamp
@@ -37,7 +37,6 @@ from sightrank.vision.viewing import Viewed, view
 MAX_INPUTS = 128
 MAX_WORKFLOW_INPUTS = 32
 MAX_VIDEOS = 1
-MAX_VIDEO_UPLOAD_BYTES = 128_000_000
 #: Inputs of one call that are worked on at the same time: pictures in memory, connections, decoders.
 _AT_ONCE = 16
 _MIXED = 10010

@@ -11,7 +11,8 @@ from sightrank.ingest.jobs import Job, Outcome
 from sightrank.ingest.rows import same_box
 from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Prepared, Vectors
-from sightrank.vision.video import FrameTime, Video
+from sightrank.vision.video import FrameTime
+from sightrank.vision.viewing import Watched
 
 Concepts = Sequence[Sequence[tuple[str, float]]]
 
@@ -49,19 +50,17 @@ def outcome_of(
     )
 
 
-def outcome_of_video(
-    job: Job, blob: str, video: Video, vectors: NDArray[np.float32], top: Callable[[Vectors], Concepts]
-) -> Outcome:
+def outcome_of_video(job: Job, blob: str, video: Watched, top: Callable[[Vectors], Concepts]) -> Outcome:
     """Gives the whole video the mean of its frames, and every frame its own vector.
 
-    ``vectors`` are those of the frames, ``top`` tells the likeliest concepts of vectors. A region that was marked on
-    the video at large has the vector of all of it. Frames that are areas already stay these areas.
+    ``top`` tells the likeliest concepts of vectors. A region that was marked on the video at large has the vector of
+    all of it. Frames that are areas already stay these areas.
     """
     known = {area.frame.index for area in job.areas if area.frame is not None}
     new = tuple(frame for frame in video.frames if frame.index not in known)
     places = [0 if area.frame is None else 1 + _nearest(video.frames, area.frame) for area in job.areas]
     places += [1 + _nearest(video.frames, frame) for frame in new]
-    all_vectors = np.concatenate([mean_direction(vectors)[None], vectors])
+    all_vectors = np.concatenate([_mean_direction(video.vectors)[None], video.vectors])
     concepts = top(all_vectors)
     return Outcome(
         job=job,
@@ -76,7 +75,7 @@ def outcome_of_video(
     )
 
 
-def mean_direction(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _mean_direction(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """The unit vector [dims] of the mean of [n, dims]; the first of them where they cancel out."""
     mean = vectors.mean(axis=0)
     length = float(np.linalg.norm(mean))

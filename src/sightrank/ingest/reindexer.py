@@ -30,6 +30,7 @@ from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.vision.eye import Eye
 from sightrank.vision.threads import Lane, Threads
+from sightrank.vision.viewing import watch
 
 _log = structlog.get_logger(__name__)
 
@@ -177,10 +178,9 @@ class Reindexer:
 
     async def _watch(self, eye: Eye, job: Job) -> Outcome:
         async with self._images.video(job.bucket, Lane.INGEST, url=job.url, blob=job.blob) as data:
-            video = await eye.watch(data, sample_ms=job.sample_ms)
+            video = await watch(eye, data, Lane.INGEST, sample_ms=job.sample_ms)
             blob = job.blob or await self._images.keep(job.bucket, data)
-        found = await eye.embed_frames(video.pixels, Lane.INGEST)
-        return outcome_of_video(job, blob, video, found, lambda vectors: eye.top(vectors, TAGS))
+        return outcome_of_video(job, blob, video, lambda found: eye.top(found, TAGS))
 
 
 def _batch(jobs: Sequence[Job]) -> Sequence[Job]:

@@ -23,7 +23,7 @@ from sightrank.ingest.outcomes import outcome_of, outcome_of_video
 from sightrank.vision.embedder import LARGEST_BATCH
 from sightrank.vision.eye import Eye, Prepared
 from sightrank.vision.threads import Lane, Threads
-from sightrank.vision.video import Video
+from sightrank.vision.viewing import watch
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 LEASE_S = 60.0
 _CLAIM = 128  # jobs held at a time: enough to keep the network, the cores and the database busy at once
 _FETCHERS = 16  # inputs that are being downloaded; uploaded ones have a lane of their own beside it
-_VIDEOS = 2  # of them: one is read while the other is fetched
+_VIDEOS = 2  # the same of videos: one is read while the other is fetched
 _IDLE_S = 1.0  # how long an idle worker waits for other processes' inputs; its own server wakes it at once
 _FULL_S = 0.02  # how long a worker with enough to do waits before it looks for more
 # A full batch costs a fifth less per picture, and a commit costs much the same for 4 inputs as for 64. While others are
@@ -51,14 +51,6 @@ class _Picture:
     workflow: Workflow
     blob: str
     prepared: Prepared
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Film:
-    job: Job
-    workflow: Workflow
-    blob: str
-    video: Video
 
 
 class Worker:
@@ -82,7 +74,6 @@ class Worker:
         self._to_download: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
         self._uploaded: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
         self._videos: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
-        self._films: asyncio.Queue[_Film] = asyncio.Queue(1)
         self._pictures: asyncio.Queue[_Picture] = asyncio.Queue(2 * LARGEST_BATCH)
         self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue(_CLAIM)
 
@@ -100,7 +91,6 @@ class Worker:
                     group.create_task(self._forever(self._watch))
                 for _ in range(self._threads.cores):
                     group.create_task(self._forever(self._infer))
-                group.create_task(self._forever(self._infer_film))
                 group.create_task(self._forever(self._write))
                 group.create_task(self._forever(self._renew))
         finally:
@@ -160,6 +150,10 @@ class Worker:
         except AppError as error:
             await self._fail(job, error)
         except Exception as error:
+            if job.media == "video":
+                # Its frames have been through the network, whose trouble is no fault of theirs, as in `_infer`.
+                self._let_go([job])
+                raise
             _log.exception("input failed unexpectedly", input_id=job.id, bucket=job.bucket)
             await self._fail(
                 job, InputFailed(f"Processing failed inside the server ({type(error).__name__}); see its log.")
@@ -175,7 +169,7 @@ class Worker:
             await self._outcomes.put(Outcome(job=job))
             return
         if job.media == "video":
-            await self._read_video(job, workflow)
+            await self._watch_film(job, workflow.eye)
             return
         if job.media != "image":
             raise InputFailed(_NOT_INDEXED[job.media])
@@ -185,22 +179,11 @@ class Worker:
         blob = job.blob or await self._images.keep(job.bucket, data)
         await self._pictures.put(_Picture(job=job, workflow=workflow, blob=blob, prepared=prepared))
 
-    async def _read_video(self, job: Job, workflow: Workflow) -> None:
+    async def _watch_film(self, job: Job, eye: Eye) -> None:
         async with self._images.video(job.bucket, Lane.INGEST, url=job.url, blob=job.blob) as data:
-            video = await workflow.eye.watch(data, sample_ms=job.sample_ms)
+            video = await watch(eye, data, Lane.INGEST, sample_ms=job.sample_ms)
             blob = job.blob or await self._images.keep(job.bucket, data)
-        await self._films.put(_Film(job=job, workflow=workflow, blob=blob, video=video))
-
-    async def _infer_film(self) -> None:
-        film = await self._films.get()
-        eye = film.workflow.eye
-        try:
-            vectors = await eye.embed_frames(film.video.pixels, Lane.INGEST)
-        except Exception:
-            self._let_go([film.job])
-            raise
-        outcome = outcome_of_video(film.job, film.blob, film.video, vectors, lambda found: eye.top(found, TAGS))
-        await self._outcomes.put(outcome)
+        await self._outcomes.put(outcome_of_video(job, blob, video, lambda found: eye.top(found, TAGS)))
 
     async def _infer(self) -> None:
         pictures = await _some(

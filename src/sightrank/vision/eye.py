@@ -8,7 +8,6 @@ one that is spread over them (`make bench`).
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -19,15 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.errors import ServerBusy
-from sightrank.vision import decode, video
+from sightrank.vision import decode
 from sightrank.vision.batcher import Batcher
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection, Detector
-from sightrank.vision.embedder import LARGEST_BATCH
 from sightrank.vision.encoder import ImageEncoder
 from sightrank.vision.tagger import Tagger, TaggerRow
 from sightrank.vision.threads import Lane, Threads
-from sightrank.vision.video import Video
 
 _Value = TypeVar("_Value")
 Pixels = NDArray[np.uint8]
@@ -117,30 +114,6 @@ class Eye:
         """
         return await self.threads.decode(lane, lambda: self._prepare(data, boxes, detect=detect))
 
-    async def watch(self, data: bytes, *, sample_ms: int) -> Video:
-        """Takes a frame of a video file every ``sample_ms``. Whoever goes away ends it at the next frame.
-
-        Raises InputFailed or InputOverLimit for what is no usable video.
-        """
-        gone = threading.Event()
-
-        def fit(pixels: Pixels) -> Pixels:
-            if gone.is_set():
-                raise _NobodyWaits
-            return self.encoder.fit(pixels)
-
-        try:
-            return await self.threads.watch(
-                lambda: video.read(data, sample_ms=sample_ms, fit=fit, max_pixels=self.limits.max_pixels)
-            )
-        finally:
-            gone.set()
-
-    async def embed_frames(self, pixels: Pixels, lane: Lane) -> Vectors:
-        """As ``embed``, a few at a time: a long video must not fill the queue of the network."""
-        parts = range(0, len(pixels), LARGEST_BATCH)
-        return np.concatenate([await self.embed(pixels[start : start + LARGEST_BATCH], lane) for start in parts])
-
     async def embed(self, pixels: Pixels, lane: Lane) -> Vectors:
         """[n, size, size, 3] pixels to unit vectors [n, dims]."""
         return await self._pictures.submit(list(pixels), lane)
@@ -194,10 +167,6 @@ class Eye:
             color_mode=picture.color_mode,
             detections=detections,
         )
-
-
-class _NobodyWaits(Exception):
-    """Ends the reading of a video whose caller has gone away."""
 
 
 def _remember(kept: OrderedDict[str, _Value], key: str, value: _Value) -> None:

@@ -31,22 +31,18 @@ class Lane(Enum):
 
 
 class Threads:
-    """Pools for decoding and for inference, ``cores`` threads each in either lane, and one for videos. ``close()`` ends
-    them.
-    """
+    """Pools for decoding and for inference, ``cores`` threads each in either lane. ``close()`` ends them."""
 
     def __init__(self, cores: int) -> None:
         self.cores = cores
         self._decoding = {lane: _pool(lane, cores, "decode") for lane in Lane}
         self._inferring = {lane: _pool(lane, cores, "infer") for lane in Lane}
-        # One for all: a video takes minutes, in which pictures go on.
-        self._watching = _pool(Lane.INGEST, 1, "watch")
         self._answers = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
 
     def close(self) -> None:
-        for pool in (*self._decoding.values(), *self._inferring.values(), self._watching):
+        for pool in (*self._decoding.values(), *self._inferring.values()):
             pool.shutdown(wait=True, cancel_futures=True)
 
     @contextmanager
@@ -74,10 +70,6 @@ class Threads:
     async def decode(self, lane: Lane, work: Callable[[], _T]) -> _T:
         """Runs what reads and cuts pictures."""
         return await self._run(self._decoding[lane], lane, work)
-
-    async def watch(self, work: Callable[[], _T]) -> _T:
-        """Runs what reads a video: one at a time, at the priority of ingest."""
-        return await self._run(self._watching, Lane.INGEST, work)
 
     async def infer(self, lane: Lane, work: Callable[[], _T]) -> _T:
         """Runs a network."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +25,30 @@ _GROUP = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Viewed:
-    """One sampled frame as the networks see it: a unit vector [dims], and what the detector found."""
+    """One sampled frame as the networks see it: a unit vector [dims], and what the detector found. ``width`` and
+    ``height`` are those of the upright film.
+    """
 
     time: FrameTime
     vector: NDArray[np.float32]
     detections: tuple[Detection, ...]
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Watched:
+    """A whole film: its sampled frames, at least one, and their unit vectors [frames, dims].
+
+    ``width`` and ``height`` are those of the upright film; ``format`` as ``video.read`` says it.
+    """
+
+    frames: tuple[FrameTime, ...]
+    vectors: NDArray[np.float32]
+    width: int
+    height: int
+    format: str
+    duration_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,6 +56,8 @@ class _Prepared:
     time: FrameTime
     pixels: Pixels
     detections: tuple[Detection, ...]
+    width: int
+    height: int
 
 
 async def view(eye: Eye, data: bytes, lane: Lane, *, sample_ms: int, detect: bool) -> AsyncGenerator[Viewed, None]:
@@ -43,7 +65,34 @@ async def view(eye: Eye, data: bytes, lane: Lane, *, sample_ms: int, detect: boo
 
     ``detect`` looks for regions in each frame too.
     """
-    prepared = await eye.threads.decode(lane, lambda: _begin(eye, data, sample_ms, detect=detect))
+    reading = await _begin(eye, data, lane, sample_ms)
+    async with aclosing(_view(eye, reading, lane, detect=detect)) as frames:
+        async for frame in frames:
+            yield frame
+
+
+async def watch(eye: Eye, data: bytes, lane: Lane, *, sample_ms: int) -> Watched:
+    """The frames that ``vision.video.read`` would take, all at once. Raises what it raises."""
+    reading = await _begin(eye, data, lane, sample_ms)
+    async with aclosing(_view(eye, reading, lane, detect=False)) as frames:
+        seen = [frame async for frame in frames]
+    return Watched(
+        frames=tuple(frame.time for frame in seen),
+        vectors=np.stack([frame.vector for frame in seen]),
+        width=seen[0].width,
+        height=seen[0].height,
+        format=reading.format,
+        duration_ms=reading.duration_ms,
+    )
+
+
+async def _begin(eye: Eye, data: bytes, lane: Lane, sample_ms: int) -> Reading:
+    most = eye.limits.max_pixels
+    return await eye.threads.decode(lane, lambda: Reading(data, sample_ms=sample_ms, max_pixels=most))
+
+
+async def _view(eye: Eye, reading: Reading, lane: Lane, *, detect: bool) -> AsyncGenerator[Viewed, None]:
+    prepared = _prepared(eye, reading.steps(), detect=detect)
     ended = False
     group: list[_Prepared] = []
     while not ended:
@@ -54,12 +103,13 @@ async def view(eye: Eye, data: bytes, lane: Lane, *, sample_ms: int, detect: boo
             now, group = group[:_GROUP], group[_GROUP:]
             vectors = await eye.embed(np.stack([frame.pixels for frame in now]), lane)
             for frame, vector in zip(now, vectors, strict=True):
-                yield Viewed(time=frame.time, vector=vector, detections=frame.detections)
-
-
-def _begin(eye: Eye, data: bytes, sample_ms: int, *, detect: bool) -> Iterator[_Prepared | None]:
-    reading = Reading(data, sample_ms=sample_ms, max_pixels=eye.limits.max_pixels)
-    return _prepared(eye, reading.steps(), detect=detect)
+                yield Viewed(
+                    time=frame.time,
+                    vector=vector,
+                    detections=frame.detections,
+                    width=frame.width,
+                    height=frame.height,
+                )
 
 
 def _prepared(eye: Eye, steps: Iterator[Sample | None], *, detect: bool) -> Iterator[_Prepared | None]:
@@ -75,7 +125,8 @@ def _prepared(eye: Eye, steps: Iterator[Sample | None], *, detect: bool) -> Iter
             fitted = eye.encoder.fit(sample.pixels)
             detections = tuple(detector.detect(sample.pixels)) if detector else ()
         last = sample
-        yield _Prepared(time=sample.time, pixels=fitted, detections=detections)
+        height, width = sample.pixels.shape[:2]
+        yield _Prepared(time=sample.time, pixels=fitted, detections=detections, width=width, height=height)
 
 
 def _turn(frames: Iterator[_Prepared | None]) -> tuple[list[_Prepared], bool]:
