@@ -9,51 +9,17 @@ import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from tests import films
 from tests.films import BLUE, GREEN, RED, plain
+from tests.watching import watched_eye
 
 from sightrank.errors import InputFailed
 from sightrank.vision import viewing
-from sightrank.vision.batcher import Batcher
-from sightrank.vision.box import Box
-from sightrank.vision.decode import resize
-from sightrank.vision.detector import Detection
-from sightrank.vision.eye import Eye, ImageLimits
 from sightrank.vision.threads import Lane, Threads
 from sightrank.vision.viewing import Viewed, view
 
 DEADLINE_S = 30.0
-Pixels = NDArray[np.uint8]
-
-
-class Encoder:
-    """Makes a picture's mean colour its vector."""
-
-    size, dims, provider = 4, 3, "cpu"
-
-    def fit(self, pixels: Pixels) -> Pixels:
-        return resize(pixels, self.size)
-
-    def embed(self, pixels: Pixels) -> NDArray[np.float32]:
-        means = pixels.reshape(len(pixels), -1, 3).mean(axis=1)
-        return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
-
-    def warm_up(self) -> None:
-        """Nothing to warm up."""
-
-
-class Corner:
-    """Finds one thing in every picture, called by the colour of its full-size corner."""
-
-    concept_ids, provider = ("corner",), "cpu"
-
-    def detect(self, pixels: Pixels) -> list[Detection]:
-        assert pixels.shape == (64, 96, 3)
-        box = Box(top=0.0, left=0.0, bottom=0.5, right=0.5)
-        return [Detection(box=box, concept_id=str(films.named(pixels[:32, :48])), value=0.9)]
 
 
 class Watched:
@@ -62,15 +28,7 @@ class Watched:
     def __init__(self, threads: Threads) -> None:
         self.runs: list[int] = []
         self.threads = threads
-        encoder = Encoder()
-
-        def run(items: Sequence[Pixels]) -> NDArray[np.float32]:
-            self.runs.append(len(items))
-            return encoder.embed(np.stack(items))
-
-        pictures: Batcher[Pixels] = Batcher("mean", run, threads=threads, sizes=(1, 4, 16, 32))
-        limits = ImageLimits(max_bytes=10**7, max_pixels=10**6)
-        self.eye = Eye(encoder, pictures, threads=threads, limits=limits, detector=Corner())
+        self.eye = watched_eye(threads, self.runs.append)
 
     async def view(self, data: bytes, sample_ms: int = 1000, *, detect: bool = False) -> list[Viewed]:
         async with aclosing(view(self.eye, data, Lane.INTERACTIVE, sample_ms=sample_ms, detect=detect)) as frames:
