@@ -107,6 +107,7 @@ def test_films_and_gifs_come_by_url_and_by_bytes_alike(
         assert [frame.frame_info.time for frame in frames_of(by_url)] == [500, 1500, 2500, 3500]
         (output,) = by_bytes.outputs
         assert (output.input.id, output.input.data.video.base64) == ("mine", b"")
+        assert not output.input.data.HasField("image")
         assert by_url.outputs[0].input.data.video.url == site.base + path
 
 
@@ -207,6 +208,8 @@ def test_what_is_no_video_says_so(app: App, film: bytes, photos: list[Picture], 
     assert "Send it as a video" in as_image.details
     both = predict(app, Input(data=Data(video=Video(base64=film), image=Image(base64=photos[0].data))))
     assert both.outputs[0].status.code == 30104
+    beside = predict(app, Input(data=Data(video=Video(), image=Image(base64=photos[0].data))))
+    assert len(beside.outputs[0].data.concepts) == 20
 
 
 def test_one_video_in_a_call(app: App, film: bytes) -> None:
