@@ -129,7 +129,7 @@ class Outputs:
         async def seen(item: resources_pb2.Input) -> _Result:
             async with places:
                 try:
-                    if item.data.HasField("video"):
+                    if _is_video(item):
                         return await self._view(app, eye, item, sample_ms=sample_ms, detect=detect)
                     return await self._see(app, eye, item, detect=detect, reads=reads)
                 except AppError as error:
@@ -175,9 +175,15 @@ def _check_count(inputs: Sequence[resources_pb2.Input], most: int) -> None:
         raise InvalidRequest("inputs is empty; send at least one input.")
     if len(inputs) > most:
         raise InputInvalidRequest(f"inputs has {len(inputs)} items; send at most {most} in one call.")
-    videos = sum(item.data.HasField("video") for item in inputs)
+    videos = sum(map(_is_video, inputs))
     if videos > MAX_VIDEOS:
         raise InputInvalidRequest(f"inputs has {videos} videos; send at most {MAX_VIDEOS} in one call.")
+
+
+def _is_video(item: resources_pb2.Input) -> bool:
+    """Some clients send the empty message of every medium; then what has something in it counts."""
+    image, video = item.data.image, item.data.video
+    return bool(video.url or video.base64) or (item.data.HasField("video") and not image.url and not image.base64)
 
 
 def _picture(item: resources_pb2.Input) -> ImageTerm:
@@ -197,10 +203,10 @@ def _take_video(item: resources_pb2.Input) -> tuple[bytes, str]:
 
     Raises InputInvalid for an input without a video, or with an image too, and InputOverLimit.
     """
-    video = item.data.video
+    image, video = item.data.image, item.data.video
     data, url = video.base64, video.url
     video.ClearField("base64")
-    if item.data.HasField("image"):
+    if image.base64 or image.url:
         raise InputInvalid("The input has data.image and data.video; send two inputs.")
     if not data and not url:
         raise InputInvalid("The input has no data.video.url and no data.video.base64 to look at.")
@@ -252,7 +258,8 @@ def _echo(item: resources_pb2.Input) -> resources_pb2.Input:
     echo = resources_pb2.Input()
     echo.CopyFrom(item)
     echo.id = item.id or new_id()
-    echo.data.image.ClearField("base64")
+    if echo.data.HasField("image"):
+        echo.data.image.ClearField("base64")
     return echo
 
 

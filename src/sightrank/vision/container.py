@@ -1,7 +1,7 @@
 """What is checked of a video file before FFmpeg opens it.
 
-Matroska, WebM and GIF: whether the file is whole, where a decoder would just stop at its end. MP4 and its kin: how many
-samples the tables announce, because a few bytes can announce millions, and FFmpeg makes room for each of them.
+Whether the file is as long as it says, because a decoder would just stop at its end. And for MP4 and its kin how many
+samples the tables announce: a few bytes can announce millions, and FFmpeg makes room for each of them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import BinaryIO
 from sightrank.errors import InputFailed, InputOverLimit
 
 _SEGMENT = 0x18538067
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_HEADER_BYTES = 65_536
 _MAX_SAMPLES = 1_000_000  # of video, sound and all else; ten minutes have far fewer
 _MAX_BOXES = 200_000
 
@@ -31,8 +33,19 @@ def check(file: BinaryIO, name: str) -> None:
             _walk_gif(file, size)
         elif name in {"MP4", "MOV", "3GP"}:
             _check_samples(name, sum(map(_samples, _indexes(file, size))))
+        elif name == "AVI":
+            _check_end(int.from_bytes(_exactly(file, 8)[4:], "little") + 8, size)
+        elif name == "WMV":
+            _check_end(_asf_size(_exactly(file, min(size, _ASF_HEADER_BYTES))), size)
     except EOFError:
         raise InputFailed(f"The {name} ends early: bytes are missing.") from None
+
+
+def gif_size(file: BinaryIO) -> tuple[int, int]:
+    """Width and height of a GIF."""
+    file.seek(6)
+    sides = file.read(4)
+    return int.from_bytes(sides[:2], "little"), int.from_bytes(sides[2:], "little")
 
 
 def _walk_matroska(file: BinaryIO, size: int) -> None:
@@ -50,6 +63,19 @@ def _walk_matroska(file: BinaryIO, size: int) -> None:
         file.seek(end)
 
 
+def _check_end(end: int, size: int) -> None:
+    if end > size:
+        raise EOFError
+
+
+def _asf_size(start: bytes) -> int:
+    """How long a WMV says it is; 0 for one that was written while it was sent, and does not know."""
+    place = start.find(_ASF_PROPERTIES)
+    if place < 0 or start[place + 88] & 1:
+        return 0
+    return int.from_bytes(start[place + 40 : place + 48], "little")
+
+
 def _indexes(file: BinaryIO, size: int) -> Iterator[bytes]:
     """The outermost boxes of an MP4 but those that hold the film itself."""
     place = 0
@@ -62,9 +88,10 @@ def _indexes(file: BinaryIO, size: int) -> Iterator[bytes]:
         if length == 1:
             length, header = int.from_bytes(head[8:], "big"), 16
         length = length if length >= header else size - place
+        _check_end(place + length, size)
         if head[4:8] != b"mdat":
             file.seek(place)
-            yield file.read(min(length, size - place))
+            yield file.read(length)
         place += length
     raise InputOverLimit(f"The video has more than {_MAX_BOXES} parts.")
 

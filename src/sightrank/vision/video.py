@@ -147,6 +147,9 @@ class Reading:
         try:
             self.format = _format(self._file)
             container.check(self._file, self.format)
+            if self.format == "GIF":
+                # FFmpeg knows the size of a GIF only once it has decoded a frame.
+                self._check_size(*container.gif_size(self._file))
         except BaseException:
             self.close()
             raise
