@@ -82,11 +82,11 @@ class Inputs:
             raise InvalidRequest("inputs is empty; send at least one input.")
         if len(request.inputs) > MAX_INPUTS:
             raise InputInvalidRequest(f"inputs has {len(request.inputs)} items; send at most {MAX_INPUTS} in one call.")
-        videos = sum(item.data.HasField("video") for item in request.inputs)
-        if videos > 1:
-            raise InputInvalidRequest(f"inputs has {videos} videos; send one video in a call.")
         checked = [self._checked(item, f"inputs[{i}]") for i, item in enumerate(request.inputs)]
         good = [item for item in checked if isinstance(item, NewInput)]
+        videos = sum(item.media == "video" for item in good)
+        if videos > 1:
+            raise InputInvalidRequest(f"inputs has {videos} videos; send one video in a call.")
         conflict = IdConflict.SUFFIX if request.input_id_conflict_resolution == _SUFFIX else IdConflict.SKIP
         job = _job(request.inputs_add_job_id, refused=len(checked) - len(good))
         accepted = iter(await self._intake.accept(app.bucket, call.require_caller().user_id, good, conflict, job))
