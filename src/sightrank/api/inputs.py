@@ -192,7 +192,9 @@ class Inputs:
                 f"{where}.id is {message.id!r}, but /v2/inputs/{message.id} is a path of the API; choose another id."
             )
         data = message.data
-        medium = next((name for name in _MEDIA if data.HasField(name)), None)
+        media = [name for name in _MEDIA if data.HasField(name)]
+        # Some clients send the empty message of every medium; then what has something in it counts.
+        medium = next((name for name in media if getattr(data, name).ByteSize()), media[0] if media else None)
         if medium is None:
             raise InputInvalid(f"{where}.data has no image, video, audio or text.")
         body = getattr(data, medium)
