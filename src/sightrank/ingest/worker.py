@@ -149,11 +149,10 @@ class Worker:
             await self._jobs.put_off(job)
         except AppError as error:
             await self._fail(job, error)
+        except _NotItsFault:
+            self._let_go([job])
+            raise
         except Exception as error:
-            if job.media == "video":
-                # Its frames have been through the network, whose trouble is no fault of theirs, as in `_infer`.
-                self._let_go([job])
-                raise
             _log.exception("input failed unexpectedly", input_id=job.id, bucket=job.bucket)
             await self._fail(
                 job, InputFailed(f"Processing failed inside the server ({type(error).__name__}); see its log.")
@@ -181,7 +180,13 @@ class Worker:
 
     async def _watch_film(self, job: Job, eye: Eye) -> None:
         async with self._images.video(job.bucket, Lane.INGEST, url=job.url, blob=job.blob) as data:
-            video = await watch(eye, data, Lane.INGEST, sample_ms=job.sample_ms)
+            try:
+                video = await watch(eye, data, Lane.INGEST, sample_ms=job.sample_ms)
+            except AppError:
+                raise
+            except Exception as error:
+                # The network's trouble, as in `_infer`: whatever is wrong with a film is an AppError.
+                raise _NotItsFault from error
             blob = job.blob or await self._images.keep(job.bucket, data)
         await self._outcomes.put(outcome_of_video(job, blob, video, lambda found: eye.top(found, TAGS)))
 
@@ -247,6 +252,10 @@ class Worker:
         started = time.monotonic()
         await self._jobs.renew(list(self._held.values()))
         await asyncio.sleep(max(0.0, LEASE_S / 4 - (time.monotonic() - started)))
+
+
+class _NotItsFault(Exception):
+    """What failed for another reason than the input is taken up again when its lease runs out."""
 
 
 async def _some(queue: asyncio.Queue[_T], limit: int, *, enough: Callable[[], int], patience_s: float) -> list[_T]:
