@@ -232,6 +232,20 @@ def test_a_film_that_ends_early_is_no_film(make: Callable[[], bytes], share: flo
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        films.film(2.0) + b"notes of a camera, which are no box",
+        films.film(2.0) + bytes(1000),
+        films.gif([plain(RED), plain(GREEN)], 1000)[:-1],
+        films.gif([plain(RED), plain(GREEN)], 1000) + b"notes",
+    ],
+    ids=["mp4 and notes", "mp4 and nothing", "gif without a trailer", "gif and notes"],
+)
+def test_what_players_forgive_is_forgiven(data: bytes) -> None:
+    assert [colour for _, _, colour in seen(read(data))] == [RED, GREEN]
+
+
+@pytest.mark.parametrize(
     ("data", "text"),
     [
         (b"", "The content is empty; only MP4"),
