@@ -73,9 +73,10 @@ def _check_end(end: int, size: int) -> None:
 def _asf_size(start: bytes) -> int:
     """How long a WMV says it is; 0 for one that was written while it was sent, and does not know."""
     place = start.find(_ASF_PROPERTIES)
-    if place < 0 or start[place + 88] & 1:
+    properties = start[place : place + 89]
+    if place < 0 or len(properties) < 89 or properties[88] & 1:
         return 0
-    return int.from_bytes(start[place + 40 : place + 48], "little")
+    return int.from_bytes(properties[40:48], "little")
 
 
 def _indexes(file: BinaryIO, size: int) -> Iterator[bytes]:
