@@ -232,6 +232,20 @@ def test_a_film_that_ends_early_is_no_film(make: Callable[[], bytes], share: flo
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        films.film(2.0) + b"notes of a camera, which are no box",
+        films.film(2.0) + bytes(1000),
+        films.gif([plain(RED), plain(GREEN)], 1000)[:-1],
+        films.gif([plain(RED), plain(GREEN)], 1000) + b"notes",
+    ],
+    ids=["mp4 and notes", "mp4 and nothing", "gif without a trailer", "gif and notes"],
+)
+def test_what_players_forgive_is_forgiven(data: bytes) -> None:
+    assert [colour for _, _, colour in seen(read(data))] == [RED, GREEN]
+
+
+@pytest.mark.parametrize(
     ("data", "text"),
     [
         (b"", "The content is empty; only MP4"),
@@ -240,6 +254,7 @@ def test_a_film_that_ends_early_is_no_film(make: Callable[[], bytes], share: flo
         (films.sound_only(), "The MP4 file has no video stream. It has sound only."),
         (films.sound_only(format="matroska"), "The MKV file has no video stream. It has sound only."),
         (b"\0\0\0\x20ftypisom" + bytes(24), "MP4 video is damaged"),
+        (films.film(1.0, format="asf", codec="wmv2")[:100], "WMV"),
         (b"RIFF\x10\0\0\0AVI " + bytes(64), "AVI video is damaged"),
         (b"GIF89a\x10\0\x10\0\0\0\0;", "GIF"),
     ],
@@ -338,6 +353,22 @@ def test_raw_sound_may_have_millions_of_samples() -> None:
         container.mux([*stream.encode(), *audio.encode(silence), *audio.encode()])
 
     assert len(read(file.getvalue()).frames) == 25
+
+
+@pytest.mark.parametrize(("format", "codec"), [(format, codec) for _, format, codec in FORMATS])
+def test_whatever_is_in_a_file_it_is_read_or_refused(format: str, codec: str) -> None:
+    whole, random = films.film(2.0, format=format, codec=codec), np.random.default_rng(1)
+    outcomes = set()
+    for _ in range(60):
+        data = bytearray(whole)
+        for place in random.integers(0, len(data), random.integers(1, 6)):
+            changed = random.integers(0, 256, 4, np.uint8).tobytes() if random.random() < 0.7 else b"\xff" * 4
+            data[place : place + 4] = changed
+        try:
+            outcomes.add(0 < len(read(bytes(data)).frames) <= video.MAX_FRAMES)
+        except (InputFailed, InputOverLimit) as error:
+            outcomes.add(bool(error.details))
+    assert outcomes == {True}
 
 
 # Many at a time ------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from sightrank.errors import InputFailed, InputOverLimit
 
 _SEGMENT = 0x18538067
+_NEEDED = {b"mdat", b"moov", b"moof"}  # anything else may be cut, or be no box at all: cameras append what they like
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEADER_BYTES = 65_536
 _MAX_SAMPLES = 1_000_000  # of video, sound and all else; ten minutes have far fewer
@@ -34,7 +35,8 @@ def check(file: BinaryIO, name: str) -> None:
         elif name in {"MP4", "MOV", "3GP"}:
             _check_samples(name, sum(map(_samples, _indexes(file, size))))
         elif name == "AVI":
-            _check_end(int.from_bytes(_exactly(file, 8)[4:], "little") + 8, size)
+            # Less one: not every writer adds the byte that makes the length even.
+            _check_end(int.from_bytes(_exactly(file, 8)[4:], "little") + 8 - 1, size)
         elif name == "WMV":
             _check_end(_asf_size(_exactly(file, min(size, _ASF_HEADER_BYTES))), size)
     except EOFError:
@@ -71,9 +73,10 @@ def _check_end(end: int, size: int) -> None:
 def _asf_size(start: bytes) -> int:
     """How long a WMV says it is; 0 for one that was written while it was sent, and does not know."""
     place = start.find(_ASF_PROPERTIES)
-    if place < 0 or start[place + 88] & 1:
+    properties = start[place : place + 89]
+    if place < 0 or len(properties) < 89 or properties[88] & 1:
         return 0
-    return int.from_bytes(start[place + 40 : place + 48], "little")
+    return int.from_bytes(properties[40:48], "little")
 
 
 def _indexes(file: BinaryIO, size: int) -> Iterator[bytes]:
@@ -88,7 +91,9 @@ def _indexes(file: BinaryIO, size: int) -> Iterator[bytes]:
         if length == 1:
             length, header = int.from_bytes(head[8:], "big"), 16
         length = length if length >= header else size - place
-        _check_end(place + length, size)
+        if head[4:8] in _NEEDED:
+            _check_end(place + length, size)
+        length = min(length, size - place)
         if head[4:8] != b"mdat":
             file.seek(place)
             yield file.read(length)
@@ -144,10 +149,10 @@ def _number(file: BinaryIO, *, keep_marker: bool) -> int | None:
 
 
 def _walk_gif(file: BinaryIO, size: int) -> None:
-    """Block by block to the trailer. What is no block ends the film for every reader, so it does here."""
+    """Block by block to the trailer, which some writers forget. What is no block ends the film for every reader."""
     flags = _exactly(file, 13)[10]
     _skip(file, _palette_bytes(flags), size)
-    while (kind := _exactly(file, 1)) != b";":
+    while (kind := file.read(1)) not in {b";", b""}:
         if kind == b"!":
             _exactly(file, 1)
         elif kind == b",":
