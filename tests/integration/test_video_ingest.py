@@ -30,8 +30,10 @@ from tests.integration.worlds import World, Worlds
 from sightrank.ingest.intake import IdConflict, NewInput
 from sightrank.ingest.jobs import Jobs
 from sightrank.ingest.media import ImageSource
+from sightrank.ingest.removal import Removal
 from sightrank.ingest.rows import Content
 from sightrank.ingest.worker import Worker
+from sightrank.store.blobs import BlobStore
 from sightrank.store.clock import Clock
 from sightrank.vision.embedder import LARGEST_BATCH
 from sightrank.vision.eye import Eye, ImageLimits
@@ -212,6 +214,31 @@ def test_a_worker_that_stops_gives_a_film_back(world: Worlds, tmp_path: Path) ->
             await until(taken)
 
         assert await place.states() == [(30003, None, 0)]
+
+    world.run(scenario)
+
+
+def test_a_film_that_is_deleted_while_it_is_read_leaves_nothing(world: Worlds, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        place = await bench(world, tmp_path)
+        await post_films(place, 1)
+        eye = WatchingEye(slow_films_s=0.3)
+        removal = Removal(world.database, BlobStore(tmp_path / "others"))
+
+        async def read() -> bool:
+            return len(eye.batches) == 1
+
+        async def next_indexed() -> bool:
+            return [status for status, _, _ in await place.states()] == [30000]
+
+        async with watching(place, eye, Films(data=film(range(20), rate=1))):
+            await until(read)
+            assert await removal.delete_inputs(place.bucket, ["film"]) == 1
+            await post_films(place, 1)
+            await until(next_indexed)
+
+        assert await world.database.rows(_AREAS) == [(1, 20, 21, 21)]
+        assert await world.database.rows("SELECT count(*) FROM areas") == [(21,)]
 
     world.run(scenario)
 

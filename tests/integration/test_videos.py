@@ -384,7 +384,7 @@ def test_a_film_that_waits_has_no_frames_yet(app: App, site: Site) -> None:
     answer = app.ask("PostAnnotations", annotations=[at("film", has("goal"), time=500)])
 
     assert answer.annotations[0].status.code == 24155
-    assert "once it is indexed" in answer.annotations[0].status.details
+    assert "makes them" in answer.annotations[0].status.details
 
 
 def test_labels_on_the_whole_video_work_as_on_images(app: App) -> None:

@@ -54,7 +54,7 @@ def test_no_frame_is_the_whole_video() -> None:
         ([WHOLE, *FRAMES], [posted(index=1, time="2500")], "no such frame"),
         ([WHOLE, *FRAMES], [posted(), posted()], "2 frames"),
         ([WHOLE, *FRAMES], [{"data": {"regions": [{"id": "r"}]}}], "a region in a frame"),
-        ([WHOLE], [posted(time="500")], "once it is indexed"),
+        ([WHOLE], [posted(time="500")], "makes them"),
     ],
 )
 def test_what_is_no_frame_of_the_video_is_refused(areas: list[Area], frames: list[dict[str, Any]], reason: str) -> None:

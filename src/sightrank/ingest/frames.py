@@ -67,7 +67,7 @@ def _distance(frame: FrameTime, wanted: FrameTime) -> int:
 def _no_such_frame(input_id: str, wanted: FrameTime, frames: Sequence[FrameTime]) -> str:
     named = f"index {wanted.index}, time {wanted.time_ms}, number {wanted.number}"
     if not frames:
-        return f"Input {input_id!r} has no frames to annotate: a video has some once it is indexed (status 30000)."
+        return f"Input {input_id!r} has no frames to annotate yet: a workflow that runs models makes them."
     nearest = min(frames, key=lambda frame: _distance(frame, wanted))
     return (
         f"Input {input_id!r} has no such frame ({named}). Its {len(frames)} frames are those that were indexed; the"
