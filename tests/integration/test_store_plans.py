@@ -31,6 +31,7 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("ingest", "areas", {"bucket": 1, "numbers": [4, 8]}),
     ("inputs", "read", {"bucket": 1, "ids": ["in-8"]}),
     ("inputs", "existing", {"bucket": 1, "ids": ["in-8"], "urls": ["http://example.com/8"], "url_hashes": [b"x" * 32]}),
+    ("annotations", "places_in_videos", {"bucket": 1, "area_ids": [4, 8]}),
     ("annotations", "read", {"bucket": 1, "input_ids": ["in-8"], "ids": None}),
     ("concepts", "lookup", {"bucket": 1, "ids": ["c-8"], "names": ["c-9"], "languages": ["en"]}),
     ("concepts", "names", {"bucket": 1, "ids": ["c-8"]}),

@@ -241,6 +241,15 @@ def test_a_video_and_images_in_one_call(app: App) -> None:
     assert [streamed[name].HasField("video") for name in names] == [False, True, False]
 
 
+def test_the_medium_that_has_something_in_it_counts(app: App) -> None:
+    empty = resources_pb2.Image()
+    data = Data(image=empty, text=resources_pb2.Text(), video=resources_pb2.Video(base64=film([1, 2])))
+
+    app.indexed(Input(id="film", data=data))
+
+    assert len(frame_areas(app)) == 2
+
+
 def test_the_empty_workflow_keeps_a_video_and_the_change_to_another_indexes_it(
     server: Server, stub: service_pb2_grpc.V2Stub
 ) -> None:
