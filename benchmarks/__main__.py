@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import exactness, filters, follow, graph, inference, ingest, load, memory, pages, search
+from benchmarks import exactness, filters, follow, graph, inference, ingest, load, memory, pages, search, videos
 from benchmarks.figures import console
 from benchmarks.server import HOST, served
 from benchmarks.stage import AREAS, Stage
@@ -26,6 +26,7 @@ MEASUREMENTS = {
     "follow": follow.run,
     "ingest": ingest.run,
     "inference": inference.run,
+    "videos": videos.run,
 }
 
 

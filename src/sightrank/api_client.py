@@ -177,5 +177,8 @@ def _box(region: dict[str, Any]) -> Box | None:
 
 
 def _picture_url(item: dict[str, Any]) -> str:
-    hosted = item.get("data", {}).get("image", {}).get("hosted")
-    return f"{hosted['prefix']}/{_TILE_SIZE}/{hosted['suffix']}" if hosted else ""
+    data = item.get("data", {})
+    hosted = data.get("image", {}).get("hosted")
+    if hosted:
+        return f"{hosted['prefix']}/{_TILE_SIZE}/{hosted['suffix']}"
+    return str(data.get("video", {}).get("thumbnail_url", ""))

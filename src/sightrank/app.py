@@ -301,7 +301,7 @@ def _worker(core: Core, wake: asyncio.Event) -> Worker:
 
 def _reindexer(core: Core) -> Reindexer:
     idle = frozenset(card.id for card in core.catalogue.workflows if not card.models and not card.lacks)
-    return Reindexer(core.database, core.images, core.workflows, idle, threads=core.threads)
+    return Reindexer(core.database, core.images, core.workflows, idle, threads=core.threads, clock=core.clock)
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:

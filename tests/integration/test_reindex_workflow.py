@@ -20,10 +20,13 @@ from clarifai_grpc.grpc.api.resources_pb2 import (
     BoundingBox,
     Concept,
     Data,
+    Frame,
+    FrameInfo,
     Region,
     RegionInfo,
     UserAppIDSet,
 )
+from tests.footage import film, still
 from tests.integration.serving import (
     PAT,
     SUCCESS,
@@ -409,3 +412,34 @@ def test_a_region_that_was_looked_at_by_another_workflow_is_looked_at_again(plac
     )
     assert prediction == ("tiny-image-recognition",)
     assert vectors(app) == {"general": 1, "tiny": 1}
+
+
+def frames_of(app: Client) -> list[tuple[object, ...]]:
+    rows = "SELECT id, frame_index, frame_time_ms FROM areas WHERE bucket = %s AND frame_index IS NOT NULL ORDER BY id"
+    return app.server.sql(rows, bucket(app))
+
+
+def test_videos_are_indexed_anew_frame_by_frame_and_keep_what_was_said_of_them(place: Place) -> None:
+    app = place.app("General", "films")
+    video = resources_pb2.Input(id="film", data=Data(video=resources_pb2.Video(base64=film([1, 2, 3]))))
+    app.indexed(video, of_bytes(still(9), "photo"))
+    goal = Frame(frame_info=FrameInfo(time=1500), data=Data(concepts=[Concept(id="goal", value=1)]))
+    app.annotate(Annotation(id="mine", input_id="film", data=Data(frames=[goal])))
+    before = frames_of(app)
+
+    change(app, "tiny")
+
+    assert vectors(app) == {"tiny": 5}
+    assert taggers(app) == {"tiny-image-recognition": 5}
+    assert frames_of(app) == before
+    hit = app.rank(by_image(still(2)))[0]
+    assert (hit.annotation.id, hit.annotation.data.frames[0].frame_info.time) == ("mine", 1500)
+    assert hit.score > 0.99
+    said = app.annotations(input_ids=["film"], list_all_annotations=True)
+    times = sorted(part.frame_info.time for item in said if item.model_version_id for part in item.data.frames)
+    assert times == [500, 1500, 2500]
+
+    change(app, "Empty")
+    assert (vectors(app), taggers(app), len(frames_of(app))) == ({}, {}, 3)
+    change(app, "General")
+    assert (sum(vectors(app).values()), frames_of(app)) == (5, before)

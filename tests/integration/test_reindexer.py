@@ -18,6 +18,7 @@ from sightrank.ingest.reindex_queue import ReindexQueue, State, TurnLost
 from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.rows import AnnotationRow, insert_annotations
 from sightrank.store import vectors
+from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
@@ -81,7 +82,9 @@ async def reindexing(bench: Bench, *found: Detection) -> AsyncIterator[None]:
         "Regions": Workflow(table=old, **detector, **tagger),
     }
     threads = Threads(1)
-    reindexer = Reindexer(bench.database, cast(ImageSource, Names()), workflows, ("Empty",), threads=threads)
+    reindexer = Reindexer(
+        bench.database, cast(ImageSource, Names()), workflows, ("Empty",), threads=threads, clock=Clock()
+    )
     task = asyncio.create_task(reindexer.run())
     try:
         yield

@@ -18,6 +18,7 @@ from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
 
 _HITS = {"numbers": [8, 12, 4404], "area_ids": [8, None, 104404], "annotation_ids": [None, "a-12", None]}
+_WHICH = [{"suspect": False, "suspect_from": 3, "video": video} for video in (False, True)]
 _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("search", "versions", {"bucket": 1}),
     ("search", "latest_labels", {"bucket": 1, "concept_ids": ["c-8"]}),
@@ -26,10 +27,11 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("search", "hits_as_of", {"bucket": 1, "as_of": datetime(1970, 1, 1, 1, tzinfo=UTC), **_HITS}),
     ("searches", "read", {"bucket": 1, "id": "saved"}),
     ("ingest", "renew", {"bucket": 1, "numbers": [100, 200], "owner": "me", "lease_s": 60}),
-    ("ingest", "claim", {"bucket": 1, "owner": "me", "lease_s": 60, "limit": 8, "suspect": False, "suspect_from": 3}),
+    *(("ingest", "claim", {"bucket": 1, "owner": "me", "lease_s": 60, "limit": 8, **which}) for which in _WHICH),
     ("ingest", "areas", {"bucket": 1, "numbers": [4, 8]}),
     ("inputs", "read", {"bucket": 1, "ids": ["in-8"]}),
     ("inputs", "existing", {"bucket": 1, "ids": ["in-8"], "urls": ["http://example.com/8"], "url_hashes": [b"x" * 32]}),
+    ("annotations", "places_in_videos", {"bucket": 1, "area_ids": [4, 8]}),
     ("annotations", "read", {"bucket": 1, "input_ids": ["in-8"], "ids": None}),
     ("concepts", "lookup", {"bucket": 1, "ids": ["c-8"], "names": ["c-9"], "languages": ["en"]}),
     ("concepts", "names", {"bucket": 1, "ids": ["c-8"]}),

@@ -14,8 +14,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2, service_pb2_grpc
-from clarifai_grpc.grpc.api.resources_pb2 import Annotation, App, Concept, Data, Image, Input, Rank, Text, UserAppIDSet
+from clarifai_grpc.grpc.api.resources_pb2 import (
+    Annotation,
+    App,
+    Concept,
+    Data,
+    Image,
+    Input,
+    Rank,
+    Text,
+    UserAppIDSet,
+    Video,
+)
 from PIL import Image as Pillow
+from tests import films
 from tests.integration.serving import PAT, SUCCESS, USER, Server, connected, home, of_bytes, run_command, server_at
 from tests.integration.serving import App as Client
 from tests.tiny_models import tiny_pictures, write_tiny_model
@@ -155,7 +167,10 @@ def test_embeddings_of_texts_and_pictures_are_predicted(place: Place, pictures: 
     app = place.app("Universal", "embeddings")
     text = Input(data=Data(text=Text(raw="a photo of a dog.")))
 
+    film = Input(data=Data(video=Video(base64=films.film(2.0))))
+
     both = app.call("PostModelOutputs", model_id="tiny-multimodal-embedding", inputs=[text, of_bytes(pictures[0])])
+    seen = app.call("PostModelOutputs", model_id="tiny-multimodal-embedding", inputs=[film])
     refused = app.ask("PostModelOutputs", model_id="tiny-image-recognition", inputs=[text])
     results = app.call("PostWorkflowResults", workflow_id="Universal", inputs=[of_bytes(pictures[0])]).results
 
@@ -163,8 +178,11 @@ def test_embeddings_of_texts_and_pictures_are_predicted(place: Place, pictures: 
     assert both.outputs[0].data.embeddings[0].vector == pytest.approx(expected, abs=1e-4)
     assert [output.model.id for output in results[0].outputs] == ["tiny-image-recognition", "tiny-multimodal-embedding"]
     assert results[0].outputs[1].data.embeddings[0].vector == pytest.approx(both.outputs[1].data.embeddings[0].vector)
+    first, second = (frame.data.embeddings[0].vector for frame in seen.outputs[0].data.frames)
+    assert (np.linalg.norm(first), np.linalg.norm(second)) == pytest.approx((1.0, 1.0), abs=1e-4)
+    assert list(first) != pytest.approx(list(second), abs=1e-3)
     assert refused.outputs[0].status.code == 30104
-    assert "images only" in refused.outputs[0].status.details
+    assert "images and videos only" in refused.outputs[0].status.details
 
 
 def test_added_models_are_listed_like_all_others(place: Place) -> None:

@@ -360,6 +360,18 @@ def test_preflight() -> None:
     with_server(use)
 
 
+def test_a_body_may_be_as_much_longer_as_base64_is() -> None:
+    async def use(server: WireServer) -> None:
+        async with web(server) as client:
+            body = b"{" + b" " * (4 * MIB // 3 - 2) + b"}"
+            fits = await client.post("/v2/inputs", content=body)
+            longer = await client.post("/v2/inputs", content=body + b" ")
+        assert fits.status_code != 413
+        assert longer.status_code == 413
+
+    with_server(use, max_message_bytes=MIB)
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_an_oversized_body_is_413(chunked: bool) -> None:
     async def pieces() -> AsyncIterator[bytes]:

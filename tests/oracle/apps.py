@@ -55,7 +55,9 @@ def random_unit(random: np.random.Generator, dims: int = DIMS) -> Vector:
 
 
 def random_app(*, seed: int, inputs: int, regions: int) -> App:
-    """An app of ``inputs`` inputs with up to ``regions`` regions each. Ids of inputs and areas are given by writing."""
+    """An app of ``inputs`` inputs with up to ``regions`` regions each, or as many frames where they are videos. Ids of
+    inputs and areas are given by writing.
+    """
     maker = _Maker(seed, regions)
     language = "de" if seed % 3 == 2 else "en"
     return App(
@@ -90,9 +92,10 @@ class _Maker:
             datasets=tuple(dataset for dataset in DATASETS[:-1] if random.random() < 0.4),
         )
         item.areas = [Area(id=0, created_us=item.created_us)]
-        for _ in range(random.randint(0, self._regions)):
-            item.areas.append(self._region())
-        gone = [self._region(is_gone=True) for _ in range(self._regions) if random.random() < 0.1]
+        for place in range(random.randint(0, self._regions)):
+            item.areas.append(self._frame(place) if item.media == "video" else self._region())
+        often = 0.0 if item.media == "video" else 0.1
+        gone = [self._region(is_gone=True) for _ in range(self._regions) if random.random() < often]
         item.annotations = [self._annotation(item, item.areas[0], input_level=True)]
         for area in (*item.areas, *gone):
             for _ in range(1 if area.is_gone else random.choice((0, 0, 1, 1, 2))):
@@ -110,6 +113,9 @@ class _Maker:
     def _region(self, *, is_gone: bool = False) -> Area:
         has_box = self._random.random() < 0.6
         return Area(id=0, created_us=self._tick(), is_region=True, has_box=has_box, is_gone=is_gone)
+
+    def _frame(self, index: int) -> Area:
+        return Area(id=0, created_us=self._tick(), frame=index)
 
     def _annotation(self, item: Input, area: Area, *, input_level: bool = False) -> Annotation:
         random = self._random
@@ -147,7 +153,9 @@ class _Maker:
 
     def _version(self, area: Area, modified_us: int, by_model: bool) -> Version:
         random = self._random
-        data = random_data(random, _SAID, region=area if area.is_region and not by_model else None)
+        # What a model says of a frame tells which one it is.
+        placed = area.frame is not None or (area.is_region and not by_model)
+        data = random_data(random, _SAID, part=area if placed else None)
         status = random.choice(ANNOTATION_STATUSES)
         return Version(
             modified_us=modified_us,

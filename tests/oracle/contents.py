@@ -63,11 +63,13 @@ def place(random: Random) -> tuple[float, float]:
     return float(np.float32(latitude)), float(np.float32(longitude))
 
 
-def random_data(random: Random, concepts: Sequence[str], *, region: Area | None) -> resources_pb2.Data:
-    """What an annotation says, of ``region`` if that is not None."""
+def random_data(random: Random, concepts: Sequence[str], *, part: Area | None) -> resources_pb2.Data:
+    """What an annotation says, of this region or frame if it is not None."""
     data = resources_pb2.Data()
-    if region is not None:
-        add_region(random, data, region.has_box)
+    if part is not None and part.frame is not None:
+        data.frames.add().frame_info.index = part.frame
+    elif part is not None:
+        add_region(random, data, part.has_box)
     for concept in random.sample(concepts, random.choice((0, 0, 1, 1, 2, 3))):
         data.concepts.add(id=concept, value=random.choice((0.0, 0.2, 0.5, 0.9, 1.0, 1.0)))
     if random.random() < 0.4:
@@ -76,9 +78,9 @@ def random_data(random: Random, concepts: Sequence[str], *, region: Area | None)
     if random.random() < 0.4:
         data.geo.geo_point.latitude, data.geo.geo_point.longitude = place(random)
         data.geo.geo_point.SetInParent()
-    if region is None and random.random() < 0.1:
+    if part is None and random.random() < 0.1:
         data.frames.add().frame_info.index = random.randrange(3)
-    if region is None and random.random() < 0.1:
+    if part is None and random.random() < 0.1:
         data.time_segments.add().time_info.begin_time = 0.5
     if random.random() < 0.1:
         data.text.raw = random.choice(("a caption", "{}"))

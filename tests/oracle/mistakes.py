@@ -262,7 +262,7 @@ HISTORY: Mapping[str, Mistake] = {
     ),
     "does not move to the whole image what lost its region": in_history(
         "(SELECT r.id FROM areas r WHERE r.bucket = {bucket} AND r.input_number = p.input_number"
-        " AND r.region_id IS NULL)",
+        " AND r.region_id IS NULL AND r.frame_index IS NULL)",
         "p.area_id",
     ),
     "trusts everybody's labels of the past": in_sql("AND a.trusted AND a.concept_ids", "AND a.concept_ids"),

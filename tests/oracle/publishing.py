@@ -47,7 +47,7 @@ def change(app: App, seed: int, ids: Sequence[str]) -> None:
 
 
 def _input(random: Random, place: int) -> Input:
-    item = Input(id=f"input{place}", data=random_data(random, CONCEPTS, region=None))
+    item = Input(id=f"input{place}", data=random_data(random, CONCEPTS, part=None))
     for name in ("frames", "time_segments", "text"):
         item.data.ClearField(name)  # type: ignore[arg-type]
     if place == 0:
@@ -63,7 +63,7 @@ def _input(random: Random, place: int) -> Input:
 
 
 def _annotation(random: Random, input_id: str) -> Annotation:
-    data = random_data(random, CONCEPTS, region=None)
+    data = random_data(random, CONCEPTS, part=None)
     if random.random() < 0.5:
         area = Area(id=0, created_us=0, is_region=True, has_box=random.random() < 0.7)
         while not data.regions or data.regions[0].id:
@@ -94,7 +94,7 @@ def _patch(app: App, random: Random, chosen: list[Annotation]) -> None:
     for action in ("merge", "overwrite"):
         patches = []
         for annotation in chosen[action == "merge" :: 2]:
-            data = random_data(random, CONCEPTS, region=None)
+            data = random_data(random, CONCEPTS, part=None)
             if not data.ListFields():
                 data.concepts.add(id="holiday", value=1.0)
             if annotation.data.regions:
@@ -111,7 +111,7 @@ def _patch(app: App, random: Random, chosen: list[Annotation]) -> None:
 
 
 def _patch_inputs(app: App, random: Random, ids: list[str]) -> None:
-    items = [Input(id=input_id, data=random_data(random, CONCEPTS, region=None)) for input_id in ids]
+    items = [Input(id=input_id, data=random_data(random, CONCEPTS, part=None)) for input_id in ids]
     for item in items:
         for name in ("frames", "time_segments", "text"):
             item.data.ClearField(name)  # type: ignore[arg-type]

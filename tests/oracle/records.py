@@ -17,13 +17,14 @@ Names = Mapping[str, str]  # language to name
 
 @dataclass(kw_only=True, eq=False)
 class Area:
-    """The whole image, or a region of it; ``is_gone`` once nobody speaks of it any more."""
+    """The whole input, a region (``is_gone`` once nobody speaks of it any more), or the ``frame`` of that index."""
 
     id: int
     created_us: int
     is_region: bool = False
     has_box: bool = False
     region_id: str = ""
+    frame: int | None = None
     is_gone: bool = False
     #: As stored, in float64; None for areas of inputs that were never embedded.
     vector: Vector | None = None

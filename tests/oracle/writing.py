@@ -14,10 +14,12 @@ from tests.oracle.contents import BOX
 from tests.oracle.records import Annotation, App, Area, Input, Version
 
 from sightrank.api.annotation_data import content_of
+from sightrank.ingest.areas import NewFrame, make_frames
 from sightrank.ingest.rows import AnnotationRow, Content, insert_annotations, next_version
 from sightrank.store import queries, vectors
 from sightrank.store.database import Connection, Database
 from sightrank.store.vectors import EmbedderTable, VectorRows
+from sightrank.vision.video import FrameTime
 
 _INPUTS = queries.load("inputs")
 _PAST_COLUMNS = (
@@ -100,8 +102,9 @@ async def _write_inputs(connection: Connection, app: App, fresh: Sequence[Input]
 async def _write_content(
     connection: Connection, app: App, table: EmbedderTable, areas: Sequence[tuple[Input, Area]]
 ) -> None:
-    """Regions, the annotations that stand on these areas now with their labels, and vectors, under one version."""
+    """Regions, frames, the annotations that stand on these areas now with their labels, vectors, under one version."""
     await _insert_regions(connection, app, [(item, area) for item, area in areas if area.is_region])
+    await _insert_frames(connection, app, [(item, area) for item, area in areas if area.frame is not None])
     known = {id(area) for _, area in areas}
     current = [
         (item, annotation, annotation.versions[-1])
@@ -150,6 +153,23 @@ async def _insert_regions(connection: Connection, app: App, regions: Sequence[tu
 def _regions_of(app: App) -> int:
     """How many regions were written so far, so that the next ones get other names."""
     return sum(1 for item in app.inputs for area in (*item.areas, *_gone(item)) if area.is_region and area.id)
+
+
+async def _insert_frames(connection: Connection, app: App, frames: Sequence[tuple[Input, Area]]) -> None:
+    rows = [
+        NewFrame.of(
+            item.number,
+            FrameTime(
+                index=area.frame or 0, time_ms=1000 * (area.frame or 0) + 500, number=25 * (area.frame or 0) + 12
+            ),
+            instant(area.created_us),
+        )
+        for item, area in frames
+    ]
+    made = await make_frames(connection, app.bucket, rows)
+    ids = {(number, one.frame.index): one.id for number, areas in made.items() for one in areas if one.frame}
+    for item, area in frames:
+        area.id = ids[item.number, area.frame or 0]
 
 
 def _gone(item: Input) -> list[Area]:

@@ -295,7 +295,7 @@ def test_endless_progressive_scans_are_refused() -> None:
         (b"<?xml version='1.0'?><a/>", "an XML document"),
         (b"\0\0\0\x20ftypheic\0\0\0\0", "a HEIC image"),
         (b"\0\0\0\x20ftypavif\0\0\0\0", "an AVIF image"),
-        (b"\0\0\0\x20ftypisom\0\0\0\0", "an MP4 or QuickTime video"),
+        (b"\0\0\0\x20ftypisom\0\0\0\0", "an MP4 video"),
         (b"BMW is a car maker of note", "plain text"),
         ("größe".encode(), "plain text"),
         (b'{"error": 1}', "JSON text"),

@@ -453,6 +453,18 @@ def test_silent_server_meets_the_deadline() -> None:
     assert isinstance(found, InputConnectionFailed)
 
 
+def test_a_download_may_have_a_time_limit_of_its_own() -> None:
+    async def silent(asked: Asked, writer: Writer) -> None:
+        await asyncio.sleep(30)
+
+    async def run() -> None:
+        async with serving(a=silent) as server, Fetcher(allow=LOOPBACK, limits=FetchLimits(total_s=30)) as fetcher:
+            with pytest.raises(InputConnectionFailed, match=r"longer than 0\.4 s"):
+                await fetcher.fetch(server.url("/a"), max_bytes=9, total_s=0.4)
+
+    asyncio.run(run())
+
+
 def test_body_shorter_than_announced_is_tried_again() -> None:
     async def short(asked: Asked, writer: Writer) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -12,9 +12,11 @@ from clarifai_grpc.grpc.api import resources_pb2
 from sightrank.api.annotation_data import Region, content_of, region_of, struct_to_json
 from sightrank.api.records import AnnotationRecord
 from sightrank.errors import AnnotationInvalid, ConceptsInvalid, InvalidRequest
+from sightrank.ingest.frames import on_frame, same_frame
 from sightrank.ingest.revision import ChangedAnnotation
 from sightrank.ingest.rows import Content, NamedConcept, same_box
 from sightrank.vision.box import Box
+from sightrank.vision.video import FrameTime
 
 
 class Action(Enum):
@@ -33,18 +35,32 @@ class Action(Enum):
             raise InvalidRequest(f"action is {name!r}; use merge, overwrite or remove.") from None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InVideo:
+    """The place of an annotation of a video: the whole of it, or a frame."""
+
+    frame: FrameTime | None
+
+
 def patched(
-    stored: AnnotationRecord, message: resources_pb2.Annotation, action: Action, where: str
+    stored: AnnotationRecord,
+    message: resources_pb2.Annotation,
+    action: Action,
+    where: str,
+    in_video: InVideo | None = None,
 ) -> ChangedAnnotation:
     """The stored annotation with ``message`` applied. A status is taken over by every action.
 
     Without ``data`` its data stay as they are. With it, overwrite leaves exactly what is sent, but for the place of the
     annotation; of an input it leaves the medium and fields that are not sent, beside concepts, metadata and geo. Remove
-    takes concepts by id, metadata by their rules, and any other field that is named, whatever it says.
+    takes concepts by id, metadata by their rules, and any other field that is named, whatever it says. An annotation of
+    a video stays where it is.
     """
     data = message.data if action is not Action.REMOVE else _without_values(message.data, f"{where}.data")
     sent = content_of(data, f"{where}.data")
     region = region_of(data, f"{where}.data")
+    if in_video is not None:
+        _check_in_video(sent, in_video, f"{where}.data")
     moves = region is not None and action is not Action.REMOVE and _moves(stored, region, f"{where}.data.regions[0]")
     info = struct_to_json(message.annotation_info) if message.HasField("annotation_info") else None
     return ChangedAnnotation(
@@ -52,7 +68,7 @@ def patched(
         input_id=stored.input_id,
         id=stored.id,
         area_id=stored.area_id,
-        content=_content(stored, sent, action, message),
+        content=_kept_in_video(_content(stored, sent, action, message), stored, in_video),
         status=message.status.code or stored.status,
         annotation_info=_patched_json(stored.annotation_info, info, action),
         read_at=stored.modified_at,
@@ -65,9 +81,27 @@ def patched(
 def is_empty(content: Content) -> bool:
     """Whether nothing but the place of an annotation is left."""
     rest = content.data or {}
-    in_region = any(region.get("data") for region in rest.get("regions", ()))
-    nothing_else = rest.keys() <= {"regions"} and not in_region
+    inside = any(part.get("data") for field in ("regions", "frames") for part in rest.get(field, ()))
+    nothing_else = rest.keys() <= {"regions", "frames"} and not inside
     return not content.concepts and not content.metadata and content.latitude is None and nothing_else
+
+
+def _check_in_video(sent: Content, place: InVideo, where: str) -> None:
+    """Raises AnnotationInvalid where another place is given than that of the annotation."""
+    data = sent.data or {}
+    if "regions" in data:
+        raise AnnotationInvalid(f"{where}.regions: the input is a video, whose annotations have no regions.")
+    frames = data.get("frames", ())
+    if frames and (place.frame is None or len(frames) > 1 or not same_frame(frames[0], place.frame)):
+        raise AnnotationInvalid(f"{where}.frames: an annotation stays where it is; post another one for that frame.")
+
+
+def _kept_in_video(content: Content, stored: AnnotationRecord, place: InVideo | None) -> Content:
+    if place is None or place.frame is None:
+        return content
+    said = (stored.data or {}).get("frames")
+    data = {**(content.data or {}), **({"frames": said} if said else {})}
+    return replace(content, data=on_frame(data, place.frame))
 
 
 def _without_values(data: resources_pb2.Data, where: str) -> resources_pb2.Data:

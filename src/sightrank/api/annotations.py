@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
@@ -10,7 +10,7 @@ from clarifai_grpc.grpc.api.status import status_pb2
 
 from sightrank.api.annotation_data import check_id, content_of, region_of, struct_to_json
 from sightrank.api.annotation_list import Selection, check_pairs, storable, storable_pairs
-from sightrank.api.annotation_patch import Action, is_empty, patched
+from sightrank.api.annotation_patch import Action, InVideo, is_empty, patched
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.inputs import fill_batch_status
 from sightrank.api.pages import list_page
@@ -27,6 +27,7 @@ from sightrank.ingest.revision import ChangedAnnotation, Revision
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database
 from sightrank.store.status import ANNOTATION_SUCCESS
+from sightrank.vision.video import FrameTime
 
 MAX_ANNOTATIONS = 128
 _SQL = queries.load("annotations")
@@ -110,8 +111,9 @@ class Annotations:
 
         async def changed(connection: Connection) -> Sequence[ChangedAnnotation]:
             stored = {(row.input_id, row.id): row for row in await _read(connection, app, keys)}
+            in_videos = await _places_in_videos(connection, app, [*stored.values()])
             results[:] = [
-                _patched(stored.get(key), item, action, deletes_empty, f"annotations[{i}]")
+                _patched(stored.get(key), item, action, deletes_empty, in_videos, f"annotations[{i}]")
                 for i, (key, item) in enumerate(zip(keys, request.annotations, strict=True))
             ]
             return [result for result in results if isinstance(result, ChangedAnnotation)]
@@ -195,6 +197,18 @@ async def _read(connection: Connection, app: AppRef, keys: Sequence[tuple[str, s
     return [record for record in records if (record.input_id, record.id) in wanted]
 
 
+async def _places_in_videos(
+    connection: Connection, app: AppRef, rows: Sequence[AnnotationRecord]
+) -> Mapping[int, InVideo]:
+    """Area to its place, for those of these annotations that are about videos."""
+    keys = {"bucket": app.bucket, "area_ids": [row.area_id for row in rows]}
+    cursor = await connection.execute(_SQL["places_in_videos"], keys)
+    return {
+        area_id: InVideo(frame=None if index is None else FrameTime(index=index, time_ms=time_ms, number=number))
+        for area_id, index, time_ms, number in await cursor.fetchall()
+    }
+
+
 def _check_count(items: Sequence[object], where: str) -> None:
     if not items:
         raise InvalidRequest(f"{where} is empty; send at least one.")
@@ -216,6 +230,7 @@ def _patched(
     message: resources_pb2.Annotation,
     action: Action,
     deletes_empty: bool,
+    in_videos: Mapping[int, InVideo],
     where: str,
 ) -> ChangedAnnotation | AppError:
     try:
@@ -224,7 +239,7 @@ def _patched(
         if stored is None:
             raise DoesNotExist(f"There is no annotation {message.id!r} on input {message.input_id!r}.")
         _check_status(message.status.code, where)
-        changed = patched(stored, message, action, where)
+        changed = patched(stored, message, action, where, in_videos.get(stored.area_id))
         vanishes = deletes_empty and not stored.input_level and is_empty(changed.content)
         return replace(changed, vanishes=True) if vanishes else changed
     except AppError as error:

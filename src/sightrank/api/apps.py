@@ -20,6 +20,7 @@ from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER, Identity
 from sightrank.api.pages import list_page
+from sightrank.api.predictions import checked_sample_ms
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
 from sightrank.ingest.base_workflow import WantedWorkflow, want_workflow
 from sightrank.ingest.reindex_progress import progress_of
@@ -217,7 +218,7 @@ def _insert_values(apps: Sequence[resources_pb2.App], catalogue: Catalogue, base
         "workflows": [catalogue.usable_workflow(workflow).id for workflow in workflows],
         "metadata": [Jsonb(struct_to_json(app.metadata, InvalidRequest)) for app in apps],
         "visibilities": [app.visibility.gettable or PRIVATE for app in apps],
-        "sample_ms": [app.sample_ms or 1000 for app in apps],
+        "sample_ms": [checked_sample_ms(app.sample_ms, "sample_ms") or 1000 for app in apps],
         "templates": [app.is_template.value for app in apps],
     }
 
@@ -311,7 +312,7 @@ def _patch_values(app: resources_pb2.App) -> dict[str, Any]:
         "description": plain_text(app.description, "description") or None,
         "notes": plain_text(app.notes, "notes") or None,
         "visibility": app.visibility.gettable or None,
-        "sample_ms": app.sample_ms or None,
+        "sample_ms": checked_sample_ms(app.sample_ms, "sample_ms") or None,
         "template": app.is_template.value if app.HasField("is_template") else None,
     }
 

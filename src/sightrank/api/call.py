@@ -19,6 +19,7 @@ class AppRef:
     workflow_id: str
     default_language: str = "en"
     public: bool = False
+    sample_ms: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from sightrank.store.database import Database
 from sightrank.store.status import INPUT_PENDING
 
 MAX_INPUTS = 128
+MAX_VIDEO_UPLOAD_BYTES = 128_000_000  # less than a message may have
 STREAM_PER_PAGE = 20
 _SQL = queries.load("inputs")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
@@ -83,6 +84,9 @@ class Inputs:
             raise InputInvalidRequest(f"inputs has {len(request.inputs)} items; send at most {MAX_INPUTS} in one call.")
         checked = [self._checked(item, f"inputs[{i}]") for i, item in enumerate(request.inputs)]
         good = [item for item in checked if isinstance(item, NewInput)]
+        videos = sum(item.media == "video" for item in good)
+        if videos > 1:
+            raise InputInvalidRequest(f"inputs has {videos} videos; send one video in a call.")
         conflict = IdConflict.SUFFIX if request.input_id_conflict_resolution == _SUFFIX else IdConflict.SKIP
         job = _job(request.inputs_add_job_id, refused=len(checked) - len(good))
         accepted = iter(await self._intake.accept(app.bucket, call.require_caller().user_id, good, conflict, job))
@@ -188,15 +192,16 @@ class Inputs:
                 f"{where}.id is {message.id!r}, but /v2/inputs/{message.id} is a path of the API; choose another id."
             )
         data = message.data
-        medium = next((name for name in _MEDIA if data.HasField(name)), None)
+        media = [name for name in _MEDIA if data.HasField(name)]
+        # Some clients send the empty message of every medium; then what has something in it counts.
+        medium = next((name for name in media if getattr(data, name).ByteSize()), media[0] if media else None)
         if medium is None:
             raise InputInvalid(f"{where}.data has no image, video, audio or text.")
         body = getattr(data, medium)
         content_bytes = b"" if medium == "text" else body.base64
-        if len(content_bytes) > self._max_image_bytes:
-            raise InputOverLimit(
-                f"{where}.data.{medium} has {len(content_bytes)} bytes; at most {self._max_image_bytes} are accepted."
-            )
+        most = MAX_VIDEO_UPLOAD_BYTES if medium == "video" else self._max_image_bytes
+        if len(content_bytes) > most:
+            raise InputOverLimit(f"{where}.data.{medium} has {len(content_bytes)} bytes; at most {most} are accepted.")
         raw = body.raw if medium == "text" else ""
         if not (body.url or content_bytes or raw):
             raise InputInvalid(f"{where}.data.{medium} has neither a url nor content.")
@@ -258,6 +263,8 @@ def _refused(item: resources_pb2.Input, error: AppError) -> resources_pb2.Input:
     echo = resources_pb2.Input(id=item.id)
     if item.data.image.url:
         echo.data.image.url = item.data.image.url
+    elif item.data.video.url:
+        echo.data.video.url = item.data.video.url
     echo.status.code, echo.status.description, echo.status.details = error.code, error.description, error.details
     return echo
 

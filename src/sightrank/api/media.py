@@ -1,4 +1,4 @@
-"""Hosted images: the originals of inputs and their thumbnails, for whoever may read the input."""
+"""Hosted images and videos: the originals of inputs and their thumbnails, for whoever may read the input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sightrank.store import queries
 from sightrank.store.blobs import BlobMissingError, BlobStore
 from sightrank.store.database import Database
 from sightrank.vision import signature
-from sightrank.vision.thumbnail import ORIGINAL, MediaSizes
+from sightrank.vision.thumbnail import ORIGINAL, SIZES, VIDEO_SIZES, MediaSizes
 
 _SQL = queries.load("inputs")
 _HEAD_BYTES = 4096
@@ -33,7 +33,7 @@ class HostedFile:
 
 
 class HostedMedia:
-    """Serves what ``image.hosted`` and the ``image.url`` of uploads point to."""
+    """Serves what ``hosted`` and the ``url`` of uploaded images and videos point to."""
 
     def __init__(self, database: Database, authenticate: Authenticate, blobs: BlobStore, sizes: MediaSizes) -> None:
         self._database = database
@@ -53,11 +53,17 @@ class HostedMedia:
             ) from error
         bucket = call.require_app().bucket
         row = await self._database.row(_SQL["media"], {"bucket": bucket, "id": image.input_id})
-        if row is None or not row[0]:
+        if row is None or not row[1]:
             raise DoesNotExist(f"Input {image.input_id!r} has no hosted file.")
+        media, key = row
+        sizes = VIDEO_SIZES if media == "video" else SIZES
+        if image.size not in sizes:
+            raise DoesNotExist(
+                f"There is no size {image.size[:40]!r} of this {media}; the sizes are {', '.join(sizes)}."
+            )
         if image.size == ORIGINAL:
-            return await self._original(row[0])
-        made = await self._sizes.media(row[0], image.size)
+            return await self._original(key)
+        made = await self._sizes.media(key, image.size)
         return HostedFile(content=io.BytesIO(made), size=len(made), content_type="image/jpeg")
 
     async def _original(self, key: str) -> HostedFile:

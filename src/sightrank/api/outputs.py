@@ -1,13 +1,14 @@
-"""Predictions by themselves: models and workflows over images that are not stored (api-spec 5.3, 5.6).
+"""Predictions by themselves: models and workflows over images and videos that are not stored (api-spec 5.3, 5.6).
 
 Every input is fetched, decoded and embedded once, whatever the number of models that read it; inputs are worked on side
-by side, and one that fails leaves the others alone.
+by side, and one that fails leaves the others alone. Of a video every sampled frame is predicted like a picture.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,23 +18,25 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from numpy.typing import NDArray
 
 from sightrank.api import predictions
-from sightrank.api.call import Call, Handlers
+from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue, ModelCard, ModelType
-from sightrank.api.inputs import fill_batch_status
+from sightrank.api.inputs import MAX_VIDEO_UPLOAD_BYTES, fill_batch_status
 from sightrank.api.models import model_proto
 from sightrank.api.predictions import Selection, Wanted
 from sightrank.api.records import timestamp
 from sightrank.api.workflows import workflow_proto
-from sightrank.errors import AppError, InputFailed, InputInvalid, InputInvalidRequest, InvalidRequest
+from sightrank.errors import AppError, InputFailed, InputInvalid, InputInvalidRequest, InputOverLimit, InvalidRequest
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.rows import new_id
 from sightrank.search.query import ImageTerm
 from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Eye
 from sightrank.vision.threads import Lane
+from sightrank.vision.viewing import Viewed, view
 
 MAX_INPUTS = 128
 MAX_WORKFLOW_INPUTS = 32
+MAX_VIDEOS = 1
 #: Inputs of one call that are worked on at the same time: pictures in memory, connections, decoders.
 _AT_ONCE = 16
 _MIXED = 10010
@@ -57,6 +60,10 @@ class _Seen:
     detections: tuple[Detection, ...]
 
 
+#: What came of an input: a picture, the frames of a video, or what was wrong.
+_Result = _Seen | tuple[Viewed, ...] | AppError
+
+
 class Outputs:
     """PostModelOutputs and PostWorkflowResults. ``eyes`` says by which networks each model of the catalogue runs."""
 
@@ -78,7 +85,7 @@ class Outputs:
         node = self._node(card, _with_language(_model_config(request.model), call))
         results = await self._all(call, request.inputs, [node])
         response = service_pb2.MultiOutputResponse(
-            outputs=[_output(item, node, result) for item, result in zip(request.inputs, results, strict=True)]
+            outputs=[await _output(item, node, result) for item, result in zip(request.inputs, results, strict=True)]
         )
         errors = [result for result in results if isinstance(result, AppError)]
         _fill_status(response.status, errors, len(results))
@@ -101,7 +108,7 @@ class Outputs:
         results = await self._all(call, request.inputs, nodes)
         response = service_pb2.PostWorkflowResultsResponse(
             workflow=workflow_proto(workflow),
-            results=[_result(item, nodes, result) for item, result in zip(request.inputs, results, strict=True)],
+            results=[await _result(item, nodes, result) for item, result in zip(request.inputs, results, strict=True)],
         )
         _fill_status(response.status, [result for result in results if isinstance(result, AppError)], len(results))
         return response
@@ -111,30 +118,41 @@ class Outputs:
         selection = predictions.select(wanted, card.concepts) if len(card.concepts) else Selection(ids=None)
         return _Node(card=card, eye=self._eyes[card.id], wanted=wanted, selection=selection)
 
-    async def _all(
-        self, call: Call, inputs: Sequence[resources_pb2.Input], nodes: Sequence[_Node]
-    ) -> list[_Seen | AppError]:
+    async def _all(self, call: Call, inputs: Sequence[resources_pb2.Input], nodes: Sequence[_Node]) -> list[_Result]:
         places = asyncio.Semaphore(_AT_ONCE)
-        bucket = call.require_app().bucket
+        app = call.require_app()
+        sample_ms = nodes[0].wanted.sample_ms or app.sample_ms
         eye = next((node.eye for node in nodes if node.card.type is ModelType.DETECTOR), nodes[0].eye)
         detect = any(node.card.type is ModelType.DETECTOR for node in nodes)
         reads = all(node.card.type is ModelType.MULTIMODAL_EMBEDDER for node in nodes)
 
-        async def seen(item: resources_pb2.Input) -> _Seen | AppError:
+        async def seen(item: resources_pb2.Input) -> _Result:
             async with places:
                 try:
-                    return await self._see(bucket, eye, item, detect=detect, reads=reads)
+                    if _is_video(item):
+                        return await self._view(app, eye, item, sample_ms=sample_ms, detect=detect)
+                    return await self._see(app, eye, item, detect=detect, reads=reads)
                 except AppError as error:
                     return error
 
         return list(await asyncio.gather(*map(seen, inputs)))
 
-    async def _see(self, bucket: int, eye: Eye, item: resources_pb2.Input, *, detect: bool, reads: bool) -> _Seen:
+    async def _see(self, app: AppRef, eye: Eye, item: resources_pb2.Input, *, detect: bool, reads: bool) -> _Seen:
         if item.data.text.raw and reads:
             return _Seen(vector=await eye.read(item.data.text.raw), detections=())
-        prepared = await self._images.prepare(bucket, eye, _picture(item), detect=detect)
+        prepared = await self._images.prepare(app.bucket, eye, _picture(item), detect=detect)
         vectors = await eye.embed(prepared.pixels[:1], Lane.INTERACTIVE)
         return _Seen(vector=vectors[0], detections=prepared.detections)
+
+    async def _view(
+        self, app: AppRef, eye: Eye, item: resources_pb2.Input, *, sample_ms: int, detect: bool
+    ) -> tuple[Viewed, ...]:
+        data, url = _take_video(item)
+        async with (
+            self._images.video(app.bucket, Lane.INTERACTIVE, url=url, data=data) as content,
+            aclosing(view(eye, content, Lane.INTERACTIVE, sample_ms=sample_ms, detect=detect)) as frames,
+        ):
+            return tuple([frame async for frame in frames])
 
 
 def _model_config(model: resources_pb2.Model) -> resources_pb2.OutputConfig:
@@ -157,6 +175,15 @@ def _check_count(inputs: Sequence[resources_pb2.Input], most: int) -> None:
         raise InvalidRequest("inputs is empty; send at least one input.")
     if len(inputs) > most:
         raise InputInvalidRequest(f"inputs has {len(inputs)} items; send at most {most} in one call.")
+    videos = sum(map(_is_video, inputs))
+    if videos > MAX_VIDEOS:
+        raise InputInvalidRequest(f"inputs has {videos} videos; send at most {MAX_VIDEOS} in one call.")
+
+
+def _is_video(item: resources_pb2.Input) -> bool:
+    """Some clients send the empty message of every medium; then what has something in it counts."""
+    image, video = item.data.image, item.data.video
+    return bool(video.url or video.base64) or (item.data.HasField("video") and not image.url and not image.base64)
 
 
 def _picture(item: resources_pb2.Input) -> ImageTerm:
@@ -164,21 +191,50 @@ def _picture(item: resources_pb2.Input) -> ImageTerm:
     image = item.data.image
     if image.base64 or image.url:
         return ImageTerm(data=image.base64) if image.base64 else ImageTerm(url=image.url)
-    if item.data.HasField("video") or item.data.HasField("audio"):
-        raise InputFailed("Only images are predicted by this version of sightrank; send single frames as images.")
+    if item.data.HasField("audio"):
+        raise InputFailed("Only images and videos are predicted by this version of sightrank; the input has audio.")
     if item.data.text.raw:
-        raise InputInvalid("This model looks at images only; the input has a text.")
+        raise InputInvalid("This model looks at images and videos only; the input has a text.")
     raise InputInvalid("The input has no data.image.url and no data.image.base64 to look at.")
 
 
-def _output(item: resources_pb2.Input, node: _Node, result: _Seen | AppError) -> resources_pb2.Output:
+def _take_video(item: resources_pb2.Input) -> tuple[bytes, str]:
+    """The bytes or the URL. The bytes are taken out of the request, whose echo is copied for every output.
+
+    Raises InputInvalid for an input without a video, or with an image too, and InputOverLimit.
+    """
+    image, video = item.data.image, item.data.video
+    data, url = video.base64, video.url
+    video.ClearField("base64")
+    if image.base64 or image.url:
+        raise InputInvalid("The input has data.image and data.video; send two inputs.")
+    if not data and not url:
+        raise InputInvalid("The input has no data.video.url and no data.video.base64 to look at.")
+    if len(data) > MAX_VIDEO_UPLOAD_BYTES:
+        raise InputOverLimit(
+            f"The video has {len(data)} bytes; the limit is {MAX_VIDEO_UPLOAD_BYTES}, and more for a video by URL."
+        )
+    return data, url
+
+
+async def _output(item: resources_pb2.Input, node: _Node, result: _Result) -> resources_pb2.Output:
     output = resources_pb2.Output(
         id=new_id(), created_at=timestamp(datetime.now(UTC)), model=model_proto(node.card), input=_echo(item)
     )
     _fill_item_status(output.status, result)
-    if isinstance(result, AppError):
-        return output
-    data = output.data
+    if isinstance(result, _Seen):
+        _fill(output.data, node, result)
+    elif not isinstance(result, AppError):
+        for frame in result:
+            told = output.data.frames.add()
+            told.frame_info.index, told.frame_info.number = frame.time.index, frame.time.number
+            told.frame_info.time = frame.time.time_ms
+            _fill(told.data, node, frame)
+            await asyncio.sleep(0)  # hundreds of frames: others have their turn between them
+    return output
+
+
+def _fill(data: resources_pb2.Data, node: _Node, result: _Seen | Viewed) -> None:
     if node.card.type is ModelType.DETECTOR:
         data.regions.extend(predictions.regions(result.detections, node.card.concepts, node.wanted, node.selection))
     elif node.card.type is ModelType.TAGGER:
@@ -188,15 +244,12 @@ def _output(item: resources_pb2.Input, node: _Node, result: _Seen | AppError) ->
         )
     else:
         data.embeddings.append(predictions.embedding(result.vector))
-    return output
 
 
-def _result(
-    item: resources_pb2.Input, nodes: Sequence[_Node], result: _Seen | AppError
-) -> resources_pb2.WorkflowResult:
+async def _result(item: resources_pb2.Input, nodes: Sequence[_Node], result: _Result) -> resources_pb2.WorkflowResult:
     message = resources_pb2.WorkflowResult(id=new_id(), created_at=timestamp(datetime.now(UTC)), input=_echo(item))
     _fill_item_status(message.status, result)
-    message.outputs.extend(_output(item, node, result) for node in nodes)
+    message.outputs.extend([await _output(item, node, result) for node in nodes])
     return message
 
 
@@ -205,11 +258,12 @@ def _echo(item: resources_pb2.Input) -> resources_pb2.Input:
     echo = resources_pb2.Input()
     echo.CopyFrom(item)
     echo.id = item.id or new_id()
-    echo.data.image.ClearField("base64")
+    if echo.data.HasField("image"):
+        echo.data.image.ClearField("base64")
     return echo
 
 
-def _fill_item_status(status: Any, result: _Seen | AppError) -> None:
+def _fill_item_status(status: Any, result: _Result) -> None:
     if isinstance(result, AppError):
         status.code, status.description, status.details = result.code, result.description, result.details
     else:

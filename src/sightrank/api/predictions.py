@@ -15,6 +15,7 @@ from sightrank.errors import InvalidRequest, ModelInvalidArgument
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
 from sightrank.vision.tagger import Tagger
+from sightrank.vision.video import MAX_SAMPLE_MS, MIN_SAMPLE_MS
 from sightrank.vision.vocabulary import Vocabulary
 
 #: Concepts of an output when the request does not say how many.
@@ -34,12 +35,16 @@ class Selected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What of a prediction is wanted. ``max_concepts`` counts only where nothing is ``selected``."""
+    """What of a prediction is wanted. ``max_concepts`` counts only where nothing is ``selected``.
+
+    ``sample_ms`` is how often a video is looked at, in milliseconds; 0 is how often the app says.
+    """
 
     max_concepts: int = DEFAULT_CONCEPTS
     min_value: float = 0.0
     selected: tuple[Selected, ...] = ()
     language: str = ""
+    sample_ms: int = 0
 
 
 def read_config(config: resources_pb2.OutputConfig) -> Wanted:
@@ -54,7 +59,17 @@ def read_config(config: resources_pb2.OutputConfig) -> Wanted:
         min_value=config.min_value,
         selected=selected,
         language=config.language,
+        sample_ms=checked_sample_ms(config.sample_ms, "output_config.sample_ms"),
     )
+
+
+def checked_sample_ms(sample_ms: int, field: str) -> int:
+    """0 stands for a default. Raises InvalidRequest."""
+    if sample_ms and not MIN_SAMPLE_MS <= sample_ms <= MAX_SAMPLE_MS:
+        raise InvalidRequest(
+            f"{field} is {sample_ms}; it is {MIN_SAMPLE_MS} to {MAX_SAMPLE_MS} milliseconds between two frames."
+        )
+    return sample_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from sightrank.ingest.media import HostedUrls
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
 from sightrank.store.database import Database
-from sightrank.vision.thumbnail import SIZES
+from sightrank.vision.thumbnail import SIZES, THUMBNAIL, VIDEO_SIZES
 from sightrank.vision.vocabulary import Vocabulary
 
 #: Published texts of the states of inputs and annotations; other codes are failures with their own text.
@@ -59,6 +59,7 @@ class InputRow(NamedTuple):
     height: int
     format: str
     color_mode: str
+    duration_ms: int
     concept_ids: list[str] | None
     concept_values: list[float] | None
     metadata: dict[str, Any] | None
@@ -169,16 +170,26 @@ class Records:
         medium = getattr(data, row.media)
         suffix = self._urls.suffix(app.user_id, app.app_id, row.id)
         medium.url = row.url or f"{self._urls.prefix()}/orig/{suffix}"
-        if row.media != "image":
+        if row.media == "audio":
             return
         if row.blob:
             hosted = medium.hosted
             hosted.prefix, hosted.suffix = self._urls.prefix(), suffix
-            hosted.sizes.extend(SIZES)
+            hosted.sizes.extend(SIZES if row.media == "image" else VIDEO_SIZES)
             hosted.crossorigin = "use-credentials"
-        if row.width:
+        if row.width and row.media == "image":
             info = medium.image_info
             info.width, info.height, info.format, info.color_mode = row.width, row.height, row.format, row.color_mode
+        if row.width and row.media == "video":
+            _fill_video(medium, row, f"{self._urls.prefix()}/{THUMBNAIL}/{suffix}" if row.blob else "")
+
+
+def _fill_video(video: resources_pb2.Video, row: InputRow, thumbnail_url: str) -> None:
+    """What is known of a video that was looked at."""
+    info = video.video_info
+    info.width, info.height, info.video_format = row.width, row.height, row.format
+    info.duration_seconds = row.duration_ms / 1000
+    video.thumbnail_url = thumbnail_url
 
 
 def _annotation(app: AppRef, row: AnnotationRecord, names: _Names) -> resources_pb2.Annotation:

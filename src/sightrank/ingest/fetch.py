@@ -11,6 +11,7 @@ URL are sent as basic authentication to that origin only and never appear in an 
 from __future__ import annotations
 
 import email.utils
+import io
 import ssl
 import zlib
 from datetime import UTC, datetime
@@ -100,24 +101,26 @@ class Fetcher:
             await self._resolver.close()
             self._session = None
 
-    async def fetch(self, url: str, *, max_bytes: int) -> Fetched:
-        """Downloads one http or https URL of at most ``max_bytes`` (after decompression).
+    async def fetch(self, url: str, *, max_bytes: int, total_s: float | None = None) -> Fetched:
+        """Downloads one http or https URL of at most ``max_bytes`` (after decompression), within ``total_s``.
 
-        The time limit counts from the moment a turn at the host is free, retries and redirects included. Connection
-        failures and 429, 502, 503, 504 are tried again within it. Raises InputInvalidUrl (malformed, another scheme, a
-        refused address), InputConnectionFailed (name, connection, certificate, time), InputFailed (any status but 2xx,
-        too many redirects, broken HTTP) and InputOverLimit (too many bytes).
+        The time limit, by default that of all downloads, counts from the moment a turn at the host is free, retries
+        and redirects included. Connection failures and 429, 502, 503, 504 are tried again within it. Raises
+        InputInvalidUrl (malformed, another scheme, a refused address), InputConnectionFailed (name, connection,
+        certificate, time), InputFailed (any status but 2xx, too many redirects, broken HTTP) and InputOverLimit (too
+        many bytes).
         """
         target = Target.parse(url)
-        budget = Budget(left_s=self._limits.total_s, retries=self._limits.retries)
+        total_s = self._limits.total_s if total_s is None else total_s
+        budget = Budget(left_s=total_s, retries=self._limits.retries)
         for _ in range(self._limits.redirects + 1):
-            answer = await self._answer(target, max_bytes, budget)
+            answer = await self._answer(target, max_bytes, budget, total_s)
             if isinstance(answer, Fetched):
                 return answer
             target = target.follow(answer)
         raise InputFailed(f"Exceeded {self._limits.redirects} redirects for url: {shown(url)}")
 
-    async def _answer(self, target: Target, max_bytes: int, budget: Budget) -> Fetched | str:
+    async def _answer(self, target: Target, max_bytes: int, budget: Budget, total_s: float) -> Fetched | str:
         """The content, or the Location of a redirect; tries again what may pass."""
         pause_s = self._limits.retry_pause_s
         while True:
@@ -126,7 +129,7 @@ class Fetcher:
                     return await self._request(target, max_bytes)
             except TimeoutError:
                 raise InputConnectionFailed(
-                    f"The download took longer than {self._limits.total_s:g} s for url: {target.shown}"
+                    f"The download took longer than {total_s:g} s for url: {target.shown}"
                 ) from None
             except _TryAgainError as trouble:
                 wait_s = pause_s if trouble.wait_s is None else trouble.wait_s
@@ -170,15 +173,15 @@ async def _body(response: aiohttp.ClientResponse, target: Target, max_bytes: int
     if (response.content_length or 0) > max_bytes:
         raise _too_large(target, max_bytes)
     expand = _expander(response.headers.get("Content-Encoding", ""), target)
-    data = bytearray()
+    data = io.BytesIO()  # hands its bytes over without a second copy: a video has hundreds of megabytes
     async for chunk in response.content.iter_any():
         # One byte more than fits tells an exact fit from too much; nothing beyond it is ever expanded.
-        data += expand.decompress(chunk, max_bytes + 1 - len(data)) if expand else chunk
-        if len(data) > max_bytes:
+        data.write(expand.decompress(chunk, max_bytes + 1 - data.tell()) if expand else chunk)
+        if data.tell() > max_bytes:
             raise _too_large(target, max_bytes)
     if expand and not expand.eof:
         raise InputFailed(f"The compressed content ends early for url: {target.shown}")
-    return bytes(data)
+    return data.getvalue()
 
 
 def _expander(encoding: str, target: Target) -> zlib._Decompress | None:

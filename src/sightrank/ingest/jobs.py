@@ -6,15 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sightrank.ingest.areas import Area, NewFrame, make_frames, read_areas
 from sightrank.ingest.base_workflow import has_workflow
 from sightrank.ingest.rows import (
     AnnotationRow,
-    box_info,
     forget_removals,
     insert_annotations,
     new_id,
@@ -26,9 +25,9 @@ from sightrank.store.clock import Clock, microseconds
 from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.status import ANNOTATION_SUCCESS
 from sightrank.store.vectors import EmbedderTable, VectorRows
-from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Eye
+from sightrank.vision.video import FrameTime
 
 _SQL = queries.load("ingest")
 _ANNOTATIONS = queries.load("annotations")
@@ -37,24 +36,8 @@ _SUSPECT = 3  # attempts that came to nothing after which an input is no longer 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Area:
-    """What one vector will describe; ``box`` None is the whole image or a region without extent."""
-
-    id: int
-    created_at: datetime
-    box: Box | None
-    is_region: bool = False
-
-    def data(self) -> dict[str, Any] | None:
-        """What a prediction about it stores of its place: filters by kind of geometry ask what annotations say."""
-        if not self.is_region:
-            return None
-        return {"regions": [{} if self.box is None else {"region_info": box_info(self.box)}]}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A claimed input. ``areas`` starts with the whole image."""
+    """A claimed input. ``areas`` starts with the whole of it. ``sample_ms`` is how far apart frames are taken."""
 
     bucket: int
     workflow_id: str
@@ -65,6 +48,7 @@ class Job:
     blob: str
     attempts: int
     areas: tuple[Area, ...]
+    sample_ms: int = 0
 
     @property
     def suspect(self) -> bool:
@@ -74,10 +58,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcome:
-    """What the base workflow made of a job: a unit vector [areas + detections, dims] and the likeliest concepts of each
-    area, and then of each region that the detector found.
+    """What the base workflow made of a job: a unit vector [areas + detections + frames, dims] and the likeliest
+    concepts of each area, then of each region that the detector found, or of each frame that is no area yet.
 
-    ``vectors`` is None when nothing is to be embedded (the workflow is Empty, or the input is no image).
+    ``vectors`` is None when nothing is to be embedded (the workflow is Empty, or the input is a text).
     """
 
     job: Job
@@ -86,9 +70,11 @@ class Outcome:
     height: int = 0
     format: str = ""
     color_mode: str = ""
+    duration_ms: int = 0
     vectors: NDArray[np.float32] | None = None
     concepts: Sequence[Sequence[tuple[str, float]]] = ()
     detections: tuple[Detection, ...] = ()
+    frames: tuple[FrameTime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,17 +115,17 @@ class Jobs:
         self._owner = owner
         self._lease_s = lease_s
 
-    async def claim(self, limit: int, *, suspect: bool = False) -> list[Job]:
+    async def claim(self, limit: int, *, suspect: bool = False, video: bool = False) -> list[Job]:
         """Up to ``limit`` waiting inputs; every app gets its share, so that a large one does not hold up the others.
 
-        ``suspect`` inputs come only when asked for, and no others with them.
+        ``suspect`` inputs and videos come only when asked for, and no others with them.
         """
-        which = {"suspect": suspect, "suspect_from": _SUSPECT}
+        which = {"suspect": suspect, "suspect_from": _SUSPECT, "video": video}
         buckets = await self._database.rows(_SQL["buckets_with_work"], {"limit": limit, **which})
         claimed: list[Job] = []
-        for place, (bucket, workflow_id) in enumerate(buckets):
+        for place, (bucket, workflow_id, sample_ms) in enumerate(buckets):
             share = (limit - len(claimed)) // (len(buckets) - place)
-            claimed += await self._claim_from(bucket, workflow_id, share, which)
+            claimed += await self._claim_from(bucket, workflow_id, sample_ms, share, which)
         return claimed
 
     async def renew(self, jobs: Sequence[Job]) -> None:
@@ -193,6 +179,7 @@ class Jobs:
             former = await _former_regions(connection, bucket, embedded)
             if embedded and workflow is not None:
                 embedded = await self._with_regions(connection, workflow, bucket, embedded)
+                embedded = await with_frames(connection, self._clock, bucket, embedded)
                 await self._annotate(connection, workflow, bucket, embedded)
             # Also when nothing was embedded: what a filter leaves among the indexed inputs has changed.
             version = await next_version(connection, bucket, labels=False)
@@ -209,7 +196,9 @@ class Jobs:
         numbers = [outcome.job.number for outcome in outcomes]
         await connection.execute(_SQL["hand_back"], {"bucket": bucket, "numbers": numbers, "owner": self._owner})
 
-    async def _claim_from(self, bucket: int, workflow_id: str, limit: int, which: Mapping[str, int]) -> list[Job]:
+    async def _claim_from(
+        self, bucket: int, workflow_id: str, sample_ms: int, limit: int, which: Mapping[str, int]
+    ) -> list[Job]:
         rows = await self._database.rows(
             _SQL["claim"], {"bucket": bucket, "limit": limit, "owner": self._owner, "lease_s": self._lease_s, **which}
         )
@@ -226,8 +215,9 @@ class Jobs:
                 blob=blob,
                 attempts=attempts,
                 areas=areas.get(number, ()),
+                sample_ms=sampled_before or sample_ms,
             )
-            for number, name, media, _, url, blob, attempts in sorted(rows, key=lambda row: row[3])
+            for number, name, media, _, url, blob, attempts, sampled_before in sorted(rows, key=lambda row: row[3])
         ]
 
     async def _still_ours(
@@ -304,6 +294,25 @@ class _WorkflowChanged(Exception):
     """The app has another base workflow than the one that looked at its inputs."""
 
 
+async def with_frames(connection: Connection, clock: Clock, bucket: int, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Makes areas of the frames that are none yet; the outcomes with these areas. Nothing else is written."""
+    found = [(outcome, frame) for outcome in outcomes for frame in outcome.frames]
+    if not found:
+        return list(outcomes)
+    instants = clock.take(len(found))
+    rows = [
+        NewFrame.of(outcome.job.number, frame, instant)
+        for (outcome, frame), instant in zip(found, instants, strict=True)
+    ]
+    made = await make_frames(connection, bucket, rows)
+    return [
+        replace(outcome, frames=(), job=replace(outcome.job, areas=(*outcome.job.areas, *made[outcome.job.number])))
+        if outcome.frames
+        else outcome
+        for outcome in outcomes
+    ]
+
+
 async def _former_regions(connection: Connection, bucket: int, outcomes: Sequence[Outcome]) -> list[int]:
     """Areas of regions that a detector found when it looked before, and that nobody has annotated since."""
     numbers = [outcome.job.number for outcome in outcomes]
@@ -361,19 +370,8 @@ def vector_rows(outcomes: Sequence[Outcome]) -> VectorRows:
     )
 
 
-async def read_areas(connection: Connection, bucket: int, numbers: Sequence[int]) -> Mapping[int, tuple[Area, ...]]:
-    """The areas of inputs by their numbers, the whole image first."""
-    cursor = await connection.execute(_SQL["areas"], {"bucket": bucket, "numbers": list(numbers)})
-    areas: dict[int, tuple[Area, ...]] = {}
-    for number, area_id, created_at, is_region, top, left, bottom, right in await cursor.fetchall():
-        box = None if top is None else Box(top=top, left=left, bottom=bottom, right=right)
-        area = Area(id=area_id, created_at=created_at, box=box, is_region=is_region)
-        areas[number] = (*areas.get(number, ()), area)
-    return areas
-
-
 def finished_rows(outcomes: Sequence[Outcome]) -> str:
-    """What became known of the inputs' pictures, in JSON."""
+    """What became known of the inputs' files, in JSON."""
     return json.dumps(
         [
             {
@@ -383,6 +381,8 @@ def finished_rows(outcomes: Sequence[Outcome]) -> str:
                 "height": outcome.height,
                 "format": outcome.format,
                 "color_mode": outcome.color_mode,
+                "duration_ms": outcome.duration_ms,
+                "sample_ms": outcome.job.sample_ms if outcome.job.media == "video" and outcome.width else 0,
             }
             for outcome in outcomes
         ]

@@ -13,7 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from sightrank.errors import AnnotationInvalid, AppError, DoesNotExist, DuplicateKey
+from sightrank.ingest.areas import Area, read_areas
 from sightrank.ingest.base_workflow import has_workflow, workflow_of
+from sightrank.ingest.frames import named_frame, on_frame
 from sightrank.ingest.history import not_before_the_last
 from sightrank.ingest.jobs import Workflow
 from sightrank.ingest.regions import Look, NewRegion, Place, Regions, Seen, Target, boxes_by_input, known_regions
@@ -56,12 +58,13 @@ class NewAnnotation:
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """An annotation that will be written; ``region_id`` is '' for one about the whole picture."""
+    """An annotation that will be written; ``region_id`` is '' for one about the whole input or a ``frame`` of it."""
 
     item: NewAnnotation
     id: str
     input_number: int
     region_id: str
+    frame: Area | None
 
 
 class Labelling:
@@ -114,15 +117,20 @@ class Labelling:
         present = {name: target for name, target in targets.items() if target.number in status}
         places = await known_regions(connection, bucket, {item.region_id for item in items})
         taken = await _taken(connection, bucket, items, present)
+        videos = {target.number for target in present.values() if target.media == "video"}
+        areas = await read_areas(connection, bucket, sorted(videos)) if videos else {}
         results: list[tuple[str, str] | AppError] = []
         chosen: list[_Chosen] = []
         for item in items:
-            refusal = _refusal(item, present, places, taken)
-            if refusal is not None:
+            try:
+                _check(item, present, places, taken)
+                number = present[item.input_id].number
+                frame = _frame_of(item, areas[number]) if number in videos else None
+            except AppError as refusal:
                 results.append(refusal)
                 continue
-            number = present[item.input_id].number
-            one = _Chosen(item, item.id or new_id(), number, (item.region_id or new_id()) if item.is_region else "")
+            region_id = (item.region_id or new_id()) if item.is_region else ""
+            one = _Chosen(item, item.id or new_id(), number, region_id, frame)
             taken.add((number, one.id))
             if one.region_id:
                 places.setdefault(one.region_id, Place(number, item.box, None, _region_info(item.content)))
@@ -158,7 +166,7 @@ class Labelling:
         rows = [
             _new_row(
                 one,
-                area_ids[one.region_id] if one.region_id else whole[one.input_number],
+                _area_id(one, area_ids, whole),
                 ids,
                 created_at,
                 _data(one, places),
@@ -196,30 +204,45 @@ async def _whole_areas(connection: Connection, bucket: int, numbers: Sequence[in
     return dict(await cursor.fetchall())
 
 
-def _refusal(
+def _check(
     item: NewAnnotation,
     present: Mapping[str, Target],
     places: Mapping[str, Place],
     taken: set[tuple[int, str]],
-) -> AppError | None:
+) -> None:
+    """Raises what is wrong with an annotation: DoesNotExist, DuplicateKey or AnnotationInvalid."""
     target = present.get(item.input_id)
     if target is None:
-        return DoesNotExist(f"There is no input {item.input_id!r} to annotate.")
+        raise DoesNotExist(f"There is no input {item.input_id!r} to annotate.")
     if item.id and (target.number, item.id) in taken:
-        return DuplicateKey(f"Input {item.input_id!r} has an annotation {item.id!r} already; choose another id.")
+        raise DuplicateKey(f"Input {item.input_id!r} has an annotation {item.id!r} already; choose another id.")
     place = places.get(item.region_id) if item.region_id else None
     if place is None:
         if item.names_region:
-            return AnnotationInvalid(
+            raise AnnotationInvalid(
                 f"Input {item.input_id!r} has no region {item.region_id!r}; send region_info to make one."
             )
     elif place.input_number != target.number:
-        return AnnotationInvalid(f"Region {item.region_id!r} belongs to another input than {item.input_id!r}.")
+        raise AnnotationInvalid(f"Region {item.region_id!r} belongs to another input than {item.input_id!r}.")
     elif not item.names_region and not same_box(place.box, item.box):
-        return AnnotationInvalid(
+        raise AnnotationInvalid(
             f"Region {item.region_id!r} exists with another place; leave region_info out, or choose another region id."
         )
-    return None
+
+
+def _frame_of(item: NewAnnotation, areas: Sequence[Area]) -> Area | None:
+    """The frame of a video that an annotation is about; None for the whole. Raises AnnotationInvalid."""
+    if item.is_region:
+        raise AnnotationInvalid(
+            f"Input {item.input_id!r} is a video; annotate the whole of it, or one of its frames, without a region."
+        )
+    return named_frame(areas, (item.content.data or {}).get("frames", ()), item.input_id)
+
+
+def _area_id(one: _Chosen, of_regions: Mapping[str, int | None], whole: Mapping[int, int]) -> int | None:
+    if one.frame is not None:
+        return one.frame.id
+    return of_regions[one.region_id] if one.region_id else whole[one.input_number]
 
 
 def _region_info(content: Content) -> Mapping[str, Any] | None:
@@ -229,8 +252,10 @@ def _region_info(content: Content) -> Mapping[str, Any] | None:
 
 def _data(one: _Chosen, places: Mapping[str, Place]) -> Mapping[str, Any] | None:
     """What is stored of the annotation's Data. One that only names its region gets the geometry of it, because filters
-    by kind of geometry ask what annotations say."""
+    by kind of geometry ask what annotations say; so does one that names its frame in one of the ways there are."""
     data = one.item.content.data
+    if one.frame is not None and one.frame.frame is not None:
+        return on_frame(data or {}, one.frame.frame)
     info = places[one.region_id].info() if one.item.names_region else None
     if info is None or not data:
         return data

@@ -1,8 +1,10 @@
-"""Where the bytes of an image come from: the blob store, an input's hosted URL, or the network."""
+"""Where the bytes of an image or a video come from: the blob store, an input's hosted URL, or the network."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote, urlsplit
@@ -18,10 +20,14 @@ from sightrank.store.blobs import BlobStore
 from sightrank.store.database import Database
 from sightrank.vision.eye import Eye, ImageLimits, Prepared, Queries
 from sightrank.vision.threads import Lane
-from sightrank.vision.thumbnail import SIZES
+from sightrank.vision.thumbnail import SIZES, THUMBNAIL
 
 _SQL = queries.load("ingest")
 _QUERIES_BY_URL = 64
+#: Whole videos in memory, for people who wait and for ingest each.
+_VIDEOS_AT_ONCE = 2
+MAX_VIDEO_BYTES = 300_000_000
+_VIDEO_DOWNLOAD_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +65,14 @@ class HostedUrls:
         if not url.startswith(f"{self.prefix()}/"):
             return None
         parts = [unquote(part) for part in urlsplit(url[len(self.prefix()) + 1 :]).path.split("/")]
-        if len(parts) != 4 or parts[0] not in SIZES:
+        if len(parts) != 4 or parts[0] not in (*SIZES, THUMBNAIL):
             return None
         size, user_id, app_id, input_id = parts
         return HostedImage(size=size, user_id=user_id, app_id=app_id, input_id=input_id)
 
 
 class ImageSource:
-    """Reads images for ingest and for queries."""
+    """Reads images and videos, for ingest and for queries."""
 
     def __init__(
         self, database: Database, blobs: BlobStore, fetcher: Fetcher, urls: HostedUrls, limits: ImageLimits
@@ -79,6 +85,7 @@ class ImageSource:
         self._queries = Queries()
         # Whole files, up to 20 MB each, wait for a decoder: so many queries by URL at a time, and no more.
         self._queried = asyncio.Semaphore(_QUERIES_BY_URL)
+        self._videos = {lane: asyncio.Semaphore(_VIDEOS_AT_ONCE) for lane in Lane}
 
     async def load(self, bucket: int, *, url: str, blob: str) -> bytes:
         """The bytes of an input.
@@ -87,10 +94,24 @@ class ImageSource:
         """
         return await self._blobs.get(blob) if blob else await self._read(bucket, url)
 
-    async def keep(self, bucket: int, data: bytes) -> str:
-        """Keeps a fetched image and returns its blob: crops, thumbnails and a later re-index outlive its URL.
+    @asynccontextmanager
+    async def video(
+        self, bucket: int, lane: Lane, *, url: str = "", blob: str = "", data: bytes = b""
+    ) -> AsyncIterator[bytes]:
+        """The bytes of a video, for use inside the block only: those given, or a blob, or at most ``MAX_VIDEO_BYTES``
+        from a URL.
 
-        Call it for what has proved to be an image.
+        Waits while the lane has as many videos in memory as it may. Raises what ``load`` raises.
+        """
+        async with self._videos[lane]:
+            if not data:
+                data = await (self._blobs.get(blob) if blob else self._read_video(bucket, url))
+            yield data
+
+    async def keep(self, bucket: int, data: bytes) -> str:
+        """Keeps a fetched image or video and returns its blob: crops, thumbnails and a later re-index outlive its URL.
+
+        Call it for what has proved to be one.
         """
         return await self._blobs.put(bucket, data)
 
@@ -111,13 +132,19 @@ class ImageSource:
             async with self._queried:
                 return await eye.look(await self._read(bucket, term.url))
 
-    async def _read(self, bucket: int, url: str) -> bytes:
+    async def _read_video(self, bucket: int, url: str) -> bytes:
+        return await self._read(bucket, url, max_bytes=MAX_VIDEO_BYTES, total_s=_VIDEO_DOWNLOAD_S)
+
+    async def _read(
+        self, bucket: int, url: str, *, max_bytes: int | None = None, total_s: float | None = None
+    ) -> bytes:
         hosted = self._urls.parse(url)
         if hosted is None:
-            return (await self._fetcher.fetch(url, max_bytes=self._limits.max_bytes)).data
+            max_bytes = self._limits.max_bytes if max_bytes is None else max_bytes
+            return (await self._fetcher.fetch(url, max_bytes=max_bytes, total_s=total_s)).data
         app = await self._database.row(_SQL["app_of_bucket"], {"bucket": bucket})
         if app != (hosted.user_id, hosted.app_id):
-            raise InputFailed(f"{url} belongs to another app; its images cannot be used here.")
+            raise InputFailed(f"{url} belongs to another app; what it hosts cannot be used here.")
         row = await self._database.row(_SQL["blob_of_input"], {"bucket": bucket, "id": hosted.input_id})
         if row is None or not row[0]:
             raise InputFailed(f"404 Client Error: Not Found for url: {url} (this app has no such image)")

@@ -1,8 +1,8 @@
-"""From what an eye saw of a picture to what is to be written of its areas. No I/O."""
+"""From what an eye saw of a picture or a video to what is to be written of its areas. No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from sightrank.ingest.jobs import Job, Outcome
 from sightrank.ingest.rows import same_box
 from sightrank.vision.detector import Detection
-from sightrank.vision.eye import Prepared
+from sightrank.vision.eye import Prepared, Vectors
+from sightrank.vision.video import FrameTime
+from sightrank.vision.viewing import Watched
+
+Concepts = Sequence[Sequence[tuple[str, float]]]
 
 
 def outcome_of(
@@ -44,3 +48,40 @@ def outcome_of(
         concepts=[concepts[place] for place in places],
         detections=tuple(detections),
     )
+
+
+def outcome_of_video(job: Job, blob: str, video: Watched, top: Callable[[Vectors], Concepts]) -> Outcome:
+    """Gives the whole video the mean of its frames, and every frame its own vector.
+
+    ``top`` tells the likeliest concepts of vectors. A region that was marked on the video at large has the vector of
+    all of it. Frames that are areas already stay these areas.
+    """
+    known = {area.frame.index for area in job.areas if area.frame is not None}
+    new = tuple(frame for frame in video.frames if frame.index not in known)
+    places = [0 if area.frame is None else 1 + _nearest(video.frames, area.frame) for area in job.areas]
+    places += [1 + _nearest(video.frames, frame) for frame in new]
+    all_vectors = np.concatenate([_mean_direction(video.vectors)[None], video.vectors])
+    concepts = top(all_vectors)
+    return Outcome(
+        job=job,
+        blob=blob,
+        width=video.width,
+        height=video.height,
+        format=video.format,
+        duration_ms=video.duration_ms,
+        vectors=all_vectors[places],
+        concepts=[concepts[place] for place in places],
+        frames=new,
+    )
+
+
+def _mean_direction(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The unit vector [dims] of the mean of [n, dims]; the first of them where they cancel out."""
+    mean = vectors.mean(axis=0)
+    length = float(np.linalg.norm(mean))
+    return np.asarray(mean / length, np.float32) if length > 1e-6 else vectors[0]
+
+
+def _nearest(frames: Sequence[FrameTime], wanted: FrameTime) -> int:
+    """The place of the frame nearest in time: a decoder of another version may leave out one that is damaged."""
+    return min(range(len(frames)), key=lambda place: abs(frames[place].time_ms - wanted.time_ms))

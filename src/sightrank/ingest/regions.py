@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sightrank.ingest.jobs import TAGS, Area, Workflow, prediction_row
+from sightrank.ingest.areas import Area
+from sightrank.ingest.jobs import TAGS, Workflow, prediction_row
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.rows import box_info, insert_annotations, next_version, to_json
 from sightrank.store import queries, vectors

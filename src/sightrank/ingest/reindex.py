@@ -17,7 +17,7 @@ _SQL = queries.load("ingest")
 
 
 async def requeue_after_upgrade(database: Database, workflow: Workflow, workflow_id: str) -> int:
-    """Sends indexed images of apps with this workflow back to the queue when its model has no vectors at all.
+    """Sends indexed images and videos of apps with this workflow back to the queue when its model has no vectors.
 
     Returns how many. Every server start may call it: with vectors there, or no inputs, it changes nothing.
     """

@@ -15,7 +15,7 @@ _SQL = queries.load("reindex")
 class Progress:
     """A change under way, or one that failed.
 
-    Counts are images: ``done`` of ``total`` are indexed for ``workflow_id``, and ``failed`` could not be.
+    Counts are images and videos: ``done`` of ``total`` are indexed for ``workflow_id``, and ``failed`` could not be.
     """
 
     workflow_id: str
@@ -38,7 +38,7 @@ class Progress:
                 f" patch the app to {self.workflow_id} again; what is indexed is kept."
             )
         return (
-            f"The base workflow is being changed to {self.workflow_id}: {self.done} of {self.total} images are indexed"
+            f"The base workflow is being changed to {self.workflow_id}: {self.done} of {self.total} inputs are indexed"
             " for it. Until all are, the app is searched by the old one."
         )
 

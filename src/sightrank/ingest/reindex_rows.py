@@ -7,10 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sightrank.ingest import reindex_regions
-from sightrank.ingest.jobs import Job, Outcome, Workflow, finished_rows, read_areas, vector_rows
+from sightrank.ingest.areas import read_areas
+from sightrank.ingest.jobs import Job, Outcome, Workflow, finished_rows, vector_rows, with_frames
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.rows import lock_inputs, next_version
 from sightrank.store import queries, vectors
+from sightrank.store.clock import Clock
 from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.status import INPUT_INDEXED
 from sightrank.store.vectors import EmbedderTable
@@ -33,13 +35,20 @@ class ReindexRows:
     """Writes of one process. Each transaction holds the turn, so that nothing is written after it was lost."""
 
     def __init__(
-        self, database: Database, queue: ReindexQueue, workflows: Mapping[str, Workflow], idle: Collection[str]
+        self,
+        database: Database,
+        queue: ReindexQueue,
+        workflows: Mapping[str, Workflow],
+        idle: Collection[str],
+        *,
+        clock: Clock,
     ) -> None:
         """``idle``: the workflows that run no model."""
         self._database = database
         self._queue = queue
         self._workflows = workflows
         self._idle = idle
+        self._clock = clock
 
     async def missing(self, turn: Turn, limit: int) -> list[Job]:
         """The next inputs, with their areas, that have one which the wanted workflow has not looked at."""
@@ -59,8 +68,9 @@ class ReindexRows:
                 blob=blob,
                 attempts=turn.attempts,
                 areas=areas.get(number, ()),
+                sample_ms=sample_ms,
             )
-            for number, name, media, url, blob in rows
+            for number, name, media, url, blob, sample_ms in rows
         ]
 
     async def is_complete(self, turn: Turn) -> bool:
@@ -155,6 +165,8 @@ class ReindexRows:
             if not ready:
                 return
             await connection.execute(_SQL["keep_pictures"], {"bucket": bucket, "rows": finished_rows(ready)})
+            # A workflow that indexes nothing took no frames of a video.
+            ready = await with_frames(connection, self._clock, bucket, ready)
             await connection.execute(_SQL["stage"], {"bucket": bucket, "rows": _staged(workflow, ready)})
             await reindex_regions.put_aside(connection, bucket, workflow, ready)
             rows_of_vectors = vector_rows([_of_areas(outcome) for outcome in ready])

@@ -22,12 +22,15 @@ import structlog
 from sightrank.errors import AppError, ServerBusy
 from sightrank.ingest.jobs import TAGS, Job, Outcome, Workflow
 from sightrank.ingest.media import ImageSource
-from sightrank.ingest.outcomes import outcome_of
+from sightrank.ingest.outcomes import outcome_of, outcome_of_video
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.reindex_rows import Looked, ReindexRows
 from sightrank.store.blobs import BlobMissingError
+from sightrank.store.clock import Clock
 from sightrank.store.database import Database
+from sightrank.vision.eye import Eye
 from sightrank.vision.threads import Lane, Threads
+from sightrank.vision.viewing import watch
 
 _log = structlog.get_logger(__name__)
 
@@ -49,11 +52,12 @@ class Reindexer:
         idle: Collection[str],
         *,
         threads: Threads,
+        clock: Clock,
     ) -> None:
         """``idle``: the workflows that run no model."""
         self._threads = threads
         self._queue = ReindexQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=_LEASE_S)
-        self._rows = ReindexRows(database, self._queue, workflows, idle)
+        self._rows = ReindexRows(database, self._queue, workflows, idle, clock=clock)
         self._images = images
         self._workflows = workflows
         self._ids = (*workflows, *idle)
@@ -115,7 +119,7 @@ class Reindexer:
             # The model was replaced by another version since: what is there is of no use.
             await self._rows.advance(turn, state=State.SWEEPING, embedder_id=None)
             return 0.0
-        jobs = await self._rows.missing(turn, 1 if turn.careful else _BATCH)
+        jobs = _batch(await self._rows.missing(turn, 1 if turn.careful else _BATCH))
         if jobs:
             looked = await self._look(turn, workflow, jobs)
             await self._threads.give_way()
@@ -153,7 +157,7 @@ class Reindexer:
             if isinstance(one, Outcome):
                 outcomes.append(one)
             elif isinstance(one, BlobMissingError):
-                refused[job.number] = "its stored image is missing"
+                refused[job.number] = "its stored file is missing"
             elif isinstance(one, AppError) and not isinstance(one, ServerBusy):
                 refused[job.number] = one.details
             else:
@@ -162,6 +166,8 @@ class Reindexer:
 
     async def _see(self, workflow: Workflow, job: Job) -> Outcome:
         eye = workflow.eye
+        if job.media == "video":
+            return await self._watch(eye, job)
         boxes = [area.box for area in job.areas if area.box is not None]
         async with self._reading:
             data = await self._images.load(job.bucket, url=job.url, blob=job.blob)
@@ -169,3 +175,15 @@ class Reindexer:
         blob = job.blob or await self._images.keep(job.bucket, data)
         found = await eye.embed(prepared.pixels, Lane.INGEST)
         return outcome_of(job, blob, prepared, found, eye.top(found, TAGS))
+
+    async def _watch(self, eye: Eye, job: Job) -> Outcome:
+        async with self._images.video(job.bucket, Lane.INGEST, url=job.url, blob=job.blob) as data:
+            video = await watch(eye, data, Lane.INGEST, sample_ms=job.sample_ms)
+            blob = job.blob or await self._images.keep(job.bucket, data)
+        return outcome_of_video(job, blob, video, lambda found: eye.top(found, TAGS))
+
+
+def _batch(jobs: Sequence[Job]) -> Sequence[Job]:
+    """A video takes as long as a batch of images and is one of its own."""
+    first = next((place for place, job in enumerate(jobs) if job.media == "video"), len(jobs))
+    return jobs[: max(first, 1)]

@@ -19,10 +19,11 @@ import structlog
 from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl, ServerBusy
 from sightrank.ingest.jobs import TAGS, Job, Jobs, Outcome, Workflow
 from sightrank.ingest.media import ImageSource
-from sightrank.ingest.outcomes import outcome_of
+from sightrank.ingest.outcomes import outcome_of, outcome_of_video
 from sightrank.vision.embedder import LARGEST_BATCH
 from sightrank.vision.eye import Eye, Prepared
 from sightrank.vision.threads import Lane, Threads
+from sightrank.vision.viewing import watch
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -30,6 +31,7 @@ _T = TypeVar("_T")
 LEASE_S = 60.0
 _CLAIM = 128  # jobs held at a time: enough to keep the network, the cores and the database busy at once
 _FETCHERS = 16  # inputs that are being downloaded; uploaded ones have a lane of their own beside it
+_VIDEOS = 2  # the same of videos: one is read while the other is fetched
 _IDLE_S = 1.0  # how long an idle worker waits for other processes' inputs; its own server wakes it at once
 _FULL_S = 0.02  # how long a worker with enough to do waits before it looks for more
 # A full batch costs a fifth less per picture, and a commit costs much the same for 4 inputs as for 64. While others are
@@ -38,7 +40,6 @@ _GOOD_BATCH, _INFER_PATIENCE_S = 8, 0.03
 _GOOD_COMMIT, _WRITE_PATIENCE_S = 64, 0.15
 _ATTEMPTS = 5
 _NOT_INDEXED = {
-    "video": "Video is not indexed by this version of sightrank; post single frames as images.",
     "audio": "Audio is not indexed by this version of sightrank; post images, or text as text.raw.",
     "text": "Text by URL is not indexed by this version of sightrank; post the text itself as text.raw.",
 }
@@ -72,6 +73,7 @@ class Worker:
         self._held: dict[tuple[int, int], Job] = {}
         self._to_download: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
         self._uploaded: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
+        self._videos: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
         self._pictures: asyncio.Queue[_Picture] = asyncio.Queue(2 * LARGEST_BATCH)
         self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue(_CLAIM)
 
@@ -85,6 +87,8 @@ class Worker:
                 # One more than can be decoded at once: it reads the next file meanwhile.
                 for _ in range(self._threads.cores + 1):
                     group.create_task(self._forever(self._read))
+                for _ in range(_VIDEOS):
+                    group.create_task(self._forever(self._watch))
                 for _ in range(self._threads.cores):
                     group.create_task(self._forever(self._infer))
                 group.create_task(self._forever(self._write))
@@ -108,20 +112,32 @@ class Worker:
             return
         self._wake.clear()
         jobs = await self._jobs.claim(room)
+        videos = sum(job.media == "video" for job in self._held.values())
+        if videos < _VIDEOS:
+            jobs += await self._jobs.claim(_VIDEOS - videos, video=True)
         if not jobs and not self._held:
             # Nothing else to do: time for inputs that may end the worker, one at a time and nothing beside them.
-            jobs = await self._jobs.claim(1, suspect=True)
+            jobs = await self._jobs.claim(1, suspect=True) or await self._jobs.claim(1, suspect=True, video=True)
         for job in jobs:
             self._held[job.bucket, job.number] = job
-            await (self._uploaded if job.blob or not job.url else self._to_download).put(job)
+            await self._queue_of(job).put(job)
         if not jobs:
             await _wait(self._wake, _IDLE_S)
+
+    def _queue_of(self, job: Job) -> asyncio.Queue[Job]:
+        """Those that take long do not hold up the others."""
+        if job.media == "video":
+            return self._videos
+        return self._uploaded if job.blob or not job.url else self._to_download
 
     async def _download(self) -> None:
         await self._take(await self._to_download.get())
 
     async def _read(self) -> None:
         await self._take(await self._uploaded.get())
+
+    async def _watch(self) -> None:
+        await self._take(await self._videos.get())
 
     async def _take(self, job: Job) -> None:
         try:
@@ -133,6 +149,9 @@ class Worker:
             await self._jobs.put_off(job)
         except AppError as error:
             await self._fail(job, error)
+        except _NotItsFault:
+            self._let_go([job])
+            raise
         except Exception as error:
             _log.exception("input failed unexpectedly", input_id=job.id, bucket=job.bucket)
             await self._fail(
@@ -148,6 +167,9 @@ class Worker:
         if workflow is None or (job.media == "text" and not job.url):
             await self._outcomes.put(Outcome(job=job))
             return
+        if job.media == "video":
+            await self._watch_film(job, workflow.eye)
+            return
         if job.media != "image":
             raise InputFailed(_NOT_INDEXED[job.media])
         data = await self._images.load(job.bucket, url=job.url, blob=job.blob)
@@ -155,6 +177,18 @@ class Worker:
         prepared = await workflow.eye.prepare(data, boxes, Lane.INGEST, detect=True)
         blob = job.blob or await self._images.keep(job.bucket, data)
         await self._pictures.put(_Picture(job=job, workflow=workflow, blob=blob, prepared=prepared))
+
+    async def _watch_film(self, job: Job, eye: Eye) -> None:
+        async with self._images.video(job.bucket, Lane.INGEST, url=job.url, blob=job.blob) as data:
+            try:
+                video = await watch(eye, data, Lane.INGEST, sample_ms=job.sample_ms)
+            except AppError:
+                raise
+            except Exception as error:
+                # The network's trouble, as in `_infer`: whatever is wrong with a film is an AppError.
+                raise _NotItsFault from error
+            blob = job.blob or await self._images.keep(job.bucket, data)
+        await self._outcomes.put(outcome_of_video(job, blob, video, lambda found: eye.top(found, TAGS)))
 
     async def _infer(self) -> None:
         pictures = await _some(
@@ -218,6 +252,10 @@ class Worker:
         started = time.monotonic()
         await self._jobs.renew(list(self._held.values()))
         await asyncio.sleep(max(0.0, LEASE_S / 4 - (time.monotonic() - started)))
+
+
+class _NotItsFault(Exception):
+    """What failed for another reason than the input is taken up again when its lease runs out."""
 
 
 async def _some(queue: asyncio.Queue[_T], limit: int, *, enough: Callable[[], int], patience_s: float) -> list[_T]:

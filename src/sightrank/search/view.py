@@ -26,7 +26,7 @@ _PAST = sql.SQL(
     " UNION ALL SELECT {columns}, coalesce("
     "(SELECT r.id FROM areas r WHERE r.bucket = {bucket} AND r.id = p.area_id),"
     " (SELECT r.id FROM areas r WHERE r.bucket = {bucket} AND r.input_number = p.input_number"
-    " AND r.region_id IS NULL)), region_id, box_top FROM past_annotations p"
+    " AND r.region_id IS NULL AND r.frame_index IS NULL)), region_id, box_top FROM past_annotations p"
     " WHERE bucket = {bucket} AND modified_at <= {as_of} AND until > {as_of}{of})"
 )
 

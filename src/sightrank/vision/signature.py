@@ -12,6 +12,13 @@ CONTENT_TYPES: Final = {
     "TIFF": "image/tiff",
     "BMP": "image/bmp",
     "GIF": "image/gif",
+    "MP4": "video/mp4",
+    "MOV": "video/quicktime",
+    "3GP": "video/3gpp",
+    "AVI": "video/x-msvideo",
+    "WMV": "video/x-ms-wmv",
+    "WEBM": "video/webm",
+    "MKV": "video/x-matroska",
 }
 
 _IMAGES: Final = (
@@ -40,12 +47,23 @@ _OTHERS: Final = (
     (b"ID3", "an MP3 sound"),
     (b"OggS", "an Ogg media file"),
     (b"fLaC", "a FLAC sound"),
-    (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
     (b"\x7fELF", "a program"),
     (b"MZ", "a program"),
 )
+_VIDEOS: Final = {
+    "MP4": "an MP4 video",
+    "MOV": "a QuickTime video",
+    "3GP": "a 3GP video",
+    "AVI": "an AVI video",
+    "WMV": "a Windows Media video",
+    "WEBM": "a WebM video",
+    "MKV": "a Matroska video",
+}
+# Films older than the box that names their kind begin with one of these.
+_QUICKTIME_BOXES: Final = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
+_ASF: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
-_RIFF_KINDS: Final = {b"WAVE": "a WAVE sound", b"AVI ": "an AVI video"}
 # Possessive, so that a page full of comments is not tried in every possible way.
 _MARKUP: Final = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*+(?:<!--(?:(?!-->).)*+-->\s*+)*+<(!doctype\s+html|html|head|body|\?xml|svg)", re.I | re.S
@@ -63,31 +81,50 @@ def image_format(data: bytes) -> str | None:
     return None
 
 
+def video_format(data: bytes) -> str | None:
+    """MP4, MOV, 3GP, AVI, WMV, WEBM, MKV or GIF; None for everything else. The first 4 kB are enough."""
+    if data[4:8] == b"ftyp":
+        return _iso_format(data[8:12])
+    if data[4:8] in _QUICKTIME_BOXES:
+        return "MOV"
+    if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
+        return "AVI"
+    if data.startswith(_ASF):
+        return "WMV"
+    if data.startswith(b"\x1aE\xdf\xa3"):
+        return "WEBM" if b"webm" in data[:64] else "MKV"
+    return "GIF" if image_format(data) == "GIF" else None
+
+
+def _iso_format(brand: bytes) -> str | None:
+    if brand in _AVIF_BRANDS | _HEIF_BRANDS:
+        return None
+    return "MOV" if brand == b"qt  " else "3GP" if brand.startswith(b"3g") else "MP4"
+
+
 def content_type(data: bytes) -> str:
-    """The media type of an image file, application/octet-stream for everything else."""
-    return CONTENT_TYPES.get(image_format(data) or "", "application/octet-stream")
+    """The media type of an image or video file, application/octet-stream for everything else."""
+    return CONTENT_TYPES.get(image_format(data) or video_format(data) or "", "application/octet-stream")
 
 
 def looks_like(data: bytes) -> str:
-    """What bytes that are no supported image seem to be, to go into "this is …"."""
+    """What bytes seem to be, to go into "the content is …"."""
     if not data:
         return "empty"
+    image = image_format(data)
+    if image is not None:
+        return f"a {image} image"
+    video = video_format(data)
+    if video is not None:
+        return _VIDEOS[video]
     for start, name in _OTHERS:
         if data.startswith(start):
             return name
     if data[4:8] == b"ftyp":
-        return _iso_media(data[8:12])
+        return "an AVIF image" if data[8:12] in _AVIF_BRANDS else "a HEIC image"
     if data[:4] == b"RIFF":
-        return _RIFF_KINDS.get(data[8:12], "a RIFF file of an unknown kind")
+        return "a WAVE sound" if data[8:12] == b"WAVE" else "a RIFF file of an unknown kind"
     return _markup(data[:2048]) or _text(data[:2048]) or "data of an unknown kind"
-
-
-def _iso_media(brand: bytes) -> str:
-    if brand in {b"avif", b"avis"}:
-        return "an AVIF image"
-    if brand in _HEIF_BRANDS:
-        return "a HEIC image"
-    return "an MP4 or QuickTime video"
 
 
 def _markup(start: bytes) -> str | None:

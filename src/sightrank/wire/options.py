@@ -14,7 +14,8 @@ class WireOptions:
 
     Times are seconds: ``timeout_s`` one call, ``head_s`` a TLS handshake or a request head, ``idle_s`` between two
     requests of a connection, ``body_idle_s`` and ``body_total_s`` a request body, ``send_s`` a client that takes
-    nothing of its answer. Clarifai's clients send up to 128 MiB in one message (api-spec 1.1).
+    nothing of its answer. Clarifai's clients send up to 128 MiB in one message (api-spec 1.1);
+    as JSON, whose base64 is longer, a third more is taken.
     """
 
     host: str = "127.0.0.1"

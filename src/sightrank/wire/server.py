@@ -181,7 +181,8 @@ def _taken(host: str, port: int, option: str) -> str:
 
 def _body_reader(options: WireOptions) -> BodyReader:
     return BodyReader(
-        max_bytes=options.max_message_bytes,
+        # Base64 takes four bytes for three: what one channel takes, the other does too.
+        max_bytes=options.max_message_bytes * 4 // 3,
         max_held_bytes=options.max_held_bytes,
         idle_s=options.body_idle_s,
         total_s=options.body_total_s,

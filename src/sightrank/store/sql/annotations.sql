@@ -38,7 +38,8 @@ SELECT id FROM users WHERE id = ANY(%(ids)s)
 SELECT id, number, status, media, url, blob FROM inputs WHERE bucket = %(bucket)s AND id = ANY(%(ids)s)
 
 -- name: whole_areas
-SELECT input_number, id FROM areas WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND region_id IS NULL
+SELECT input_number, id FROM areas
+WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND region_id IS NULL AND frame_index IS NULL
 
 -- name: lock_inputs_by_id
 SELECT number, status FROM inputs WHERE bucket = %(bucket)s AND id = ANY(%(input_ids)s) ORDER BY number FOR UPDATE
@@ -51,6 +52,12 @@ SELECT r.region_id, r.id, r.input_number, r.box_top, r.box_left, r.box_bottom, r
     ORDER BY a.model_version_id <> '', a.created_at, a.id LIMIT 1
 )
 FROM areas r WHERE r.bucket = %(bucket)s AND r.region_id = ANY(%(region_ids)s)
+
+-- name: places_in_videos
+-- Which of these areas are of videos, and of which of their frames.
+SELECT r.id, r.frame_index, r.frame_time_ms, r.frame_number
+FROM areas r JOIN inputs i ON i.bucket = r.bucket AND i.number = r.input_number
+WHERE r.bucket = %(bucket)s AND i.bucket = %(bucket)s AND r.id = ANY(%(area_ids)s) AND i.media = 'video'
 
 -- name: modified
 SELECT input_number, id, modified_at FROM annotations

@@ -24,7 +24,8 @@ FROM embedders e JOIN pg_class c ON c.oid = to_regclass('vectors_' || e.id)
 -- name: reindexes
 -- Apps whose base workflow is being changed, or could not be: how far each is, and since when nothing has happened.
 SELECT a.user_id, a.id, a.workflow_id, r.workflow_id, r.state, r.failure,
-    (SELECT count(*) FROM inputs i WHERE i.bucket = r.bucket AND i.status = 30000 AND i.media = 'image'),
+    (SELECT count(*) FROM inputs i WHERE i.bucket = r.bucket AND i.status = 30000
+        AND i.media IN ('image', 'video')),
     (SELECT count(DISTINCT s.input_number) FROM reindexed_areas s WHERE s.bucket = r.bucket),
     extract(epoch FROM clock_timestamp() - r.modified_at)::float8
 FROM reindexes r JOIN apps a ON a.first_bucket = r.bucket

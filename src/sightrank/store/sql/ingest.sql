@@ -1,12 +1,12 @@
 -- name: buckets_with_work
 -- Apps in which an input waits, or was left by a worker that died; the longest waiting first.
--- One look into the index for each app, however long its queue. Suspect inputs are claimed apart from the others. An app that
--- is about to get another workflow waits for it.
-SELECT a.first_bucket, a.workflow_id
+-- One look into the index for each app, however long its queue. Suspect inputs are claimed apart from the others, and videos
+-- apart from the rest. An app that is about to get another workflow waits for it.
+SELECT a.first_bucket, a.workflow_id, a.sample_ms
 FROM apps a CROSS JOIN LATERAL (
     SELECT i.created_at FROM inputs i
     WHERE i.bucket = a.first_bucket AND i.status IN (30001, 30003) AND (i.lease_until IS NULL OR i.lease_until < now())
-        AND (i.attempts >= %(suspect_from)s) = %(suspect)s
+        AND (i.media = 'video') = %(video)s AND (i.attempts >= %(suspect_from)s) = %(suspect)s
     ORDER BY i.created_at LIMIT 1
 ) first
 WHERE NOT EXISTS (SELECT FROM reindexes r WHERE r.bucket = a.first_bucket AND r.state = 'switching')
@@ -20,10 +20,10 @@ UPDATE inputs SET status = 30003, lease_owner = %(owner)s, lease_until = now() +
 WHERE bucket = %(bucket)s AND number = ANY (ARRAY (
     SELECT number FROM inputs
     WHERE bucket = %(bucket)s AND status IN (30001, 30003) AND (lease_until IS NULL OR lease_until < now())
-        AND (attempts >= %(suspect_from)s) = %(suspect)s
+        AND (media = 'video') = %(video)s AND (attempts >= %(suspect_from)s) = %(suspect)s
     ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ))
-RETURNING number, id, media, created_at, url, blob, attempts
+RETURNING number, id, media, created_at, url, blob, attempts, sample_ms
 
 -- name: renew
 -- Whoever has locked a row (a commit of this very worker, mostly) is not waited for: the next renewal comes in time, and
@@ -40,13 +40,14 @@ WHERE bucket = %(bucket)s AND number IN (
 UPDATE inputs SET lease_until = NULL, lease_owner = NULL WHERE status = 30003
 
 -- name: areas
--- What is to be looked at: the whole image and people's regions. A region that a detector found is one of theirs once they
--- have annotated it; the others are found anew.
-SELECT input_number, id, created_at, region_id IS NOT NULL, box_top, box_left, box_bottom, box_right
+-- What is to be looked at: the whole of it, frames and people's regions. A region that a detector found is one of theirs once
+-- they have annotated it; the others are found anew.
+SELECT input_number, id, created_at, region_id IS NOT NULL, box_top, box_left, box_bottom, box_right, frame_index,
+    frame_time_ms, frame_number
 FROM areas r WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND (model_version_id = '' OR EXISTS (
     SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
 ))
-ORDER BY input_number, region_id IS NOT NULL, id
+ORDER BY input_number, region_id IS NOT NULL OR frame_index IS NOT NULL, id
 
 -- name: former_regions
 SELECT id FROM areas r WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND model_version_id <> ''
@@ -66,6 +67,14 @@ FROM jsonb_to_recordset(%(rows)s) AS r (
 )
 RETURNING region_id, id
 
+-- name: insert_frames
+INSERT INTO areas (bucket, input_number, created_at, frame_index, frame_time_ms, frame_number)
+SELECT %(bucket)s, r.input_number, r.created_at, r.frame_index, r.frame_time_ms, r.frame_number
+FROM jsonb_to_recordset(%(rows)s) AS r (
+    input_number bigint, created_at timestamptz, frame_index int, frame_time_ms bigint, frame_number int
+)
+RETURNING input_number, frame_index, id
+
 -- name: lock_leased
 SELECT number FROM inputs
 WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s) AND status = 30003 AND lease_owner = %(owner)s
@@ -73,8 +82,11 @@ ORDER BY number FOR UPDATE
 
 -- name: finish
 UPDATE inputs i SET status = 30000, status_details = '', blob = r.blob, width = r.width, height = r.height,
-    format = r.format, color_mode = r.color_mode, modified_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
-FROM jsonb_to_recordset(%(rows)s) AS r (number bigint, blob text, width int, height int, format text, color_mode text)
+    format = r.format, color_mode = r.color_mode, duration_ms = r.duration_ms, sample_ms = greatest(i.sample_ms, r.sample_ms),
+    modified_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
+FROM jsonb_to_recordset(%(rows)s) AS r (
+    number bigint, blob text, width int, height int, format text, color_mode text, duration_ms int, sample_ms int
+)
 WHERE i.bucket = %(bucket)s AND i.number = r.number
 
 -- name: hand_back
@@ -106,7 +118,8 @@ SELECT blob, url FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s
 -- name: requeue_indexed
 UPDATE inputs i SET status = 30001, attempts = 0, modified_at = clock_timestamp()
 FROM apps a
-WHERE a.first_bucket = i.bucket AND a.workflow_id = %(workflow_id)s AND i.status = 30000 AND i.media = 'image'
+WHERE a.first_bucket = i.bucket AND a.workflow_id = %(workflow_id)s AND i.status = 30000
+    AND i.media IN ('image', 'video')
 
 -- name: raise_versions
 -- What a filter leaves among the indexed inputs of these apps has changed.

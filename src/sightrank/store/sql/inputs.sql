@@ -93,14 +93,16 @@ SELECT id FROM datasets WHERE bucket = %(bucket)s AND id = ANY(%(ids)s) ORDER BY
 
 -- name: read
 SELECT i.number, i.id, i.created_at, i.modified_at, i.status, i.status_details, i.media, i.url, i.blob, i.text_raw,
-    i.width, i.height, i.format, i.color_mode, a.concept_ids, a.concept_values, a.metadata, a.latitude, a.longitude, a.data
+    i.width, i.height, i.format, i.color_mode, i.duration_ms, a.concept_ids, a.concept_values, a.metadata,
+    a.latitude, a.longitude, a.data
 FROM inputs i LEFT JOIN annotations a ON a.bucket = i.bucket AND a.input_number = i.number AND a.input_level
 WHERE i.bucket = %(bucket)s AND i.id = ANY(%(ids)s)
 
 -- name: list
 -- Newest first; the page is appended.
 SELECT i.number, i.id, i.created_at, i.modified_at, i.status, i.status_details, i.media, i.url, i.blob, i.text_raw,
-    i.width, i.height, i.format, i.color_mode, a.concept_ids, a.concept_values, a.metadata, a.latitude, a.longitude, a.data
+    i.width, i.height, i.format, i.color_mode, i.duration_ms, a.concept_ids, a.concept_values, a.metadata,
+    a.latitude, a.longitude, a.data
 FROM inputs i LEFT JOIN annotations a ON a.bucket = i.bucket AND a.input_number = i.number AND a.input_level
 WHERE i.bucket = %(bucket)s AND (%(status)s = 0 OR i.status = %(status)s)
     AND (%(ids)s::text[] IS NULL OR i.id = ANY(%(ids)s))
@@ -112,7 +114,8 @@ SELECT created_at FROM inputs WHERE bucket = %(bucket)s AND id = %(last_id)s
 -- name: stream
 -- Put in: what comes after the last input, and the order in which it is the last; the page is appended.
 SELECT i.number, i.id, i.created_at, i.modified_at, i.status, i.status_details, i.media, i.url, i.blob, i.text_raw,
-    i.width, i.height, i.format, i.color_mode, a.concept_ids, a.concept_values, a.metadata, a.latitude, a.longitude, a.data
+    i.width, i.height, i.format, i.color_mode, i.duration_ms, a.concept_ids, a.concept_values, a.metadata,
+    a.latitude, a.longitude, a.data
 FROM inputs i LEFT JOIN annotations a ON a.bucket = i.bucket AND a.input_number = i.number AND a.input_level
 WHERE i.bucket = %(bucket)s AND {condition}
 ORDER BY {order}
@@ -154,4 +157,4 @@ SELECT DISTINCT blob FROM inputs WHERE bucket = %(bucket)s AND blob = ANY(%(blob
 SELECT 1 FROM inputs WHERE bucket = %(bucket)s LIMIT 1
 
 -- name: media
-SELECT blob FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s
+SELECT media, blob FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s

@@ -82,11 +82,12 @@ WHERE bucket = %(bucket)s
 DELETE FROM reindexes WHERE bucket = %(bucket)s
 
 -- name: missing
--- Indexed images that have an area the wanted workflow has not looked at, and are not known to be beyond it. Regions that the
--- old workflow found are none of its business, unless somebody has annotated them.
-SELECT i.number, i.id, i.media, i.url, i.blob
-FROM inputs i
-WHERE i.bucket = %(bucket)s AND i.number > %(after_number)s AND i.status = 30000 AND i.media = 'image'
+-- Indexed images and videos that have an area the wanted workflow has not looked at, and are not known to be beyond it.
+-- Regions that the old workflow found are none of its business, unless somebody has annotated them.
+SELECT i.number, i.id, i.media, i.url, i.blob, coalesce(nullif(i.sample_ms, 0), a.sample_ms)
+FROM inputs i JOIN apps a ON a.first_bucket = i.bucket
+WHERE i.bucket = %(bucket)s AND i.number > %(after_number)s AND i.status = 30000
+    AND i.media IN ('image', 'video')
     AND NOT EXISTS (SELECT FROM reindex_failures f WHERE f.bucket = %(bucket)s AND f.input_number = i.number)
     AND EXISTS (
         SELECT FROM areas r LEFT JOIN reindexed_areas s ON s.bucket = r.bucket AND s.area_id = r.id
@@ -104,7 +105,8 @@ SELECT EXISTS (
     SELECT FROM inputs i
     JOIN areas r ON r.bucket = i.bucket AND r.input_number = i.number
     LEFT JOIN reindexed_areas s ON s.bucket = r.bucket AND s.area_id = r.id
-    WHERE i.bucket = %(bucket)s AND r.bucket = %(bucket)s AND i.status = 30000 AND i.media = 'image' AND s.area_id IS NULL
+    WHERE i.bucket = %(bucket)s AND r.bucket = %(bucket)s AND i.status = 30000 AND s.area_id IS NULL
+        AND i.media IN ('image', 'video')
         AND (r.model_version_id = '' OR EXISTS (
             SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
         ))
@@ -116,8 +118,10 @@ SELECT EXISTS (SELECT FROM inputs WHERE bucket = %(bucket)s AND status = 30003 A
 -- name: keep_pictures
 -- A workflow that indexes nothing fetched nothing: what was fetched now is kept.
 UPDATE inputs i SET blob = r.blob, width = r.width, height = r.height, format = r.format, color_mode = r.color_mode,
-    modified_at = clock_timestamp()
-FROM jsonb_to_recordset(%(rows)s) AS r (number bigint, blob text, width int, height int, format text, color_mode text)
+    duration_ms = r.duration_ms, sample_ms = greatest(i.sample_ms, r.sample_ms), modified_at = clock_timestamp()
+FROM jsonb_to_recordset(%(rows)s) AS r (
+    number bigint, blob text, width int, height int, format text, color_mode text, duration_ms int, sample_ms int
+)
 WHERE i.bucket = %(bucket)s AND i.number = r.number AND i.width = 0
 
 -- name: stage
@@ -276,7 +280,8 @@ SELECT id, dims FROM embedders WHERE id <> %(kept)s ORDER BY id
 -- name: progress
 -- What is wanted, how far it is in inputs, and what went wrong.
 SELECT r.workflow_id, r.state, r.failure,
-    (SELECT count(*) FROM inputs i WHERE i.bucket = r.bucket AND i.status = 30000 AND i.media = 'image'),
+    (SELECT count(*) FROM inputs i WHERE i.bucket = r.bucket AND i.status = 30000
+        AND i.media IN ('image', 'video')),
     (SELECT count(DISTINCT s.input_number) FROM reindexed_areas s WHERE s.bucket = r.bucket),
     (SELECT count(*) FROM reindex_failures f WHERE f.bucket = r.bucket)
 FROM reindexes r WHERE r.bucket = %(bucket)s AND r.workflow_id IS NOT NULL

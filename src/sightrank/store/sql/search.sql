@@ -35,8 +35,8 @@ FROM app_buckets v
 LEFT JOIN apps w ON w.first_bucket = v.bucket
 LEFT JOIN LATERAL (
     SELECT h.place, i.number, i.id, i.created_at, i.modified_at, i.status, i.status_details, i.media, i.url, i.blob,
-        i.text_raw, i.width, i.height, i.format, i.color_mode, l.concept_ids, l.concept_values, l.metadata, l.latitude,
-        l.longitude, l.data,
+        i.text_raw, i.width, i.height, i.format, i.color_mode, i.duration_ms, l.concept_ids, l.concept_values, l.metadata,
+        l.latitude, l.longitude, l.data,
         a.input_number, i.id, a.id, a.area_id, r.region_id, a.created_at, a.modified_at, a.status, a.input_level, a.trusted,
         a.user_id, a.model_id, a.model_version_id, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
         a.longitude, a.annotation_info, a.data, r.box_top, r.box_left, r.box_bottom, r.box_right,
@@ -75,8 +75,8 @@ FROM app_buckets v
 LEFT JOIN apps w ON w.first_bucket = v.bucket
 LEFT JOIN LATERAL (
     SELECT h.place, i.number, i.id, i.created_at, i.modified_at, i.status, i.status_details, i.media, i.url, i.blob,
-        i.text_raw, i.width, i.height, i.format, i.color_mode, l.concept_ids, l.concept_values, l.metadata, l.latitude,
-        l.longitude, l.data,
+        i.text_raw, i.width, i.height, i.format, i.color_mode, i.duration_ms, l.concept_ids, l.concept_values, l.metadata,
+        l.latitude, l.longitude, l.data,
         h.input_number, i.id, a.id, a.area_id, a.region_id, a.created_at, a.modified_at, a.status, a.input_level, a.trusted,
         a.user_id, a.model_id, a.model_version_id, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
         a.longitude, a.annotation_info, a.data, a.box_top, a.box_left, a.box_bottom, a.box_right,
@@ -101,6 +101,7 @@ LEFT JOIN LATERAL (
             FROM past_annotations p
             LEFT JOIN areas r ON r.bucket = %(bucket)s AND r.id = p.area_id
             LEFT JOIN areas w ON w.bucket = %(bucket)s AND w.input_number = p.input_number AND w.region_id IS NULL
+                AND w.frame_index IS NULL
             WHERE p.bucket = %(bucket)s AND p.input_number = h.input_number
                 AND p.modified_at <= %(as_of)s AND p.until > %(as_of)s
         ) x

@@ -1,0 +1,373 @@
+"""Video files to pixels: MP4, MOV, 3GP, AVI, WMV, WebM, Matroska, and GIF as a film.
+
+Pure, safe to call from many threads; decoding and scaling release the GIL. Nothing but ``AppError`` comes out. A film
+is cut into intervals of ``sample_ms``, and what it shows at the middle of each stands for the interval: 8-bit RGB,
+turned upright, transparency laid over white. Times count from the first frame, whatever the file calls it.
+
+Frames are decoded one after the other by one thread, and only those that are sampled become RGB; no more than one is
+held in full size. ``Reading`` does the same step by step, for those who share their thread.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, Final, cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from sightrank.errors import AppError, InputFailed, InputOverLimit
+from sightrank.vision import container, signature
+
+Pixels = NDArray[np.uint8]
+VideoFile = bytes | str | os.PathLike[str]
+
+MAX_FRAMES = 600
+MAX_DURATION_MS = 600_000
+#: What may be asked for.
+MIN_SAMPLE_MS, MAX_SAMPLE_MS = 100, 60_000
+
+_MAX_PIXELS: Final = 7680 * 4320  # a codec keeps up to 17 frames of this size
+_MAX_DECODED: Final = MAX_DURATION_MS // 1000 * 120
+_MAX_DECODED_PIXELS: Final = MAX_DURATION_MS // 1000 * 60 * 3840 * 2160
+_MAX_S: Final = 900.0
+_DEFAULT_FRAME_US: Final = 40_000
+# The demuxer is named, never guessed: some read other files or addresses that a file names, such as playlists.
+_DEMUXERS: Final = {
+    "MP4": "mov",
+    "MOV": "mov",
+    "3GP": "mov",
+    "AVI": "avi",
+    "WMV": "asf",
+    "WEBM": "matroska",
+    "MKV": "matroska",
+    "GIF": "gif",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameTime:
+    """Which frame was taken, as the API says it (``frame_info``).
+
+    ``index`` counts the sampled frames, ``time_ms`` is the middle of the interval, ``number`` counts the film's own
+    frames; both counts begin at 0.
+    """
+
+    index: int
+    time_ms: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """What a film shows at the middle of an interval: ``pixels`` [height, width, 3], upright."""
+
+    time: FrameTime
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Video:
+    """The sampled frames of a film, at least one: ``pixels`` [frames, size, size, 3], each made by ``fit``.
+
+    ``first`` is the first of them in full size, [height, width, 3]. ``width`` and ``height`` are those of the upright
+    film, ``format`` is MP4, MOV, 3GP, AVI, WMV, WEBM, MKV or GIF.
+    """
+
+    frames: tuple[FrameTime, ...]
+    pixels: Pixels
+    first: Pixels
+    width: int
+    height: int
+    format: str
+    duration_ms: int
+
+
+def read(data: VideoFile, *, sample_ms: int, fit: Callable[[Pixels], Pixels], max_pixels: int) -> Video:
+    """Reads what a film (its bytes, or the path of its file) shows at the middle of every ``sample_ms``.
+
+    The last interval counts if the film lasts until its middle. A film shorter than half an interval gives one frame,
+    that at its own middle. Raises InputOverLimit for a film longer than ``MAX_DURATION_MS``, of more than
+    ``MAX_FRAMES`` intervals or more than ``max_pixels`` (or 7680 x 4320) a frame, and InputFailed with the reason for
+    what is no whole, valid video.
+    """
+    with closing(Reading(data, sample_ms=sample_ms, max_pixels=max_pixels)) as reading:
+        first: Pixels | None = None
+        shown: Pixels | None = None
+        frames: list[FrameTime] = []
+        fitted: list[Pixels] = []
+        for sample in reading.steps():
+            if sample is None:
+                continue
+            first = sample.pixels if first is None else first
+            # A picture that stays for several intervals is one array, and is fitted once.
+            fitted.append(fitted[-1] if sample.pixels is shown else fit(sample.pixels))
+            shown = sample.pixels
+            frames.append(sample.time)
+        assert first is not None, "a reading ends with a sample or an error"
+        return Video(
+            frames=tuple(frames),
+            pixels=np.stack(fitted),
+            first=first,
+            width=first.shape[1],
+            height=first.shape[0],
+            format=reading.format,
+            duration_ms=reading.duration_ms,
+        )
+
+
+class Reading:
+    """A film that is being read. One thread at a time; ``close()`` it.
+
+    ``format`` is known from the start, ``duration_ms`` once ``steps`` are done. Raises what ``read`` raises.
+    """
+
+    def __init__(self, data: VideoFile, *, sample_ms: int, max_pixels: int) -> None:
+        if sample_ms < 1:
+            raise ValueError("sample_ms is at least 1.")
+        self._sample_ms = sample_ms
+        self._max_pixels = min(max_pixels, _MAX_PIXELS)
+        self._give_up_at = time.monotonic() + _MAX_S
+        self._files = ExitStack()
+        self._file: BinaryIO = io.BytesIO(data) if isinstance(data, bytes) else self._files.enter_context(_open(data))
+        self.duration_ms = 0
+        try:
+            self.format = _format(self._file)
+            container.check(self._file, self.format)
+            if self.format == "GIF":
+                # FFmpeg knows the size of a GIF only once it has decoded a frame.
+                self._check_size(*container.gif_size(self._file))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._files.close()
+
+    def steps(self) -> Iterator[Sample | None]:
+        """The samples in their order. None between them says that some work was done: a place to pause."""
+        found = 0
+        for sample in self._samples(_middles(self._sample_ms)):
+            found += sample is not None
+            yield sample
+        if not found:
+            # It ended before the first middle; only now is it known where its own middle is.
+            yield from self._samples(iter((self.duration_ms // 2,)))
+
+    def _samples(self, moments: Iterator[int]) -> Iterator[Sample | None]:
+        """What is shown at these moments (milliseconds, ascending), as far as the film goes."""
+        clock = _Clock()
+        moment, index = next(moments), 0
+        shown, pixels = None, None
+        decoded = decoded_pixels = 0
+        for frame in self._decoded():
+            if frame is None:
+                yield None
+                continue
+            decoded_pixels += frame.width * frame.height
+            self._check_work(decoded, decoded_pixels)
+            begins_us = clock.begins_us(frame)
+            self._check_duration(begins_us)
+            while shown is not None and moment * 1000 < begins_us:
+                pixels = _rgb(shown, self.format) if pixels is None else pixels
+                yield Sample(time=FrameTime(index=index, time_ms=moment, number=decoded - 1), pixels=pixels)
+                moment, index = next(moments, _NEVER), index + 1
+            shown, pixels, decoded = frame, None, decoded + 1
+        if shown is None:
+            raise InputFailed(f"The {self.format} video has no frame that can be shown.")
+        ends_us = clock.ends_us()
+        self._check_duration(ends_us)
+        self.duration_ms = -(-ends_us // 1000)
+        while moment * 1000 < ends_us:
+            pixels = _rgb(shown, self.format) if pixels is None else pixels
+            yield Sample(time=FrameTime(index=index, time_ms=moment, number=decoded - 1), pixels=pixels)
+            moment, index = next(moments, _NEVER), index + 1
+
+    def _decoded(self) -> Iterator[VideoFrame | None]:
+        """The frames in the order in which they are shown; None where a packet made none."""
+        self._file.seek(0)
+        try:
+            with self._opened() as (film, stream):
+                for packet in film.demux(stream):
+                    if time.monotonic() > self._give_up_at:
+                        raise InputOverLimit(f"Reading the video takes longer than {_MAX_S:g} s.")
+                    if packet.is_corrupt:
+                        raise InputFailed(f"The {self.format} video ends early or is damaged.")
+                    yield None
+                    yield from stream.decode(packet)
+        except AppError:
+            raise
+        except Exception as error:
+            # Damaged files make the library raise nearly everything, like those of images.
+            raise _failure(self.format, error) from error
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+        # A codec counts its margins too.
+        options = {"max_pixels": str(2 * self._max_pixels + 2**20), "threads": "1"}
+        kind = _DEMUXERS[self.format]
+        with av.open(self._file, "r", format=kind, options=options, metadata_errors="replace") as film:
+            stream = _video_stream(film, self.format)
+            context = stream.codec_context
+            context.options = options
+            context.thread_count = 1
+            self._check_header(film, stream)
+            yield film, stream
+
+    def _check_header(self, film: InputContainer, stream: VideoStream) -> None:
+        """Before anything is decoded: what the file says of itself."""
+        self._check_size(stream.codec_context.width, stream.codec_context.height)
+        if stream.duration is not None and stream.time_base is not None:
+            self._check_duration(int(stream.duration * stream.time_base * 1_000_000))
+        elif film.duration is not None:
+            self._check_duration(film.duration)
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self._max_pixels:
+            raise InputOverLimit(
+                f"The video has {width} x {height} = {width * height} pixels; the limit is {self._max_pixels}."
+            )
+
+    def _check_duration(self, duration_us: int) -> None:
+        if duration_us > MAX_DURATION_MS * 1000:
+            raise InputOverLimit(
+                f"The video lasts {duration_us / 1_000_000:.1f} s; the limit is {MAX_DURATION_MS // 1000} s."
+            )
+        middles = (duration_us // 1000 + self._sample_ms // 2) // self._sample_ms
+        if middles > MAX_FRAMES:
+            raise InputOverLimit(
+                f"The video lasts {duration_us / 1_000_000:.1f} s, which are {middles} frames with a sample_ms of "
+                f"{self._sample_ms}; the limit is {MAX_FRAMES}. Send a larger sample_ms."
+            )
+
+    def _check_work(self, frames: int, pixels: int) -> None:
+        if frames > _MAX_DECODED or pixels > _MAX_DECODED_PIXELS:
+            raise InputOverLimit(
+                f"The video takes too long to read: the limit is {_MAX_DECODED} frames and "
+                f"{_MAX_DECODED_PIXELS // 10**9} billion pixels in all."
+            )
+
+
+_NEVER: Final = 2**62
+
+
+class _Clock:
+    """When frames begin, in microseconds from the first. Times never run backwards."""
+
+    def __init__(self) -> None:
+        self._first_us: int | None = None
+        self._last_us = 0
+        self._duration_us = 0
+        self._gap_us = 0
+
+    def begins_us(self, frame: VideoFrame) -> int:
+        absolute_us = _us(frame, frame.pts)
+        if absolute_us is None:
+            absolute_us = (self._first_us or 0) + self._last_us + (self._duration_us or self._gap_us)
+        if self._first_us is None:
+            self._first_us = absolute_us
+        begins_us = max(absolute_us - self._first_us, self._last_us)
+        self._gap_us = begins_us - self._last_us or self._gap_us
+        self._duration_us = _us(frame, frame.duration) or 0
+        self._last_us = begins_us
+        return begins_us
+
+    def ends_us(self) -> int:
+        """The last frame stays as long as the file says, else as long as the one before it."""
+        return self._last_us + (self._duration_us or self._gap_us or _DEFAULT_FRAME_US)
+
+
+def _us(frame: VideoFrame, ticks: int | None) -> int | None:
+    base = frame.time_base
+    if ticks is None or base is None:
+        return None
+    return ticks * 1_000_000 * base.numerator // base.denominator
+
+
+def _middles(sample_ms: int) -> Iterator[int]:
+    moment = sample_ms // 2
+    while True:
+        yield moment
+        moment += sample_ms
+
+
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise InputFailed(f"The video cannot be opened: {error.strerror or error}.") from error
+
+
+def _format(file: BinaryIO) -> str:
+    start = file.read(4096)
+    name = signature.video_format(start)
+    if name is None:
+        hint = " Send it as an image." if signature.image_format(start) else ""
+        raise InputFailed(
+            f"The content is {signature.looks_like(start)}; only MP4, MOV, 3GP, AVI, WMV, WebM, Matroska and GIF "
+            f"videos can be read.{hint}"
+        )
+    return name
+
+
+def _video_stream(film: InputContainer, name: str) -> VideoStream:
+    # The cover of a song is stored as a video of one frame.
+    streams = [one for one in film.streams.video if not one.disposition & Disposition.attached_pic]
+    if not streams:
+        sound = " It has sound only." if film.streams.audio else ""
+        raise InputFailed(f"The {name} file has no video stream.{sound}")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise InputFailed(f"The {name} video is coded in a way this server cannot decode.")
+    return stream
+
+
+def _rgb(frame: VideoFrame, name: str) -> Pixels:
+    try:
+        if any(part.is_alpha for part in frame.format.components):
+            pixels = _over_white(np.asarray(frame.to_ndarray(format="rgba", threads=1), np.uint8))
+        else:
+            pixels = np.asarray(frame.to_ndarray(format="rgb24", threads=1), np.uint8)
+        return _upright(pixels, frame)
+    except Exception as error:
+        raise _failure(name, error) from error
+
+
+def _over_white(pixels: Pixels) -> Pixels:
+    alpha = pixels[..., 3:].astype(np.uint16)
+    return np.asarray((pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255, np.uint8)
+
+
+def _upright(pixels: Pixels, frame: VideoFrame) -> Pixels:
+    """Applies the film's own matrix: quarter turns and mirrorings, as phones write them."""
+    by_type = cast(Mapping[SideDataType, SideData], frame.side_data)
+    if SideDataType.DISPLAYMATRIX not in by_type:
+        return pixels
+    matrix = bytes(by_type[SideDataType.DISPLAYMATRIX])
+    # Rows (a b u) (c d v): a pixel at (x, y) is shown at (ax + cy, bx + dy).
+    a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, np.int32)[:5])
+    if abs(b) > abs(a):
+        pixels, a, d = pixels.transpose(1, 0, 2), c, b
+    if a < 0:
+        pixels = pixels[:, ::-1]
+    if d < 0:
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _failure(name: str, error: Exception) -> InputFailed:
+    reason = (error.strerror if isinstance(error, FFmpegError) else str(error)) or type(error).__name__
+    return InputFailed(f"The {name} video is damaged or of an unsupported kind ({reason.splitlines()[0][:200]}).")

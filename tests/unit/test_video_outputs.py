@@ -1,0 +1,95 @@
+"""The answer for a video by each type of model, from films that a small encoder and detector see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import numpy as np
+from clarifai_grpc.grpc.api import resources_pb2, service_pb2
+from clarifai_grpc.grpc.api.resources_pb2 import Data, Input, OutputConfig, Video
+from tests import films
+from tests.films import GREEN, RED
+from tests.watching import CORNER, watched_eye
+
+from sightrank.api.call import AppRef, Call
+from sightrank.api.catalogue import Catalogue, ModelCard, ModelType, WorkflowCard
+from sightrank.api.outputs import Outputs
+from sightrank.vision.threads import Lane, Threads
+from sightrank.vision.vocabulary import Term, Vocabulary
+
+VOCABULARY = Vocabulary(
+    Term(id=str(colour), names={"en": name, "de": german}, hypernyms=(), definition="")
+    for colour, name, german in ((RED, "red", "rot"), (GREEN, "green", "grün"))
+)
+DETECTOR = ModelCard(
+    id="corners", name="Corners", type=ModelType.DETECTOR, description="", version_id="1", concepts=VOCABULARY
+)
+EMBEDDER = ModelCard(id="means", name="Means", type=ModelType.EMBEDDER, description="", version_id="1", dims=3)
+BOTH = ModelCard(id="both", name="Both", type=ModelType.MULTIMODAL_EMBEDDER, description="", version_id="1", dims=3)
+APP = AppRef(user_id="ann", app_id="photos", bucket=1, workflow_id="Colours", sample_ms=2000)
+CALL = Call(rpc="PostWorkflowResults", request_id="r", caller=None, app=APP)
+
+
+class Films:
+    """Where films come from: here, from the request only."""
+
+    @asynccontextmanager
+    async def video(self, bucket: int, lane: Lane, *, url: str, data: bytes) -> AsyncIterator[bytes]:
+        assert (bucket, lane, url) == (1, Lane.INTERACTIVE, "")
+        yield data
+
+
+@contextmanager
+def outputs() -> Iterator[Outputs]:
+    threads = Threads(1)
+    try:
+        eye = watched_eye(threads)
+        workflow = WorkflowCard(id="Colours", description="", models=(DETECTOR, EMBEDDER, BOTH))
+        images: Any = Films()
+        catalogue = Catalogue(workflows=(workflow,), vocabulary=VOCABULARY)
+        yield Outputs(catalogue, images, {"corners": eye, "means": eye, "both": eye})
+    finally:
+        threads.close()
+
+
+def results(data: bytes, **config: Any) -> list[resources_pb2.Output]:
+    request = service_pb2.PostWorkflowResultsRequest(
+        inputs=[Input(data=Data(video=Video(base64=data)))], output_config=OutputConfig(**config)
+    )
+    with outputs() as service:
+        answer = asyncio.run(service.workflow_results(CALL, request))
+    (result,) = answer.results
+    assert result.status.code == 10000, result.status
+    assert not result.input.data.video.base64
+    return list(result.outputs)
+
+
+def test_a_detector_finds_regions_in_each_frame_and_embedders_make_a_vector_of_each() -> None:
+    regions, means, both = results(films.film(2.0), sample_ms=1000, language="de")
+
+    for output in (regions, means, both):
+        times = [(frame.frame_info.index, frame.frame_info.time) for frame in output.data.frames]
+        assert times == [(0, 500), (1, 1500)]
+    found = [frame.data.regions[0] for frame in regions.data.frames]
+    assert [region.data.concepts[0].name for region in found] == ["rot", "grün"]
+    assert [region.region_info.bounding_box.right_col for region in found] == [CORNER.right] * 2
+    vectors = [np.array(frame.data.embeddings[0].vector) for frame in means.data.frames]
+    assert [films.named((vector * 230)[None]) for vector in vectors] == [RED, GREEN]
+    assert [frame.data for frame in both.data.frames] == [frame.data for frame in means.data.frames]
+
+
+def test_what_is_wanted_of_regions_holds_for_each_frame() -> None:
+    unsure, *_ = results(films.film(2.0), sample_ms=1000, min_value=0.95)
+    chosen, *_ = results(films.film(2.0), sample_ms=1000, select_concepts=[resources_pb2.Concept(name="green")])
+
+    assert [len(frame.data.regions) for frame in unsure.data.frames] == [0, 0]
+    assert [len(frame.data.regions) for frame in chosen.data.frames] == [0, 1]
+
+
+def test_the_app_says_how_often_where_the_call_does_not() -> None:
+    regions, *_ = results(films.film(4.0))
+
+    assert [frame.frame_info.time for frame in regions.data.frames] == [1000, 3000]
