@@ -346,7 +346,9 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     revision = Revision(core.database, regions, core.book, core.clock, core.workflows)
     engine = SearchEngine(core.database, matrices, core.book, core.images.look)
     versions = {card.id: frozenset(model.version_id for model in card.models) for card in core.catalogue.workflows}
-    models = SearchModels({id: (one.table, one.eye, versions[id]) for id, one in core.workflows.items()})
+    models = SearchModels(
+        {id: (one.table, one.eye, versions[id], one.detector_version_id) for id, one in core.workflows.items()}
+    )
     texts = Texts(core.database, core.book, core.wording)
     reader = SearchReader(history_days=core.settings.history_days)
     saved = SavedSearches(core.database, reader, max_image_bytes=core.settings.max_image_bytes)

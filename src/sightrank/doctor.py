@@ -63,11 +63,9 @@ def _model(settings: Settings) -> Finding:
 
 
 def _detector_of_things(settings: Settings) -> Finding:
-    what, folder = "detector of things", built_in_detector()
-    if not (folder / "manifest.json").is_file():
-        return Finding(True, what, f"not in {folder}, so the workflow General-Detection cannot run")
+    what = "detector of things"
     try:
-        bundle = load_detector_bundle(folder)
+        bundle = load_detector_bundle(built_in_detector())
         detector = ObjectDetector(bundle, threads=1, provider=settings.infer_provider)
     except BundleError as error:
         return Finding(False, what, str(error))

@@ -101,7 +101,7 @@ def load_installed(
     general = _general(bundle, tagged, threads, limits, provider)
     found = [
         general,
-        *_finding_things(general, vocabulary, detector_dir or built_in_detector(), provider),
+        _finding_things(general, vocabulary, detector_dir or built_in_detector(), provider),
         *_finding_faces(general, vocabulary),
     ]
     for model in installed_models(models_dir):
@@ -135,15 +135,13 @@ def _general(
 
 def _finding_things(
     general: InstalledWorkflow, vocabulary: Vocabulary, folder: Path, provider: Provider
-) -> list[InstalledWorkflow]:
-    """``General-Detection``, where the bundle of its detector is there."""
-    if not (folder / "manifest.json").is_file():
-        return []
+) -> InstalledWorkflow:
+    """``General-Detection``. Raises BundleError for a detector that cannot be used."""
     bundle = load_detector_bundle(folder)
     detector = ObjectDetector(bundle, threads=1, provider=provider)
     detector.warm_up()
     card = things_card(bundle.version, vocabulary.among(detector.concept_ids))
-    return [_with_detector(general, DETECTION_WORKFLOW, detector, card)]
+    return _with_detector(general, DETECTION_WORKFLOW, detector, card)
 
 
 def _finding_faces(general: InstalledWorkflow, vocabulary: Vocabulary) -> list[InstalledWorkflow]:

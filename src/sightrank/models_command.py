@@ -96,7 +96,7 @@ def concepts(
 
 def _built_in_ids() -> frozenset[str]:
     """Ids that clients know models and workflows of the server itself by."""
-    from sightrank.api.catalogue import EMPTY_WORKFLOW, GENERAL_ALIAS, missing_workflows
+    from sightrank.api.catalogue import DETECTION_WORKFLOW, EMPTY_WORKFLOW, GENERAL_ALIAS, missing_workflows
     from sightrank.installed import faces_card, general_cards, general_workflow, things_card
     from sightrank.vision.bundle import built_in_bundle
     from sightrank.vision.vocabulary import Vocabulary
@@ -105,7 +105,8 @@ def _built_in_ids() -> frozenset[str]:
     general = general_workflow(*general_cards("", 0, nothing))
     cards = (general, *missing_workflows(()))
     models = (model.id for model in (*general.models, things_card("", nothing), faces_card("", nothing)))
-    return frozenset({built_in_bundle().name, EMPTY_WORKFLOW, GENERAL_ALIAS, *models, *(card.id for card in cards)})
+    workflows = (DETECTION_WORKFLOW, EMPTY_WORKFLOW, *(card.id for card in cards))
+    return frozenset({built_in_bundle().name, GENERAL_ALIAS, *models, *workflows})
 
 
 def _settings(data_dir: Path | None) -> Settings:

@@ -15,17 +15,12 @@ from tests.contract.serving import Server
 from tests.contract.waiting import wait_for
 from tests.drawn_face import HEAD, SIZE, drawn_face, jpeg
 
-from sightrank.vision.object_detector import built_in_detector
-
 FACE, PEOPLE = "ai_8jtPl3Xj", "ai_l8TKp2h5"
 TAGGER, EMBEDDER, FACES, THINGS = (
     "general-image-recognition",
     "general-image-embedding",
     "face-detection",
     "general-image-detection",
-)
-needs_bundle = pytest.mark.skipif(
-    not (built_in_detector() / "manifest.json").is_file(), reason="the detector's bundle is not in this checkout"
 )
 needs_photos = pytest.mark.skipif(not PHOTOS.is_file(), reason=f"the photographs are not at {PHOTOS}")
 
@@ -101,8 +96,7 @@ def test_models_and_workflows_that_find_regions_are_listed(server: Server, stub:
     nodes = {workflow.id: [node.model.id for node in workflow.nodes] for workflow in workflows}
     assert nodes["Face"] == [TAGGER, EMBEDDER, FACES]
     assert nodes["General"] == [TAGGER, EMBEDDER]
-    if (built_in_detector() / "manifest.json").is_file():
-        assert nodes["General-Detection"] == [TAGGER, EMBEDDER, THINGS]
+    assert nodes["General-Detection"] == [TAGGER, EMBEDDER, THINGS]
 
 
 def test_a_detector_answers_with_regions(app: App) -> None:
@@ -228,7 +222,7 @@ def test_labels_on_a_found_face_name_who_it_is(app_with: AppWith) -> None:
     assert surrounds_the_drawn_face(hit.annotation.data.regions[0])
 
 
-@pytest.mark.parametrize("workflow_id", ["Face", pytest.param("General-Detection", marks=[needs_bundle, needs_photos])])
+@pytest.mark.parametrize("workflow_id", ["Face", pytest.param("General-Detection", marks=needs_photos)])
 def test_an_app_that_changes_over_is_as_one_that_began_so(
     app_with: AppWith, photos: list[Picture], workflow_id: str
 ) -> None:
@@ -253,7 +247,6 @@ def test_an_app_that_changes_over_is_as_one_that_began_so(
         assert all(value > 0 for _, box, value, _ in hits if box)
 
 
-@needs_bundle
 @needs_photos
 def test_things_are_found_and_searched_for(app_with: AppWith, photos: list[Picture]) -> None:
     app = app_with("General-Detection")

@@ -22,9 +22,6 @@ from sightrank.vision.object_detector import (
 
 GREY = np.full((30, 40, 3), 128, np.uint8)
 LEFT, RIGHT = (0.0, 0.1, 0.5, 0.9), (0.5, 0.0, 1.0, 1.0)
-needs_bundle = pytest.mark.skipif(
-    not (built_in_detector() / "manifest.json").is_file(), reason="the detector's bundle is not in this checkout"
-)
 
 
 def found(
@@ -111,7 +108,6 @@ def test_a_bundle_that_is_damaged_or_incomplete_is_refused_by_name(tmp_path: Pat
         load_detector_bundle(folder)
 
 
-@needs_bundle
 def test_the_built_in_bundle_is_whole_and_names_public_concepts() -> None:
     from sightrank.vision.bundle import built_in_bundle
     from sightrank.vision.vocabulary import Vocabulary

@@ -150,11 +150,6 @@ def missing_workflows(present: Sequence[WorkflowCard]) -> tuple[WorkflowCard, ..
 
 _NAMED_BY_PROGRAMS = (
     (
-        DETECTION_WORKFLOW,
-        "Finds people and common things, and indexes each of them for search beside the whole image.",
-        "the network that finds things is not in this installation. Install sightrank again, or use General.",
-    ),
-    (
         FACE_WORKFLOW,
         "Finds faces and indexes each of them for search beside the whole image.",
         "faces are found by OpenCV, which cannot be loaded here. Install it by `pip install 'sightrank[faces]'` and"

@@ -38,19 +38,22 @@ _INDEXED = Filter(groups=((FieldCondition(field="input.status.code", value=INDEX
 
 
 class SearchModels:
-    """What each base workflow searches by: its vectors and its eye; nothing for ``Empty``."""
+    """What each base workflow searches by: its vectors, its eye, and the versions of its models, of which that of the
+    detector comes by itself ('' without one). Nothing for ``Empty``.
+    """
 
-    def __init__(self, models: Mapping[str, tuple[EmbedderTable, Eye, frozenset[str]]]) -> None:
+    def __init__(self, models: Mapping[str, tuple[EmbedderTable, Eye, frozenset[str], str]]) -> None:
         self._models = models
 
     def scope(self, app: AppRef) -> SearchScope:
-        table, eye, version_ids = self._models.get(app.workflow_id, (None, None, frozenset()))
+        table, eye, version_ids, detector_version_id = self._models.get(app.workflow_id, (None, None, frozenset(), ""))
         return SearchScope(
             bucket=app.bucket,
             default_language=app.default_language,
             table=table,
             eye=eye,
             model_version_ids=version_ids,
+            detector_version_id=detector_version_id,
         )
 
 

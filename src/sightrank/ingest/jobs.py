@@ -14,6 +14,7 @@ from sightrank.ingest.areas import Area, NewFrame, make_frames, read_areas
 from sightrank.ingest.base_workflow import has_workflow
 from sightrank.ingest.rows import (
     AnnotationRow,
+    box_info,
     forget_removals,
     insert_annotations,
     new_id,

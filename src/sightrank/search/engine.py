@@ -56,6 +56,7 @@ class SearchScope:
     table: EmbedderTable | None
     eye: Eye | None
     model_version_ids: frozenset[str] = frozenset()
+    detector_version_id: str = ""
 
     @property
     def tagger(self) -> Tagger | None:
@@ -182,7 +183,7 @@ class SearchEngine:
         labels = await self._matrices.labels(scope.bucket, ids, versions, query.as_of)
         if not scope.only_detects(ids):
             return labels
-        return labels.over(await self._matrices.detections(scope.bucket, ids, scope.model_version_ids, versions))
+        return labels.over(await self._matrices.detections(scope.bucket, ids, scope.detector_version_id, versions))
 
     async def _direction(self, ranker: Ranker, scope: SearchScope, ids: tuple[str, ...], labels: Labels) -> Direction:
         """The tagger's row, else nothing where the detector has found what there is, else the mean of the concept's

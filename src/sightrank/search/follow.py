@@ -210,11 +210,10 @@ class Matrices:
         return await self._kept(self._labels, versions.labels, "latest_labels", parameters, (bucket, concept_ids))
 
     async def detections(
-        self, bucket: int, concept_ids: tuple[str, ...], model_version_ids: frozenset[str], versions: Versions
+        self, bucket: int, concept_ids: tuple[str, ...], detector_version_id: str, versions: Versions
     ) -> Labels:
-        """How surely these models found a concept, under any of its ids, on each area, as of ``versions`` or later."""
-        model_versions = sorted(model_version_ids)
-        parameters = {"bucket": bucket, "concept_ids": list(concept_ids), "model_version_ids": model_versions}
+        """How surely a detector found a concept, under any of its ids, on each area, as of ``versions`` or later."""
+        parameters = {"bucket": bucket, "concept_ids": list(concept_ids), "model_version_id": detector_version_id}
         return await self._kept(self._detections, versions.all, "detections", parameters, (bucket, concept_ids))
 
     async def _kept(

@@ -16,10 +16,10 @@ WHERE bucket = %(bucket)s AND concept_id = ANY(%(concept_ids)s) AND trusted
 ORDER BY area_id, modified_at DESC, annotation_id DESC, value DESC
 
 -- name: detections
--- How surely models found something in an area; where one area was found as several of these concepts, the surest.
+-- How surely a detector found something in an area; where one area was found as several of these concepts, the surest.
 SELECT DISTINCT ON (a.area_id) a.area_id, c.value
 FROM annotations a CROSS JOIN LATERAL unnest(a.concept_ids, a.concept_values) AS c (concept_id, value)
-WHERE a.bucket = %(bucket)s AND a.model_version_id = ANY(%(model_version_ids)s) AND c.concept_id = ANY(%(concept_ids)s)
+WHERE a.bucket = %(bucket)s AND a.model_version_id = %(model_version_id)s AND c.concept_id = ANY(%(concept_ids)s)
 ORDER BY a.area_id, c.value DESC
 
 -- name: input_to_rank_by
