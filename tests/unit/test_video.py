@@ -7,6 +7,8 @@ import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -19,17 +21,44 @@ from tests.films import BLUE, GREEN, RED, WHITE, plain
 from sightrank.errors import InputFailed, InputOverLimit
 from sightrank.vision import video
 from sightrank.vision.decode import resize
-from sightrank.vision.video import FrameTime, Video
+from sightrank.vision.video import FrameTime, Reading
 
 SIZE = 8
 MAX_PIXELS = 1_000_000
 
 
-def read(data: video.VideoFile, sample_ms: int = 1000, max_pixels: int = MAX_PIXELS) -> Video:
-    return video.read(data, sample_ms=sample_ms, fit=lambda pixels: resize(pixels, SIZE), max_pixels=max_pixels)
+@dataclass(frozen=True, kw_only=True)
+class Film:
+    """A film that has been read; ``pixels`` [frames, SIZE, SIZE, 3], ``first`` the first of them in full size."""
+
+    frames: list[FrameTime]
+    pixels: video.Pixels
+    first: video.Pixels
+    format: str
+    duration_ms: int
+
+    @property
+    def width(self) -> int:
+        return self.first.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.first.shape[0]
 
 
-def seen(found: Video) -> list[tuple[int, int, films.Colour]]:
+def read(data: video.VideoFile, sample_ms: int = 1000, max_pixels: int = MAX_PIXELS) -> Film:
+    with closing(Reading(data, sample_ms=sample_ms, max_pixels=max_pixels)) as reading:
+        samples = [sample for sample in reading.steps() if sample is not None]
+        return Film(
+            frames=[sample.time for sample in samples],
+            pixels=np.stack([resize(sample.pixels, SIZE) for sample in samples]),
+            first=samples[0].pixels,
+            format=reading.format,
+            duration_ms=reading.duration_ms,
+        )
+
+
+def seen(found: Film) -> list[tuple[int, int, films.Colour]]:
     """Time and number of each frame, and the colour it shows."""
     assert [frame.index for frame in found.frames] == list(range(len(found.frames)))
     assert found.pixels.shape == (len(found.frames), SIZE, SIZE, 3)
@@ -192,17 +221,13 @@ def test_a_mirrored_film_is_mirrored_back() -> None:
     assert (films.named(pixels[:, : SIZE // 2]), films.named(pixels[:, SIZE // 2 :])) == (BLUE, RED)
 
 
-def test_only_what_is_sampled_is_fitted_and_a_picture_that_stays_only_once() -> None:
-    fitted = []
-
-    def fit(pixels: video.Pixels) -> video.Pixels:
-        fitted.append(films.named(pixels))
-        return resize(pixels, SIZE)
-
+def test_a_picture_that_stays_is_one_array() -> None:
     frames = [(plain(RED), 0.0), (plain(GREEN), 0.2), (plain(BLUE), 2.0), (plain(RED), 2.9)]
-    video.read(films.film_of(frames), sample_ms=1000, fit=fit, max_pixels=MAX_PIXELS)
+    with closing(Reading(films.film_of(frames), sample_ms=1000, max_pixels=MAX_PIXELS)) as reading:
+        first, second, third = [sample.pixels for sample in reading.steps() if sample is not None]
 
-    assert fitted == [GREEN, BLUE]
+    assert first is second
+    assert list(map(films.named, (first, third))) == [GREEN, BLUE]
 
 
 # What is refused -----------------------------------------------------------------------------------------------------

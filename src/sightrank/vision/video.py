@@ -5,7 +5,7 @@ is cut into intervals of ``sample_ms``, and what it shows at the middle of each 
 turned upright, transparency laid over white. Times count from the first frame, whatever the file calls it.
 
 Frames are decoded one after the other by one thread, and only those that are sampled become RGB; no more than one is
-held in full size. ``Reading`` does the same step by step, for those who share their thread.
+held in full size.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Final, cast
 
@@ -79,60 +79,13 @@ class Sample:
     pixels: Pixels
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Video:
-    """The sampled frames of a film, at least one: ``pixels`` [frames, size, size, 3], each made by ``fit``.
-
-    ``first`` is the first of them in full size, [height, width, 3]. ``width`` and ``height`` are those of the upright
-    film, ``format`` is MP4, MOV, 3GP, AVI, WMV, WEBM, MKV or GIF.
-    """
-
-    frames: tuple[FrameTime, ...]
-    pixels: Pixels
-    first: Pixels
-    width: int
-    height: int
-    format: str
-    duration_ms: int
-
-
-def read(data: VideoFile, *, sample_ms: int, fit: Callable[[Pixels], Pixels], max_pixels: int) -> Video:
-    """Reads what a film (its bytes, or the path of its file) shows at the middle of every ``sample_ms``.
-
-    The last interval counts if the film lasts until its middle. A film shorter than half an interval gives one frame,
-    that at its own middle. Raises InputOverLimit for a film longer than ``MAX_DURATION_MS``, of more than
-    ``MAX_FRAMES`` intervals or more than ``max_pixels`` (or 7680 x 4320) a frame, and InputFailed with the reason for
-    what is no whole, valid video.
-    """
-    with closing(Reading(data, sample_ms=sample_ms, max_pixels=max_pixels)) as reading:
-        first: Pixels | None = None
-        shown: Pixels | None = None
-        frames: list[FrameTime] = []
-        fitted: list[Pixels] = []
-        for sample in reading.steps():
-            if sample is None:
-                continue
-            first = sample.pixels if first is None else first
-            # A picture that stays for several intervals is one array, and is fitted once.
-            fitted.append(fitted[-1] if sample.pixels is shown else fit(sample.pixels))
-            shown = sample.pixels
-            frames.append(sample.time)
-        assert first is not None, "a reading ends with a sample or an error"
-        return Video(
-            frames=tuple(frames),
-            pixels=np.stack(fitted),
-            first=first,
-            width=first.shape[1],
-            height=first.shape[0],
-            format=reading.format,
-            duration_ms=reading.duration_ms,
-        )
-
-
 class Reading:
-    """A film that is being read. One thread at a time; ``close()`` it.
+    """A film (its bytes, or the path of its file) that is being read. One thread at a time; ``close()`` it.
 
-    ``format`` is known from the start, ``duration_ms`` once ``steps`` are done. Raises what ``read`` raises.
+    ``format`` is MP4, MOV, 3GP, AVI, WMV, WEBM, MKV or GIF and known from the start, ``duration_ms`` once ``steps`` are
+    done. Raises InputOverLimit for a film longer than ``MAX_DURATION_MS``, of more than ``MAX_FRAMES`` intervals or
+    more than ``max_pixels`` (or 7680 x 4320) a frame, and InputFailed with the reason for what is no whole, valid
+    video.
     """
 
     def __init__(self, data: VideoFile, *, sample_ms: int, max_pixels: int) -> None:
@@ -158,7 +111,12 @@ class Reading:
         self._files.close()
 
     def steps(self) -> Iterator[Sample | None]:
-        """The samples in their order. None between them says that some work was done: a place to pause."""
+        """What the film shows at the middle of every interval, at least one sample; a picture that stays for several is
+        one array. None between them says that some work was done: a place to pause.
+
+        The last interval counts if the film lasts until its middle. A film shorter than half an interval gives one
+        sample, that at its own middle.
+        """
         found = 0
         for sample in self._samples(_middles(self._sample_ms)):
             found += sample is not None

@@ -40,7 +40,7 @@ class Viewed:
 class Watched:
     """A whole film: its sampled frames, at least one, and their unit vectors [frames, dims].
 
-    ``width`` and ``height`` are those of the upright film; ``format`` as ``video.read`` says it.
+    ``width`` and ``height`` are those of the upright film; ``format`` as ``Reading`` says it.
     """
 
     frames: tuple[FrameTime, ...]
@@ -61,7 +61,7 @@ class _Prepared:
 
 
 async def view(eye: Eye, data: bytes, lane: Lane, *, sample_ms: int, detect: bool) -> AsyncGenerator[Viewed, None]:
-    """The frames that ``vision.video.read`` would take, in their order. Raises what it raises.
+    """The frames that a ``Reading`` samples, in their order. Raises what it raises.
 
     ``detect`` looks for regions in each frame too.
     """
@@ -72,7 +72,7 @@ async def view(eye: Eye, data: bytes, lane: Lane, *, sample_ms: int, detect: boo
 
 
 async def watch(eye: Eye, data: bytes, lane: Lane, *, sample_ms: int) -> Watched:
-    """The frames that ``vision.video.read`` would take, all at once. Raises what it raises."""
+    """The frames that a ``Reading`` samples, all at once. Raises what it raises."""
     reading = await _begin(eye, data, lane, sample_ms)
     async with aclosing(_view(eye, reading, lane, detect=False)) as frames:
         seen = [frame async for frame in frames]
