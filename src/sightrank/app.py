@@ -47,6 +47,7 @@ from sightrank.api.searches import Searches, SearchModels
 from sightrank.api.users import Users
 from sightrank.api.workflows import Workflows
 from sightrank.ingest.add_jobs import AddJobs
+from sightrank.ingest.base_workflow import warn_of_absent
 from sightrank.ingest.fetch import Fetcher
 from sightrank.ingest.history import History
 from sightrank.ingest.intake import Intake
@@ -245,6 +246,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         # Not before: a start that fails says why in one line and nothing else.
         for model in core.catalogue.models:
             _log.info("model ready", model=model.id, version=model.version_id, provider=_provider(core, model))
+        await warn_of_absent(core.database, core.workflows.keys() | _idle(core))
         yield Running(wire=wire, first_start=first_start)
 
 
@@ -293,15 +295,20 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _idle(core: Core) -> frozenset[str]:
+    """The workflows that run no model."""
+    return frozenset(card.id for card in core.catalogue.workflows if not card.models and not card.lacks)
+
+
 def _worker(core: Core, wake: asyncio.Event) -> Worker:
     owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-    jobs = Jobs(core.database, core.clock, owner=owner, lease_s=LEASE_S)
+    able = core.workflows.keys() | _idle(core)
+    jobs = Jobs(core.database, core.clock, owner=owner, lease_s=LEASE_S, workflow_ids=able)
     return Worker(jobs, core.images, core.workflows, wake, threads=core.threads)
 
 
 def _reindexer(core: Core) -> Reindexer:
-    idle = frozenset(card.id for card in core.catalogue.workflows if not card.models and not card.lacks)
-    return Reindexer(core.database, core.images, core.workflows, idle, threads=core.threads, clock=core.clock)
+    return Reindexer(core.database, core.images, core.workflows, _idle(core), threads=core.threads, clock=core.clock)
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:

@@ -14,9 +14,11 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 from tests.eyes import blind_eye
 from tests.integration.worlds import World, Worlds
 
+from sightrank.ingest.base_workflow import warn_of_absent
 from sightrank.ingest.intake import IdConflict, Intake, NewInput
 from sightrank.ingest.jobs import Jobs, Workflow
 from sightrank.ingest.media import ImageSource
@@ -33,6 +35,8 @@ from sightrank.vision.eye import Eye, Prepared
 from sightrank.vision.threads import Lane, Threads
 
 DIMS = 8
+#: Those that can run here.
+WORKFLOWS = ("General", "Empty")
 DEADLINE_S = 20.0
 
 
@@ -124,7 +128,8 @@ class Bench:
     async def working(
         self, eye: FakeEye, owner: str = "w", lease_s: float = 60.0, images: FakeImages | None = None
     ) -> AsyncIterator[None]:
-        jobs, threads = Jobs(self.world.database, Clock(), owner=owner, lease_s=lease_s), Threads(1)
+        jobs = Jobs(self.world.database, Clock(), owner=owner, lease_s=lease_s, workflow_ids=WORKFLOWS)
+        threads = Threads(1)
         worker = Worker(
             jobs,
             cast(ImageSource, images or FakeImages()),
@@ -212,9 +217,9 @@ def test_the_lease_of_a_dead_worker_runs_out(world: Worlds, tmp_path: Path) -> N
     async def scenario(world: World) -> None:
         place = await bench(world, tmp_path)
         await place.post(2)
-        dead = Jobs(world.database, Clock(), owner="dead", lease_s=0.3)
+        dead = Jobs(world.database, Clock(), owner="dead", lease_s=0.3, workflow_ids=WORKFLOWS)
         assert len(await dead.claim(10)) == 2
-        alive = Jobs(world.database, Clock(), owner="alive", lease_s=60)
+        alive = Jobs(world.database, Clock(), owner="alive", lease_s=60, workflow_ids=WORKFLOWS)
         assert await alive.claim(10) == []
 
         async def claimed() -> bool:
@@ -222,6 +227,26 @@ def test_the_lease_of_a_dead_worker_runs_out(world: Worlds, tmp_path: Path) -> N
 
         await until(claimed)
         assert [owner for _, owner, _ in await place.states()] == ["alive", "alive"]
+
+    world.run(scenario)
+
+
+def test_inputs_wait_for_a_workflow_that_cannot_run_here(world: Worlds, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        place = await bench(world, tmp_path)
+        await place.post(2)
+        jobs = Jobs(world.database, Clock(), owner="w", lease_s=60.0, workflow_ids=WORKFLOWS)
+        change = "UPDATE apps SET workflow_id = %s WHERE first_bucket = %s"
+        await world.database.execute(change, ["Face", place.bucket])
+
+        with capture_logs() as logs:
+            await warn_of_absent(world.database, WORKFLOWS)
+
+        assert await jobs.claim(10) == []
+        assert [status for status, _, _ in await place.states()] == [30001, 30001]
+        assert [(log["workflow"], log["apps"]) for log in logs] == [("Face", 1)]
+        await world.database.execute(change, ["General", place.bucket])
+        assert len(await jobs.claim(10)) == 2
 
     world.run(scenario)
 
@@ -295,7 +320,7 @@ def test_inputs_that_may_end_the_worker_are_worked_on_alone_and_last(world: Worl
         async def all_indexed() -> bool:
             return all(status == 30000 for status, _, _ in await place.states())
 
-        jobs = Jobs(world.database, Clock(), owner="look", lease_s=0.0)
+        jobs = Jobs(world.database, Clock(), owner="look", lease_s=0.0, workflow_ids=WORKFLOWS)
         assert [job.id for job in await jobs.claim(9)] == [f"i{n}" for n in range(3, 9)]
         assert [job.id for job in await jobs.claim(1, suspect=True)] == ["i0"]
         await jobs.hand_back()

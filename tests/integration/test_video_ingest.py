@@ -23,7 +23,7 @@ from tests.integration.serving import (
     server_at,
     wait_for,
 )
-from tests.integration.test_ingest_worker import DIMS, Bench, FakeEye, FakeImages, bench, until
+from tests.integration.test_ingest_worker import DIMS, WORKFLOWS, Bench, FakeEye, FakeImages, bench, until
 from tests.integration.test_videos import of_film, times
 from tests.integration.worlds import World, Worlds
 
@@ -121,7 +121,7 @@ async def post_films(place: Bench, count: int) -> None:
 @asynccontextmanager
 async def watching(place: Bench, eye: WatchingEye, images: Films, *, lease_s: float = 60.0) -> AsyncIterator[None]:
     worker = Worker(
-        Jobs(place.world.database, Clock(), owner="w", lease_s=lease_s),
+        Jobs(place.world.database, Clock(), owner="w", lease_s=lease_s, workflow_ids=WORKFLOWS),
         cast(ImageSource, images),
         {"General": replace(place.workflow, eye=cast(Eye, eye))},
         asyncio.Event(),
@@ -145,7 +145,7 @@ def test_the_lease_of_a_long_film_is_kept_and_its_frames_come_in_groups(
         place = await bench(world, tmp_path)
         await post_films(place, 1)
         eye = WatchingEye(slow_films_s=0.3)
-        rival = Jobs(world.database, Clock(), owner="rival", lease_s=60.0)
+        rival = Jobs(world.database, Clock(), owner="rival", lease_s=60.0, workflow_ids=WORKFLOWS)
 
         async def indexed() -> bool:
             assert await rival.claim(10, video=True) == [] or eye.seen == 0

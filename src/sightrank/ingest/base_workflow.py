@@ -6,13 +6,17 @@ the old one, so each of them asks again once it holds the bucket's row, which th
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+
+import structlog
 
 from sightrank.errors import DoesNotExist
 from sightrank.ingest.rows import next_version
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database
 
+_log = structlog.get_logger()
 _SQL = queries.load("reindex")
 
 
@@ -26,6 +30,13 @@ async def has_workflow(connection: Connection, bucket: int, workflow_id: str) ->
     """Whether the app has this workflow still. After ``next_version`` that stays so until the commit."""
     row = await (await connection.execute(_SQL["workflow"], {"bucket": bucket})).fetchone()
     return _workflow_id(row) == workflow_id
+
+
+async def warn_of_absent(database: Database, workflow_ids: Collection[str]) -> None:
+    """Tells in the log which apps have a workflow that cannot run here: their new inputs wait until it can."""
+    rows = await database.rows(_SQL["apps_with_other_workflows"], {"workflow_ids": sorted(workflow_ids)})
+    for workflow_id, apps in rows:
+        _log.warning("inputs wait for a workflow that cannot run here", workflow=workflow_id, apps=apps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -108,13 +108,18 @@ class Workflow:
 
 
 class Jobs:
-    """The queue as one worker sees it. ``owner`` names the worker in the leases it takes."""
+    """The queue as one worker sees it. ``owner`` names the worker in the leases it takes. Inputs of apps whose workflow
+    is not among ``workflow_ids`` wait: its model may come back.
+    """
 
-    def __init__(self, database: Database, clock: Clock, *, owner: str, lease_s: float) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *, owner: str, lease_s: float, workflow_ids: Collection[str]
+    ) -> None:
         self._database = database
         self._clock = clock
         self._owner = owner
         self._lease_s = lease_s
+        self._workflow_ids = sorted(workflow_ids)
 
     async def claim(self, limit: int, *, suspect: bool = False, video: bool = False) -> list[Job]:
         """Up to ``limit`` waiting inputs; every app gets its share, so that a large one does not hold up the others.
@@ -122,7 +127,8 @@ class Jobs:
         ``suspect`` inputs and videos come only when asked for, and no others with them.
         """
         which = {"suspect": suspect, "suspect_from": _SUSPECT, "video": video}
-        buckets = await self._database.rows(_SQL["buckets_with_work"], {"limit": limit, **which})
+        apps = {"workflow_ids": self._workflow_ids, "limit": limit}
+        buckets = await self._database.rows(_SQL["buckets_with_work"], {**apps, **which})
         claimed: list[Job] = []
         for place, (bucket, workflow_id, sample_ms) in enumerate(buckets):
             share = (limit - len(claimed)) // (len(buckets) - place)

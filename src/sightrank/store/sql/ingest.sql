@@ -1,7 +1,8 @@
 -- name: buckets_with_work
 -- Apps in which an input waits, or was left by a worker that died; the longest waiting first.
 -- One look into the index for each app, however long its queue. Suspect inputs are claimed apart from the others, and videos
--- apart from the rest. An app that is about to get another workflow waits for it.
+-- apart from the rest. An app that is about to get another workflow waits for it, and one whose workflow cannot run here
+-- for that.
 SELECT a.first_bucket, a.workflow_id, a.sample_ms
 FROM apps a CROSS JOIN LATERAL (
     SELECT i.created_at FROM inputs i
@@ -9,7 +10,8 @@ FROM apps a CROSS JOIN LATERAL (
         AND (i.media = 'video') = %(video)s AND (i.attempts >= %(suspect_from)s) = %(suspect)s
     ORDER BY i.created_at LIMIT 1
 ) first
-WHERE NOT EXISTS (SELECT FROM reindexes r WHERE r.bucket = a.first_bucket AND r.state = 'switching')
+WHERE a.workflow_id = ANY(%(workflow_ids)s)
+    AND NOT EXISTS (SELECT FROM reindexes r WHERE r.bucket = a.first_bucket AND r.state = 'switching')
 ORDER BY first.created_at
 LIMIT %(limit)s
 

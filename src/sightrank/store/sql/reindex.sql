@@ -3,6 +3,9 @@
 -- name: workflow
 SELECT workflow_id FROM apps WHERE first_bucket = %(bucket)s
 
+-- name: apps_with_other_workflows
+SELECT workflow_id, count(*) FROM apps WHERE NOT workflow_id = ANY(%(workflow_ids)s) GROUP BY workflow_id ORDER BY workflow_id
+
 -- name: lock
 SELECT workflow_id, state FROM reindexes WHERE bucket = %(bucket)s FOR UPDATE
 
