@@ -125,7 +125,6 @@ def test_workflows_can_be_read(world: Worlds) -> None:
         assert [workflow.id for workflow in listed.workflows] == [
             "General",
             "Empty",
-            "General-Detection",
             "Face",
             "Universal",
             "Language-Understanding",
@@ -147,7 +146,7 @@ def test_workflows_can_be_read(world: Worlds) -> None:
 
 def test_a_workflow_of_clarifais_that_is_not_here_says_what_is(world: Worlds) -> None:
     async def scenario(world: World) -> None:
-        for workflow_id in ("Universal", "General-Detection", "Face", "Language-Understanding"):
+        for workflow_id in ("Universal", "Face", "Language-Understanding"):
             shown = await world.call("GetWorkflow", service_pb2.GetWorkflowRequest(workflow_id=workflow_id))
             assert list(shown.workflow.nodes) == []
             app = resources_pb2.App(id=f"app-{workflow_id}", default_workflow_id=workflow_id)

@@ -311,9 +311,9 @@ def test_patching_back_calls_the_change_off(place: Place) -> None:
     back.join()
     wait_for("nothing to be left", lambda: not app.server.sql("SELECT FROM reindexes WHERE bucket = %s", bucket(app)))
 
-    assert "being changed to Universal: 64 of 70 images" in shown
+    assert "being changed to Universal: 64 of 70 inputs" in shown
     assert (counts.processed, counts.reindexed, counts.to_reindex) == (70, 64, 6)
-    assert "re-indexing (General to Universal, 64 of 70 images indexed)" in " ".join(said.split())
+    assert "re-indexing (General to Universal, 64 of 70 inputs indexed)" in " ".join(said.split())
     assert workflow_of(app) == "General"
     assert (vectors(app), taggers(app), staged(app)) == ({"general": 70}, {"general-image-recognition": 70}, 0)
     assert scores(app) == before
