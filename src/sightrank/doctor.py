@@ -204,7 +204,7 @@ async def _reindexes(connection: Connection) -> list[Finding]:
         if wanted is None:
             findings.append(Finding(True, what, f"has {current}; what is left of another workflow is being removed"))
             continue
-        change = f"{current} to {wanted}, {done} of {total} images indexed"
+        change = f"{current} to {wanted}, {done} of {total} inputs indexed"
         if state == "failed":
             findings.append(Finding(False, what, f"re-indexing failed ({change}): {failure}; patch the app again"))
         elif silent_s > _STALLED_S:
