@@ -19,6 +19,7 @@ from tests.integration.serving import (
     WORKING,
     App,
     Site,
+    by_concept,
     by_image,
     encoded,
     free_ports,
@@ -78,6 +79,15 @@ def test_every_format_is_indexed_whatever_the_site_says_it_is(app: App, site: Si
         info = app.call("GetInput", input_id=name).input.data.image.image_info
         assert (info.width, info.height, info.format) == (96, 72, kind)
     assert [hit.score > 0.99 for hit in app.rank(by_image(data))] == [True, True]
+
+
+def test_an_empty_app_can_be_searched_until_it_fills(app: App) -> None:
+    assert [app.rank(by_concept(name)) for name in ("dog", "cat", "dog", "beach")] == [[], [], [], []]
+
+    app.indexed(of_bytes(picture(5), "first"))
+
+    for name in ("dog", "cat", "beach", "people"):
+        assert [hit.input.id for hit in app.rank(by_concept(name))] == ["first"]
 
 
 def test_of_an_animation_the_first_frame_counts(app: App) -> None:

@@ -30,11 +30,11 @@ class NameBook:
         if not names:
             return {}
         key = (bucket, language, frozenset(names))
-        version, meanings = self._kept.get(key, (0, None))
-        if versions is None or version != versions.all:
+        kept = self._kept.get(key)
+        if kept is None or versions is None or kept[0] != versions.all:
             return None
         self._kept.move_to_end(key)
-        return meanings
+        return kept[1]
 
     async def read(self, bucket: int, language: str, names: Set[ConceptName], seen: Versions | None) -> Meanings:
         """What the names mean now. ``seen``: the versions that were known before."""
