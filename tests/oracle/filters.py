@@ -51,11 +51,14 @@ Check = Callable[[Context], bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Sieve:
-    """A filter, or the part of a legacy And that filters. ``opens``: it asks for what a model wrote."""
+    """A filter, or the part of a legacy And that filters. ``opens``: it asks for what a model wrote; ``of_inputs``: it
+    asks nothing of annotations.
+    """
 
     checks: tuple[Check, ...]
     negate: bool
     opens: bool = False
+    of_inputs: bool = False
 
     def says(self, context: Context) -> bool:
         return all(check(context) for check in self.checks)
@@ -80,7 +83,8 @@ class Filters:
         ]
         model = annotation.worker.model
         names_model = bool(annotation.model_version_id or model.model_version.id or model.id)
-        return _sieve(checks, message.negate, opens=names_model and not message.negate)
+        of_inputs = not _of_annotation(annotation) and not message.HasField("last_updated_time_range")
+        return _sieve(checks, message.negate, opens=names_model and not message.negate, of_inputs=of_inputs)
 
     def of_legacy_annotation(self, message: resources_pb2.And, language: str) -> Sieve | None:
         return self.of_filter(resources_pb2.Filter(annotation=message.annotation, negate=message.negate), language)
@@ -100,7 +104,7 @@ class Filters:
         checks = [*said, *_input(plain)]
         if data.image.url:
             checks.append(lambda context: context.item.url == data.image.url)
-        return _sieve(checks, message.negate)
+        return _sieve(checks, message.negate, of_inputs=not said)
 
     def _scalars(self, wanted: resources_pb2.Annotation) -> Iterator[Check]:
         if wanted.id:
@@ -164,8 +168,20 @@ class Filters:
         return {name for ids in self.naming.meant(concept, language) for name in ids}
 
 
-def _sieve(checks: list[Check], negate: bool, *, opens: bool = False) -> Sieve | None:
-    return Sieve(checks=tuple(checks), negate=negate, opens=opens) if checks else None
+def _of_annotation(wanted: resources_pb2.Annotation) -> bool:
+    """Whether more is asked of an annotation than which input it belongs to."""
+    rest = resources_pb2.Annotation()
+    rest.CopyFrom(wanted)
+    rest.ClearField("input_id")
+    if rest.data.image.url:
+        rest.data.ClearField("image")
+        if not rest.data.ByteSize():
+            rest.ClearField("data")
+    return rest.ByteSize() > 0 or rest.HasField("data")
+
+
+def _sieve(checks: list[Check], negate: bool, *, opens: bool = False, of_inputs: bool = False) -> Sieve | None:
+    return Sieve(checks=tuple(checks), negate=negate, opens=opens, of_inputs=of_inputs) if checks else None
 
 
 def _positive(concept: resources_pb2.Concept, negated: bool) -> bool:

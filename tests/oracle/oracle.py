@@ -120,13 +120,17 @@ class Oracle:
             if not asked.laws:
                 yield from (_unranked(item, note, note.order) for note in surviving)
                 continue
+            # Filters that choose inputs leave every area of theirs, whoever spoke of it.
+            of_inputs = all(sieve.of_inputs for sieve in asked.sieves)
+            if of_inputs and not self._survives(item, asked):
+                continue
             for area in item.embedded_at(asked.as_of_us):
                 speaking = [note.annotation.id for note in surviving if item.area_of(note) is area]
-                if speaking or not asked.sieves:
+                if speaking or of_inputs:
                     yield Expected(
                         input_number=item.number,
                         area_id=area.id,
-                        annotation_id=speaking[0] if asked.sieves else None,
+                        annotation_id=None if of_inputs else speaking[0],
                         score=_score(asked.laws, [area]),
                         since=(area.created_us, area.id),
                         likeness=tuple(law.likeness([area]) for law in asked.laws),

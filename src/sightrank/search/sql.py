@@ -64,7 +64,7 @@ def candidates(query: Query, scope: FilterScope, *, at_most: int | None = None) 
 
 def surviving(query: Query, scope: FilterScope, numbers: Sequence[int]) -> sql.Composed:
     """The rows of ``candidates`` for these area ids (annotation search) or input numbers (input search)."""
-    area = "a.area_id" if query.filters else "r.id"
+    area = "r.id" if _chooses_inputs(query) else "a.area_id"
     named = sql.SQL("r.input_number" if query.unit is Unit.INPUT else area)
     among = sql.SQL("{} = ANY({}::bigint[])").format(named, sql.Literal(list(numbers)))
     return _survivors(query, scope, (among,))
@@ -128,8 +128,9 @@ def labels_as_of(bucket: int, concept_ids: Sequence[str], as_of: datetime) -> sq
 
 def _survivors(query: Query, scope: FilterScope, among: tuple[sql.Composable, ...]) -> sql.Composed:
     bucket = sql.Literal(scope.bucket)
-    # A search without filters is here for its time: every area of then survives, whoever spoke of it.
-    if query.unit is Unit.INPUT or not query.filters:
+    # A search without filters is here for its time: every area of then survives, whoever spoke of it. So does every
+    # area of an input where nothing is asked of annotations.
+    if query.unit is Unit.INPUT or _chooses_inputs(query):
         view = _view(query, scope, number=_AREA_NUMBER, few=bool(among))
         parts = [_on_input(item, view) for item in query.filters]
         return sql.SQL("SELECT r.id, r.input_number, NULL::text FROM areas r WHERE r.bucket = {bucket} AND {}").format(
@@ -326,6 +327,11 @@ def _values(group: Sequence[Condition]) -> list[object]:
 
 def _is_about_annotations(group: Group) -> bool:
     return any(field_of(condition).subject is Subject.ANNOTATION for condition in group)
+
+
+def _chooses_inputs(query: Query) -> bool:
+    """Whether the filters ask for inputs, and for nothing that one of their annotations says and another does not."""
+    return not any(_is_about_annotations(group) for item in query.filters for group in item.groups)
 
 
 def _is_of_concepts(group: Group) -> bool:
