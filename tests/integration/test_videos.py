@@ -188,6 +188,8 @@ def test_filters_tell_frames_from_the_whole(app: App) -> None:
     assert {hit.input.id for hit in search(app, filters=[of_videos])} == {"film"}
     assert hit_inputs(search(app, filters=[of_videos], inputs=True)) == ["film"]
     assert hit_inputs(search(app, filters=[of_videos], ranks=[by_image(still(2))], inputs=True)) == ["film"]
+    areas = search(app, filters=[of_videos], ranks=[by_image(still(2))])
+    assert (len(areas), times([areas[0].annotation])) == (6, [1500]), "five frames and the whole"
     ranked = search(app, filters=[of_videos, of_the_whole], ranks=[by_image(still(2))])
     assert [(hit.input.id, len(hit.annotation.data.frames)) for hit in ranked] == [("film", 0)]
 
