@@ -14,6 +14,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -26,13 +27,27 @@ from sightrank.settings import Settings, wrong_settings
 
 cli = typer.Typer(
     name="sightrank",
-    help="A self-hosted visual search server that speaks the Clarifai v2 API.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the database, images and credentials.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sightrank {version('sightrank')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A self-hosted visual search server that speaks the Clarifai v2 API."""
 
 
 @cli.command()

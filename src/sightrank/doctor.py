@@ -42,6 +42,8 @@ class Finding:
 async def examine(settings: Settings) -> list[Finding]:
     """Looks at everything; what cannot be reached is a finding too, never an exception."""
     models = [_model(settings), _detector_of_things(settings), _detector_of_faces(), *_added_models(settings)]
+    if not settings.database_url and not DataDirectory(settings.data_dir).is_used:
+        return [*models, _no_data(settings)]
     findings = [*models, await _disk(settings)]
     try:
         async with _database_url(settings) as url:
@@ -97,6 +99,12 @@ def _added_models(settings: Settings) -> list[Finding]:
         detail = f"{model.version}, {model.dims} dimensions, runs on {encoder.images.provider}{role}"
         findings.append(Finding(True, f"model {model.id}", detail))
     return findings
+
+
+def _no_data(settings: Settings) -> Finding:
+    """Nothing is made in a folder that was only mistyped."""
+    remedy = "Start a server there by `sightrank serve`, or name the folder of one by --data-dir."
+    return Finding(False, "data directory", f"no server has been started in {settings.data_dir}. {remedy}")
 
 
 async def _disk(settings: Settings) -> Finding:

@@ -159,9 +159,7 @@ def _plain(text: str) -> str:
 
 def _sheet(query: Query, found: Found, pictures: Sequence[Image.Image | None], took_ms: float) -> Sheet:
     tiles = [
-        Tile(
-            picture=_framed(picture, hit), title=hit.input_id, score=hit.score, why=labels(hit) or place(hit, whole="")
-        )
+        Tile(picture=_framed(picture, hit), title=_title(hit), score=hit.score, why=labels(hit) or place(hit, whole=""))
         for hit, picture in zip(found.hits, pictures, strict=True)
     ]
     example = None if not query.image or query.image.startswith(_WEB) else _opened(Path(query.image))
@@ -175,6 +173,11 @@ def _sheet(query: Query, found: Found, pictures: Sequence[Image.Image | None], t
         picture=example,
         tiles=tiles,
     )
+
+
+def _title(hit: Hit) -> str:
+    """Of a video the sheet shows its beginning, so the title says when it was."""
+    return hit.input_id if hit.time_ms is None else f"{hit.input_id} at {hit.time_ms / 1000:g} s"
 
 
 def _framed(picture: Image.Image | None, hit: Hit) -> Image.Image | None:

@@ -32,6 +32,17 @@ def look(database_url: str, tmp_path: Path) -> Examine:
     return examined
 
 
+def test_a_folder_that_no_server_has_used_stays_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "mistyped"
+
+    findings = asyncio.run(examine(Settings(data_dir=folder)))
+
+    (said,) = of(findings, "data directory")
+    assert said.startswith(f"no server has been started in {folder}. Start a server there")
+    assert [finding.well for finding in findings if finding.what == "data directory"] == [False]
+    assert not folder.exists()
+
+
 async def new_app(one: Process, app_id: str) -> int:
     """The bucket of an app of the user `me`."""
     bucket = await one.new_bucket()

@@ -21,6 +21,9 @@ from psycopg import sql
 DATABASE = "sightrank"
 
 
+_DATABASE = "postgres"
+
+
 class DataDirectoryError(RuntimeError):
     """The data directory cannot be used; the text says why and what to do."""
 
@@ -31,6 +34,11 @@ class DataDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().absolute()
         self._lock_file: IO[str] | None = None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a server has had its database here."""
+        return (self.path / _DATABASE).is_dir()
 
     def make(self) -> None:
         """Makes the folder. Raises DataDirectoryError when that cannot be."""
@@ -71,7 +79,7 @@ class EmbeddedServer:
     """A PostgreSQL under ``<data directory>/postgres``. Call ``start()`` with the directory's lock held."""
 
     def __init__(self, directory: Path, *, memory_bytes: int, max_connections: int = 100) -> None:
-        self._directory = directory / "postgres"
+        self._directory = directory / _DATABASE
         self._binaries = directory / "postgres-program"
         self._memory_bytes = memory_bytes
         self._max_connections = max_connections
