@@ -205,7 +205,7 @@ def test_what_is_no_video_says_so(app: App, film: bytes, photos: list[Picture], 
     assert "no data.video.url" in refused(Video(), 30104)
     as_image = predict(app, Input(data=Data(image=Image(base64=film)))).outputs[0].status
     assert (as_image.code, "The content is an MP4 video" in as_image.details) == (FAILED, True)
-    assert "Send it as a video" in as_image.details
+    assert "Send it as a video; to search by it, a still" in as_image.details
     both = predict(app, Input(data=Data(video=Video(base64=film), image=Image(base64=photos[0].data))))
     assert both.outputs[0].status.code == 30104
     beside = predict(app, Input(data=Data(video=Video(), image=Image(base64=photos[0].data))))

@@ -56,12 +56,19 @@ def test_a_value_is_calibrated_by_scale_and_bias(tmp_path: Path) -> None:
     assert region[1] == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-4)
 
 
-def test_classes_of_one_concept_find_a_thing_once(tmp_path: Path) -> None:
+def test_one_thing_is_one_region_whatever_it_is_taken_for(tmp_path: Path) -> None:
     classes = [column("man", PEOPLE), column("woman", PEOPLE), column("dog", DOG)]
 
-    regions = found(tmp_path, classes, [[0.7, 0.8, 0.6]], [LEFT])
+    assert found(tmp_path, classes, [[0.7, 0.8, 0.6]], [LEFT]) == [(PEOPLE, 0.8, LEFT)]
+    assert found(tmp_path, classes, [[0.5, 0.2, 0.6]], [LEFT]) == [(DOG, 0.6, LEFT)]
 
-    assert regions == [(PEOPLE, 0.8, LEFT), (DOG, 0.6, LEFT)]
+
+def test_things_that_overlap_less_are_regions_of_their_own(tmp_path: Path) -> None:
+    rider, horse = (0.2, 0.1, 0.8, 0.9), (0.2, 0.3, 0.8, 0.9)
+
+    regions = found(tmp_path, [column("man", PEOPLE), column("dog", DOG)], [[0.7, 0.1], [0.1, 0.6]], [rider, horse])
+
+    assert regions == [(PEOPLE, 0.7, rider), (DOG, 0.6, horse)]
 
 
 def test_a_black_picture_has_nothing_in_it(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def decode(data: bytes, *, size: int | None, max_pixels: int, max_bytes: int) ->
         raise InputOverLimit(f"The image has {len(data)} bytes; the limit is {max_bytes}.")
     name = signature.image_format(data)
     if name is None:
-        hint = " Send it as a video." if signature.video_format(data) else ""
+        hint = " Send it as a video; to search by it, a still." if signature.video_format(data) else ""
         raise InputFailed(
             f"The content is {signature.looks_like(data)}; only JPEG, PNG, WebP, TIFF, BMP and GIF images can be read."
             f"{hint}"

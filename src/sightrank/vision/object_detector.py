@@ -27,6 +27,8 @@ from sightrank.vision.detector import Detection
 from sightrank.vision.session import Provider, open_session
 
 MOST_REGIONS = 20
+#: Overlap from which boxes of two concepts show the same thing: more than a rider and the horse have.
+_SAME_THING = 0.75
 #: Boxes looked at for overlaps; a picture with more than so many sure places has no more to tell.
 _MOST_CANDIDATES = 200
 
@@ -131,15 +133,18 @@ class ObjectDetector:
         sure = values[places, columns]
         order = np.argsort(-sure, kind="stable")[:_MOST_CANDIDATES]
         places, sure, concepts = places[order], sure[order], self._concepts[columns[order]]
-        found: list[Detection] = []
-        for concept in np.unique(concepts):
-            own = np.flatnonzero(concepts == concept)
-            kept = own[overlaps.surest(boxes[places[own]], sure[own], limit=self._overlap, most=MOST_REGIONS)]
-            found += [_detection(boxes[places[at]], self.concept_ids[concept], float(sure[at])) for at in kept]
+        kept = np.concatenate(
+            [
+                own[overlaps.surest(boxes[places[own]], sure[own], limit=self._overlap, most=MOST_REGIONS)]
+                for own in (np.flatnonzero(concepts == concept) for concept in np.unique(concepts))
+            ]
+            or [np.empty(0, np.intp)]
+        )
+        # What is found as a bus, a train and a truck in one place is one thing, and one region.
+        kept = kept[overlaps.surest(boxes[places[kept]], sure[kept], limit=_SAME_THING, most=MOST_REGIONS)]
+        found = [_detection(boxes[places[at]], self.concept_ids[concepts[at]], float(sure[at])) for at in kept]
         # A box whose sides meet has nothing in it to look at.
-        found = [each for each in found if each.box.top < each.box.bottom and each.box.left < each.box.right]
-        found.sort(key=lambda each: -each.value)
-        return found[:MOST_REGIONS]
+        return [each for each in found if each.box.top < each.box.bottom and each.box.left < each.box.right]
 
 
 def _detection(box: NDArray[np.float32], concept_id: str, value: float) -> Detection:
