@@ -74,7 +74,8 @@ were settled on while looking at them.
   seriously than their size.
 - `people` means a person seen whole or in part. How it does for different groups of people was not measured. Do not
   use it to decide anything about a person, or to count a crowd.
-- A picture has at most 20 regions.
+- A picture has at most 20 regions. What is found as several things in one place is shown as the likeliest: buses mostly
+  come out as trains or trucks.
 
 ## Measured
 
