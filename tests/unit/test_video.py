@@ -367,9 +367,11 @@ def test_a_film_may_wait_between_its_steps_as_long_as_it_must() -> None:
 
 
 def test_a_film_that_takes_too_much_work_is_refused() -> None:
-    with closing(Reading(films.film(3.0), sample_ms=1000, max_pixels=MAX_PIXELS, max_work_s=0.0)) as reading:
-        with pytest.raises(InputOverLimit, match="takes longer than 0 s"):
-            list(reading.steps())
+    with (
+        closing(Reading(films.film(3.0), sample_ms=1000, max_pixels=MAX_PIXELS, max_work_s=0.0)) as reading,
+        pytest.raises(InputOverLimit, match="takes longer than 0 s"),
+    ):
+        list(reading.steps())
 
 
 @pytest.mark.parametrize("box", [b"stsz", b"trun"])
