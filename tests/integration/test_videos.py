@@ -38,6 +38,7 @@ from tests.integration.serving import (
     hit_inputs,
     new_app,
     of_bytes,
+    of_url,
     wait_for,
 )
 
@@ -466,6 +467,17 @@ def test_the_file_is_hosted_with_a_still(app: App, site: Site) -> None:
     assert difference < 150
     assert app.server.rest("GET", uploaded.url.replace("/orig/", "/large/")).status_code == 404
     assert app.server.rest("GET", uploaded.url, key=None).status_code == 404
+
+
+def test_the_still_of_a_film_is_an_image_to_search_by_and_to_add(app: App) -> None:
+    app.indexed(of_film(FIVE, "film"))
+    url = app.call("GetInput", input_id="film").input.data.video.thumbnail_url
+
+    (hit, *_) = app.rank(by_image(url=url))
+    app.indexed(of_url(url, "still"))
+
+    assert (hit.input.id, times([hit.annotation])) == ("film", [500])
+    assert app.call("GetInput", input_id="still").input.data.image.image_info.format == "JPEG"
 
 
 def test_deleting_a_film_removes_all_of_it(app: App) -> None:

@@ -115,7 +115,7 @@ WHERE bucket = %(bucket)s AND number = %(number)s AND status = 30003 AND lease_o
 SELECT user_id, id FROM apps WHERE first_bucket = %(bucket)s
 
 -- name: blob_of_input
-SELECT blob, url FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s
+SELECT blob, media FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s
 
 -- name: requeue_indexed
 UPDATE inputs i SET status = 30001, attempts = 0, modified_at = clock_timestamp()
