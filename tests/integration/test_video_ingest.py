@@ -139,19 +139,19 @@ async def watching(place: Bench, eye: WatchingEye, images: Films, *, lease_s: fl
 def test_the_lease_of_a_long_film_is_kept_and_its_frames_come_in_groups(
     world: Worlds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sightrank.ingest.worker.LEASE_S", 0.4)
+    monkeypatch.setattr("sightrank.ingest.worker.LEASE_S", 1.0)
 
     async def scenario(world: World) -> None:
         place = await bench(world, tmp_path)
         await post_films(place, 1)
-        eye = WatchingEye(slow_films_s=0.3)
+        eye = WatchingEye(slow_films_s=0.5)
         rival = Jobs(world.database, Clock(), owner="rival", lease_s=60.0, workflow_ids=WORKFLOWS)
 
         async def indexed() -> bool:
             assert await rival.claim(10, video=True) == []
             return all(status == 30000 for status, _, _ in await place.states())
 
-        async with watching(place, eye, Films(data=film(range(70), rate=1)), lease_s=0.4):
+        async with watching(place, eye, Films(data=film(range(70), rate=1)), lease_s=1.0):
 
             async def taken() -> bool:
                 return await place.states() == [(30003, "w", 1)]
