@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -90,6 +91,7 @@ class WatchingEye(FakeEye):
     detector: None = None
     slow_films_s: float = 0.0
     network_broken: int = 0
+    tagged_in: set[str] = field(default_factory=set)
 
     async def embed(self, pixels: np.ndarray[Any, Any], lane: Lane) -> np.ndarray[Any, Any]:
         if pixels.any():  # the pictures are black
@@ -98,6 +100,10 @@ class WatchingEye(FakeEye):
                 self.network_broken -= 1
                 raise RuntimeError("the network is broken")
         return await super().embed(pixels, lane)
+
+    def top(self, vectors: np.ndarray[Any, Any], count: int) -> list[list[tuple[str, float]]]:
+        self.tagged_in.add(threading.current_thread().name.rsplit("_")[0])
+        return super().top(vectors, count)
 
 
 @dataclass
@@ -159,6 +165,7 @@ def test_the_lease_of_a_long_film_is_kept_and_its_frames_come_in_groups(
             await until(taken)
             await until(indexed)
         assert eye.batches == [16, 16, 16, 16, 6]
+        assert eye.tagged_in == {"infer ingest"}, "the loop stood still"
         assert max(eye.batches) <= LARGEST_BATCH
         assert await world.database.rows(_AREAS) == [(1, 70, 71, 71)]
 
