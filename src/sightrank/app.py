@@ -95,6 +95,7 @@ class Core:
     settings: Settings
     database: Database
     blobs: BlobStore
+    sizes: MediaSizes
     threads: Threads
     catalogue: Catalogue
     book: ConceptBook
@@ -169,6 +170,8 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
         blobs = _open_blobs(settings.blobs_dir())
         stack.callback(blobs.close)
         await blobs.sweep()
+        sizes = MediaSizes(blobs, max_pixels=limits.max_pixels, max_bytes=limits.max_bytes)
+        stack.callback(sizes.close)
         fetcher = await stack.enter_async_context(
             Fetcher(allow=settings.fetch_allow_list(), limits=FetchLimits(total_s=settings.fetch_timeout_s))
         )
@@ -177,12 +180,13 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             settings=settings,
             database=database,
             blobs=blobs,
+            sizes=sizes,
             threads=threads,
             catalogue=installed.catalogue(),
             book=ConceptBook(installed.vocabulary),
             wording=Wording(installed.vocabulary, installed.words),
             clock=Clock(),
-            images=ImageSource(database, blobs, fetcher, urls, limits),
+            images=ImageSource(database, blobs, sizes, fetcher, urls, limits),
             urls=urls,
             workflows=await _workflows(database, installed),
             runners=installed.runners(),
@@ -216,10 +220,8 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         for workflow_id, workflow in core.workflows.items():
             await requeue_after_upgrade(core.database, workflow, workflow_id)
         await stack.enter_async_context(working(core, settings.workers, wake))
-        sizes = MediaSizes(core.blobs, max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
-        stack.callback(sizes.close)
         identity = Identity(core.database)
-        hosted = HostedMedia(core.database, identity.authenticate, core.blobs, sizes)
+        hosted = HostedMedia(core.database, identity.authenticate, core.blobs, core.sizes)
         removal = Removal(core.database, core.blobs)
         stack.push_async_callback(removal.close)
         await stack.enter_async_context(_background(removal.keep_swept()))

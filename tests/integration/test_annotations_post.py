@@ -152,24 +152,32 @@ def test_a_region_of_an_input_that_still_waits_is_embedded_with_it(app: App, sit
     assert (first.annotation.id, first.score > 0.99) == (made.id, True)
 
 
-@pytest.mark.parametrize(
-    ("data", "kind"),
-    [
-        (Data(frames=[Frame(frame_info=FrameInfo(time=2), data=Data(concepts=[has("boat")]))]), "frames"),
-        (Data(time_segments=[TimeSegment(data=Data(concepts=[has("boat")]))]), "time_segments"),
-    ],
-)
-def test_what_is_said_of_a_frame_is_found_and_shown_there(app: App, data: Data, kind: str) -> None:
+def test_what_is_said_of_a_time_segment_is_found_and_shown_there(app: App) -> None:
     app.indexed(of_bytes(picture(1), "a"))
-    app.annotate(on("a", data, "said"))
+    app.annotate(on("a", Data(time_segments=[TimeSegment(data=Data(concepts=[has("boat")]))]), "said"))
     wanted = Filter(annotation=Annotation(data=Data(concepts=[has("boat")])))
 
     hits = app.call("PostAnnotationsSearches", searches=[Search(query=Query(filters=[wanted]))]).hits
 
     assert [hit.annotation.id for hit in hits] == ["said"]
-    (part,) = getattr(hits[0].annotation.data, kind)
+    (part,) = hits[0].annotation.data.time_segments
     assert [(concept.id, concept.value) for concept in part.data.concepts] == [("boat", 1.0)]
     assert not hits[0].annotation.data.concepts
+
+
+def test_an_image_has_no_frames_to_annotate(app: App) -> None:
+    app.indexed(of_bytes(picture(1), "a"))
+    framed = Data(frames=[Frame(frame_info=FrameInfo(time=2), data=Data(concepts=[has("boat")]))])
+    app.annotate(on("a", Data(concepts=[has("car")]), "said"))
+
+    posted = app.ask("PostAnnotations", annotations=[on("a", framed)])
+    patched = app.ask("PatchAnnotations", action="merge", annotations=[on("a", framed, "said")])
+
+    for answer in (posted, patched):
+        assert answer.annotations[0].status.code == 24155
+        assert "no video" in answer.annotations[0].status.details
+    kept = app.call("GetAnnotation", input_id="a", annotation_id="said").annotation
+    assert ([concept.id for concept in kept.data.concepts], len(kept.data.frames)) == (["car"], 0)
 
 
 def test_several_annotations_share_a_region_by_its_id(app: App) -> None:

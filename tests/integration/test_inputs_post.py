@@ -138,6 +138,8 @@ def test_a_call_without_inputs_is_refused(app: App) -> None:
         (Input(id="x"), 30104, "data"),
         (Input(id="x", data=Data(image=resources_pb2.Image())), 30104, "url"),
         (Input(id="x", data=Data(concepts=[Concept(id="c")])), 30104, "image"),
+        (of_bytes(b"x", "x", video=resources_pb2.Video(base64=b"y")), 30104, "image and video; send an input for each"),
+        (of_url("http://a/b", "x", video=resources_pb2.Video(url="http://a/c")), 30104, "image and video"),
         (of_bytes(b"x", "x", geo=place(91, 0)), 30104, "latitude"),
         (of_bytes(b"x", "x", geo=place(0, -180.5)), 30104, "longitude"),
         (of_bytes(b"x", "x", geo=place(float("nan"), 0)), 30104, "latitude"),
@@ -171,6 +173,15 @@ def test_a_bad_input_is_refused_alone_and_leaves_nothing_behind(app: App, bad: I
     assert mentions in refused.status.details
     assert refused.status.description
     assert [item.id for item in app.call("ListInputs").inputs] == ["good"]
+
+
+def test_empty_messages_beside_a_medium_say_nothing(app: App) -> None:
+    empty = {name: getattr(resources_pb2, name.title())() for name in ("video", "audio", "text")}
+
+    app.indexed(of_bytes(picture(1), "photo", **empty))
+
+    (listed,) = app.call("ListInputs").inputs
+    assert (listed.data.HasField("image"), listed.data.HasField("video")) == (True, False)
 
 
 def test_when_no_input_is_accepted_the_call_failed(app: App) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -90,6 +91,7 @@ class WatchingEye(FakeEye):
     detector: None = None
     slow_films_s: float = 0.0
     network_broken: int = 0
+    tagged_in: set[str] = field(default_factory=set)
 
     async def embed(self, pixels: np.ndarray[Any, Any], lane: Lane) -> np.ndarray[Any, Any]:
         if pixels.any():  # the pictures are black
@@ -98,6 +100,10 @@ class WatchingEye(FakeEye):
                 self.network_broken -= 1
                 raise RuntimeError("the network is broken")
         return await super().embed(pixels, lane)
+
+    def top(self, vectors: np.ndarray[Any, Any], count: int) -> list[list[tuple[str, float]]]:
+        self.tagged_in.add(threading.current_thread().name.rsplit("_")[0])
+        return super().top(vectors, count)
 
 
 @dataclass
@@ -139,19 +145,19 @@ async def watching(place: Bench, eye: WatchingEye, images: Films, *, lease_s: fl
 def test_the_lease_of_a_long_film_is_kept_and_its_frames_come_in_groups(
     world: Worlds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sightrank.ingest.worker.LEASE_S", 0.4)
+    monkeypatch.setattr("sightrank.ingest.worker.LEASE_S", 1.0)
 
     async def scenario(world: World) -> None:
         place = await bench(world, tmp_path)
         await post_films(place, 1)
-        eye = WatchingEye(slow_films_s=0.3)
+        eye = WatchingEye(slow_films_s=0.5)
         rival = Jobs(world.database, Clock(), owner="rival", lease_s=60.0, workflow_ids=WORKFLOWS)
 
         async def indexed() -> bool:
-            assert await rival.claim(10, video=True) == [] or eye.seen == 0
+            assert await rival.claim(10, video=True) == []
             return all(status == 30000 for status, _, _ in await place.states())
 
-        async with watching(place, eye, Films(data=film(range(70), rate=1)), lease_s=0.4):
+        async with watching(place, eye, Films(data=film(range(70), rate=1)), lease_s=1.0):
 
             async def taken() -> bool:
                 return await place.states() == [(30003, "w", 1)]
@@ -159,8 +165,39 @@ def test_the_lease_of_a_long_film_is_kept_and_its_frames_come_in_groups(
             await until(taken)
             await until(indexed)
         assert eye.batches == [16, 16, 16, 16, 6]
+        assert eye.tagged_in == {"infer ingest"}, "the loop stood still"
         assert max(eye.batches) <= LARGEST_BATCH
         assert await world.database.rows(_AREAS) == [(1, 70, 71, 71)]
+
+    world.run(scenario)
+
+
+_APPS = """
+WITH bucket AS (INSERT INTO app_buckets DEFAULT VALUES RETURNING bucket)
+INSERT INTO apps (user_id, id, first_bucket, workflow_id) SELECT 'admin', %s, bucket, 'General' FROM bucket
+RETURNING first_bucket
+"""
+_QUEUE = """
+INSERT INTO inputs (bucket, id, created_at, modified_at, status, media)
+SELECT %s, %s || n, now() + %s * interval '1 min' + n * interval '1 s', now(), 30001, 'video'
+FROM generate_series(1, %s) n
+"""
+
+
+def test_apps_take_turns_with_their_films(world: Worlds, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await bench(world, tmp_path)
+        for place, (name, count) in enumerate({"a": 6, "b": 4, "c": 1}.items()):
+            row = await world.database.row(_APPS, [f"app-{name}"])
+            assert row is not None
+            await world.database.execute(_QUEUE, [row[0], name, 10 * place, count])
+        jobs = Jobs(world.database, Clock(), owner="w", lease_s=60.0, workflow_ids=WORKFLOWS)
+
+        claimed = []
+        while found := await jobs.claim(1, video=True):
+            claimed += [job.id for job in found]
+
+        assert claimed == ["a1", "b1", "c1", "a2", "b2", "a3", "b3", "a4", "b4", "a5", "a6"]
 
     world.run(scenario)
 

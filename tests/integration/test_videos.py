@@ -38,6 +38,7 @@ from tests.integration.serving import (
     hit_inputs,
     new_app,
     of_bytes,
+    of_url,
     wait_for,
 )
 
@@ -375,8 +376,18 @@ def test_people_label_a_frame_by_its_time_index_or_number(app: App, named: dict[
             Annotation(input_id="film", data=Data(frames=[Frame(data=Data(regions=[resources_pb2.Region(id="r")]))])),
             "a region in a frame",
         ),
+        (
+            Annotation(
+                input_id="film",
+                data=Data(
+                    frames=[Frame(frame_info=FrameInfo(time=1500), data=Data(concepts=[has("goal")]))],
+                    time_segments=[resources_pb2.TimeSegment(data=Data(concepts=[has("cheers")]))],
+                ),
+            ),
+            "time_segments beside a frame",
+        ),
     ],
-    ids=["another time", "another index", "contradiction", "two frames", "region", "region in a frame"],
+    ids=["another time", "another index", "contradiction", "two frames", "region", "region in a frame", "segment"],
 )
 def test_what_is_no_frame_of_the_video_is_refused(app: App, annotation: Annotation, reason: str) -> None:
     app.indexed(of_film(FIVE, "film"))
@@ -418,6 +429,11 @@ def test_an_annotation_of_a_frame_is_patched_where_it_is(app: App) -> None:
     assert times([merged]) == [3500]
     moved = app.ask("PatchAnnotations", action="merge", annotations=[at("film", has("x"), name="mine", time=500)])
     assert moved.annotations[0].status.code == 24155
+    segment = Data(time_segments=[resources_pb2.TimeSegment(data=Data(concepts=[has("x")]))])
+    merged_in = app.ask(
+        "PatchAnnotations", action="merge", annotations=[Annotation(input_id="film", id="mine", data=segment)]
+    )
+    assert merged_in.annotations[0].status.code == 24155
     (replaced,) = app.patch("overwrite", Annotation(input_id="film", id="mine", data=Data(concepts=[has("foul")])))
     assert [c.id for c in replaced.data.frames[0].data.concepts] == ["foul"]
     gone = at("film", has("foul"), name="mine", time=3500)
@@ -468,6 +484,17 @@ def test_the_file_is_hosted_with_a_still(app: App, site: Site) -> None:
     assert difference < 150
     assert app.server.rest("GET", uploaded.url.replace("/orig/", "/large/")).status_code == 404
     assert app.server.rest("GET", uploaded.url, key=None).status_code == 404
+
+
+def test_the_still_of_a_film_is_an_image_to_search_by_and_to_add(app: App) -> None:
+    app.indexed(of_film(FIVE, "film"))
+    url = app.call("GetInput", input_id="film").input.data.video.thumbnail_url
+
+    (hit, *_) = app.rank(by_image(url=url))
+    app.indexed(of_url(url, "still"))
+
+    assert (hit.input.id, times([hit.annotation])) == ("film", [500])
+    assert app.call("GetInput", input_id="still").input.data.image.image_info.format == "JPEG"
 
 
 def test_deleting_a_film_removes_all_of_it(app: App) -> None:

@@ -64,6 +64,7 @@ def _input(random: Random, place: int) -> Input:
 
 def _annotation(random: Random, input_id: str) -> Annotation:
     data = random_data(random, CONCEPTS, part=None)
+    data.ClearField("frames")  # an image has none
     if random.random() < 0.5:
         area = Area(id=0, created_us=0, is_region=True, has_box=random.random() < 0.7)
         while not data.regions or data.regions[0].id:
@@ -95,6 +96,7 @@ def _patch(app: App, random: Random, chosen: list[Annotation]) -> None:
         patches = []
         for annotation in chosen[action == "merge" :: 2]:
             data = random_data(random, CONCEPTS, part=None)
+            data.ClearField("frames")
             if not data.ListFields():
                 data.concepts.add(id="holiday", value=1.0)
             if annotation.data.regions:

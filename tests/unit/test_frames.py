@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sightrank.errors import AnnotationInvalid
+from sightrank.ingest import outcomes
 from sightrank.ingest.areas import Area
 from sightrank.ingest.frames import named_frame, on_frame, same_frame
 from sightrank.ingest.jobs import Job
@@ -136,3 +137,22 @@ def test_frames_that_are_areas_get_their_vector_and_a_region_that_of_the_whole()
     np.testing.assert_array_equal(outcome.vectors[1], outcome.vectors[0])
     np.testing.assert_array_equal(outcome.vectors[2:], VECTORS[[2, 0, 1]])
     assert outcome.frames == (TIMES[1],)
+
+
+def test_a_frame_that_the_decoder_leaves_out_now_gets_the_vector_of_the_nearest() -> None:
+    without_first = Watched(frames=TIMES[1:], vectors=VECTORS[1:], width=96, height=64, format="MP4", duration_ms=3000)
+
+    outcome = outcome_of_video(job(WHOLE, FRAMES[0], FRAMES[1]), "b", without_first, largest)
+
+    assert outcome.vectors is not None
+    np.testing.assert_array_equal(outcome.vectors[1:], VECTORS[[1, 1, 2]])
+    assert outcome.frames == (TIMES[2],)
+
+
+def test_frames_of_a_long_film_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[object] = []
+    monkeypatch.setattr(outcomes, "_nearest", lambda frames, wanted: compared.append(wanted) or 0)
+
+    outcome_of_video(job(WHOLE, FRAMES[2], FRAMES[0]), "b", FILM, largest)
+
+    assert compared == []

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests import films
 
-from sightrank.errors import DoesNotExist, InputFailed
+from sightrank.errors import DoesNotExist, InputFailed, InputOverLimit
 from sightrank.store.blobs import BlobStore, variant
 from sightrank.vision import thumbnail as module
-from sightrank.vision.thumbnail import LONGEST_SIDES, MediaSizes, thumbnail
+from sightrank.vision.thumbnail import LONGEST_SIDES, THUMBNAIL, MediaSizes, still, thumbnail
 
 
 def image(width: int, height: int, kind: str = "JPEG", mode: str = "RGB", **options: object) -> bytes:
@@ -117,3 +119,43 @@ def test_a_hundred_askers_cost_one(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert made == [320]
 
     with_store(tmp_path, work)
+
+
+def test_images_do_not_wait_for_the_stills_of_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, begun = threading.Event(), threading.Semaphore(0)
+    at_once: list[int] = []
+    running = 0
+
+    def slow(data: bytes, longest_side: int, *, max_pixels: int) -> bytes:
+        nonlocal running
+        running += 1
+        at_once.append(running)
+        begun.release()
+        go_on.wait(30)
+        running -= 1
+        return still(data, longest_side, max_pixels=max_pixels)
+
+    monkeypatch.setattr(module, "still", slow)
+
+    async def work(store: BlobStore, sizes: MediaSizes) -> None:
+        keys = [await store.put(1, films.film(seconds)) for seconds in (1.0, 2.0, 3.0)]
+        photo = await store.put(1, image(640, 480))
+        askers = [asyncio.create_task(sizes.media(key, THUMBNAIL)) for key in keys]
+        await asyncio.to_thread(begun.acquire)
+        try:
+            async with asyncio.timeout(20):
+                made = await sizes.media(photo, "tiny")
+        finally:
+            go_on.set()
+        assert Image.open(io.BytesIO(made)).size == (112, 84)
+        assert [Image.open(io.BytesIO(one)).size for one in await asyncio.gather(*askers)] == [(96, 64)] * 3
+        assert at_once == [1, 1, 1]
+
+    with_store(tmp_path, work)
+
+
+def test_a_video_whose_beginning_takes_too_much_work_has_no_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STILL_WORK_S", 0.0)
+
+    with pytest.raises(InputOverLimit, match="takes longer than"):
+        still(films.film(2.0), 320, max_pixels=1_000_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -351,6 +352,26 @@ def test_more_frames_than_allowed_are_refused_and_how_to_get_fewer_is_told() -> 
     assert len(read(data, 200).frames) == 305
     with pytest.raises(InputOverLimit, match=r"610 frames with a sample_ms of 100; the limit is 600. Send a larger"):
         read(data, 100)
+
+
+def test_a_film_may_wait_between_its_steps_as_long_as_it_must() -> None:
+    with closing(Reading(films.film(3.0), sample_ms=1000, max_pixels=MAX_PIXELS, max_work_s=1.0)) as reading:
+        steps = reading.steps()
+        first = next(steps)
+        others_are_done_at = time.thread_time() + 1.1
+        while time.thread_time() < others_are_done_at:
+            pass
+        samples = [step for step in (first, *steps) if step is not None]
+
+    assert len(samples) == 3
+
+
+def test_a_film_that_takes_too_much_work_is_refused() -> None:
+    with (
+        closing(Reading(films.film(3.0), sample_ms=1000, max_pixels=MAX_PIXELS, max_work_s=0.0)) as reading,
+        pytest.raises(InputOverLimit, match="takes longer than 0 s"),
+    ):
+        list(reading.steps())
 
 
 @pytest.mark.parametrize("box", [b"stsz", b"trun"])

@@ -12,7 +12,7 @@ from clarifai_grpc.grpc.api import resources_pb2
 from sightrank.api.annotation_data import Region, content_of, region_of, struct_to_json
 from sightrank.api.records import AnnotationRecord
 from sightrank.errors import AnnotationInvalid, ConceptsInvalid, InvalidRequest
-from sightrank.ingest.frames import on_frame, same_frame
+from sightrank.ingest.frames import check_no_frames, check_no_segments, on_frame, same_frame
 from sightrank.ingest.revision import ChangedAnnotation
 from sightrank.ingest.rows import Content, NamedConcept, same_box
 from sightrank.vision.box import Box
@@ -61,6 +61,8 @@ def patched(
     region = region_of(data, f"{where}.data")
     if in_video is not None:
         _check_in_video(sent, in_video, f"{where}.data")
+    elif action is not Action.REMOVE:
+        check_no_frames(sent.data, f"{where}.data")
     moves = region is not None and action is not Action.REMOVE and _moves(stored, region, f"{where}.data.regions[0]")
     info = struct_to_json(message.annotation_info) if message.HasField("annotation_info") else None
     return ChangedAnnotation(
@@ -94,6 +96,8 @@ def _check_in_video(sent: Content, place: InVideo, where: str) -> None:
     frames = data.get("frames", ())
     if frames and (place.frame is None or len(frames) > 1 or not same_frame(frames[0], place.frame)):
         raise AnnotationInvalid(f"{where}.frames: an annotation stays where it is; post another one for that frame.")
+    if place.frame is not None:
+        check_no_segments(data, where)
 
 
 def _kept_in_video(content: Content, stored: AnnotationRecord, place: InVideo | None) -> Content:

@@ -41,6 +41,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
 #: Paths of the API right under /v2/inputs/: an input of such an id could not be reached over REST.
 _PATHS = frozenset({"annotations", "data_sources", "jobs", "searches", "status", "stream", "uploads"})
 _MEDIA: tuple[Literal["image", "video", "audio", "text"], ...] = ("image", "video", "audio", "text")
+_FILES: tuple[Literal["image", "video", "audio"], ...] = ("image", "video", "audio")
 _SUFFIX = resources_pb2.InputIDConflictResolution.Value("SUFFIX")
 
 
@@ -197,6 +198,10 @@ class Inputs:
         medium = next((name for name in media if getattr(data, name).ByteSize()), media[0] if media else None)
         if medium is None:
             raise InputInvalid(f"{where}.data has no image, video, audio or text.")
+        # Beside one of these, a text is a caption.
+        filled = [name for name in _FILES if getattr(data, name).url or getattr(data, name).base64]
+        if len(filled) > 1:
+            raise InputInvalid(f"{where}.data has {' and '.join(filled)}; send an input for each.")
         body = getattr(data, medium)
         content_bytes = b"" if medium == "text" else body.base64
         most = MAX_VIDEO_UPLOAD_BYTES if medium == "video" else self._max_image_bytes

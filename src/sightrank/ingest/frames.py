@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sightrank.errors import AnnotationInvalid
@@ -32,6 +32,18 @@ def named_frame(areas: Sequence[Area], posted: Sequence[dict[str, Any]], input_i
     if found is None:
         raise AnnotationInvalid(_no_such_frame(input_id, wanted, [a.frame for a in frames if a.frame is not None]))
     return found
+
+
+def check_no_frames(data: Mapping[str, Any] | None, what: str) -> None:
+    """Raises AnnotationInvalid for frames, in proto JSON, on what is no video."""
+    if data and data.get("frames"):
+        raise AnnotationInvalid(f"{what} has frames, but the input is no video; annotate the whole of it.")
+
+
+def check_no_segments(data: Mapping[str, Any], what: str) -> None:
+    """Raises AnnotationInvalid for time segments, in proto JSON, in an annotation of a frame."""
+    if data.get("time_segments"):
+        raise AnnotationInvalid(f"{what} has time_segments beside a frame; post one annotation for each.")
 
 
 def on_frame(data: dict[str, Any], frame: FrameTime) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from sightrank.vision.video import FrameTime
 _SQL = queries.load("ingest")
 _ANNOTATIONS = queries.load("annotations")
 TAGS = 20  # predictions written for each area
+_APPS_IN_TURN = 1000  # whose turn is remembered
 _SUSPECT = 3  # attempts that came to nothing after which an input is no longer worked on together with others
 
 
@@ -120,19 +121,24 @@ class Jobs:
         self._owner = owner
         self._lease_s = lease_s
         self._workflow_ids = sorted(workflow_ids)
+        self._served: list[int] = []  # buckets whose videos were claimed, the latest last
 
     async def claim(self, limit: int, *, suspect: bool = False, video: bool = False) -> list[Job]:
         """Up to ``limit`` waiting inputs; every app gets its share, so that a large one does not hold up the others.
 
-        ``suspect`` inputs and videos come only when asked for, and no others with them.
+        ``suspect`` inputs and videos come only when asked for, and no others with them. Of videos there is room for so
+        few that apps take turns.
         """
         which = {"suspect": suspect, "suspect_from": _SUSPECT, "video": video}
-        apps = {"workflow_ids": self._workflow_ids, "limit": limit}
+        apps = {"workflow_ids": self._workflow_ids, "limit": limit, "served": self._served if video else []}
         buckets = await self._database.rows(_SQL["buckets_with_work"], {**apps, **which})
         claimed: list[Job] = []
         for place, (bucket, workflow_id, sample_ms) in enumerate(buckets):
             share = (limit - len(claimed)) // (len(buckets) - place)
             claimed += await self._claim_from(bucket, workflow_id, sample_ms, share, which)
+        if video:
+            now = dict.fromkeys(job.bucket for job in claimed)
+            self._served = [*(bucket for bucket in self._served if bucket not in now), *now][-_APPS_IN_TURN:]
         return claimed
 
     async def renew(self, jobs: Sequence[Job]) -> None:

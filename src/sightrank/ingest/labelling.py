@@ -15,7 +15,7 @@ from typing import Any
 from sightrank.errors import AnnotationInvalid, AppError, DoesNotExist, DuplicateKey
 from sightrank.ingest.areas import Area, read_areas
 from sightrank.ingest.base_workflow import has_workflow, workflow_of
-from sightrank.ingest.frames import named_frame, on_frame
+from sightrank.ingest.frames import check_no_frames, check_no_segments, named_frame, on_frame
 from sightrank.ingest.history import not_before_the_last
 from sightrank.ingest.jobs import Workflow
 from sightrank.ingest.regions import Look, NewRegion, Place, Regions, Seen, Target, boxes_by_input, known_regions
@@ -126,6 +126,8 @@ class Labelling:
                 _check(item, present, places, taken)
                 number = present[item.input_id].number
                 frame = _frame_of(item, areas[number]) if number in videos else None
+                if number not in videos:
+                    check_no_frames(item.content.data, f"The annotation of input {item.input_id!r}")
             except AppError as refusal:
                 results.append(refusal)
                 continue
@@ -236,7 +238,10 @@ def _frame_of(item: NewAnnotation, areas: Sequence[Area]) -> Area | None:
         raise AnnotationInvalid(
             f"Input {item.input_id!r} is a video; annotate the whole of it, or one of its frames, without a region."
         )
-    return named_frame(areas, (item.content.data or {}).get("frames", ()), item.input_id)
+    data = item.content.data or {}
+    if data.get("frames"):
+        check_no_segments(data, f"The annotation of input {item.input_id!r}")
+    return named_frame(areas, data.get("frames", ()), item.input_id)
 
 
 def _area_id(one: _Chosen, of_regions: Mapping[str, int | None], whole: Mapping[int, int]) -> int | None:

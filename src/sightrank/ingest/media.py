@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from sightrank.errors import InputFailed
+from sightrank.errors import InputFailed, InputOverLimit
 from sightrank.ingest.fetch import Fetcher
 from sightrank.search.query import ImageTerm
 from sightrank.store import queries
@@ -20,7 +20,7 @@ from sightrank.store.blobs import BlobStore
 from sightrank.store.database import Database
 from sightrank.vision.eye import Eye, ImageLimits, Prepared, Queries
 from sightrank.vision.threads import Lane
-from sightrank.vision.thumbnail import SIZES, THUMBNAIL
+from sightrank.vision.thumbnail import SIZES, THUMBNAIL, MediaSizes
 
 _SQL = queries.load("ingest")
 _QUERIES_BY_URL = 64
@@ -75,10 +75,17 @@ class ImageSource:
     """Reads images and videos, for ingest and for queries."""
 
     def __init__(
-        self, database: Database, blobs: BlobStore, fetcher: Fetcher, urls: HostedUrls, limits: ImageLimits
+        self,
+        database: Database,
+        blobs: BlobStore,
+        sizes: MediaSizes,
+        fetcher: Fetcher,
+        urls: HostedUrls,
+        limits: ImageLimits,
     ) -> None:
         self._database = database
         self._blobs = blobs
+        self._sizes = sizes
         self._fetcher = fetcher
         self._urls = urls
         self._limits = limits
@@ -90,7 +97,8 @@ class ImageSource:
     async def load(self, bucket: int, *, url: str, blob: str) -> bytes:
         """The bytes of an input.
 
-        Raises what ``Fetcher.fetch`` raises, and InputFailed when a hosted URL names no image of this app.
+        Raises what ``Fetcher.fetch`` raises, InputFailed when a hosted URL names no image of this app, and for the
+        thumbnail of a video what ``MediaSizes.media`` raises.
         """
         return await self._blobs.get(blob) if blob else await self._read(bucket, url)
 
@@ -138,9 +146,9 @@ class ImageSource:
     async def _read(
         self, bucket: int, url: str, *, max_bytes: int | None = None, total_s: float | None = None
     ) -> bytes:
+        max_bytes = self._limits.max_bytes if max_bytes is None else max_bytes
         hosted = self._urls.parse(url)
         if hosted is None:
-            max_bytes = self._limits.max_bytes if max_bytes is None else max_bytes
             return (await self._fetcher.fetch(url, max_bytes=max_bytes, total_s=total_s)).data
         app = await self._database.row(_SQL["app_of_bucket"], {"bucket": bucket})
         if app != (hosted.user_id, hosted.app_id):
@@ -148,4 +156,10 @@ class ImageSource:
         row = await self._database.row(_SQL["blob_of_input"], {"bucket": bucket, "id": hosted.input_id})
         if row is None or not row[0]:
             raise InputFailed(f"404 Client Error: Not Found for url: {url} (this app has no such image)")
-        return await self._blobs.get(row[0])
+        blob, media = row
+        if hosted.size == THUMBNAIL and media == "video":
+            return await self._sizes.media(blob, THUMBNAIL)
+        size = await self._blobs.size(blob)
+        if size > max_bytes:
+            raise InputOverLimit(f"{url} has {size} bytes; at most {max_bytes} are accepted here.")
+        return await self._blobs.get(blob)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,13 +53,14 @@ def outcome_of(
 def outcome_of_video(job: Job, blob: str, video: Watched, top: Callable[[Vectors], Concepts]) -> Outcome:
     """Gives the whole video the mean of its frames, and every frame its own vector.
 
-    ``top`` tells the likeliest concepts of vectors. A region that was marked on the video at large has the vector of
-    all of it. Frames that are areas already stay these areas.
+    Of a long film this is work for a thread. ``top`` tells the likeliest concepts of vectors. A region that was marked
+    on the video at large has the vector of all of it. Frames that are areas already stay these areas.
     """
+    seen = {frame.index: place for place, frame in enumerate(video.frames)}
     known = {area.frame.index for area in job.areas if area.frame is not None}
     new = tuple(frame for frame in video.frames if frame.index not in known)
-    places = [0 if area.frame is None else 1 + _nearest(video.frames, area.frame) for area in job.areas]
-    places += [1 + _nearest(video.frames, frame) for frame in new]
+    places = [0 if area.frame is None else 1 + _place(seen, video.frames, area.frame) for area in job.areas]
+    places += [1 + seen[frame.index] for frame in new]
     all_vectors = np.concatenate([_mean_direction(video.vectors)[None], video.vectors])
     concepts = top(all_vectors)
     return Outcome(
@@ -80,6 +81,11 @@ def _mean_direction(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     mean = vectors.mean(axis=0)
     length = float(np.linalg.norm(mean))
     return np.asarray(mean / length, np.float32) if length > 1e-6 else vectors[0]
+
+
+def _place(seen: Mapping[int, int], frames: Sequence[FrameTime], wanted: FrameTime) -> int:
+    place = seen.get(wanted.index)
+    return _nearest(frames, wanted) if place is None else place
 
 
 def _nearest(frames: Sequence[FrameTime], wanted: FrameTime) -> int:

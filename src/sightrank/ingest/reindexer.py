@@ -180,7 +180,9 @@ class Reindexer:
         async with self._images.video(job.bucket, Lane.INGEST, url=job.url, blob=job.blob) as data:
             video = await watch(eye, data, Lane.INGEST, sample_ms=job.sample_ms)
             blob = job.blob or await self._images.keep(job.bucket, data)
-        return outcome_of_video(job, blob, video, lambda found: eye.top(found, TAGS))
+        return await self._threads.infer(
+            Lane.INGEST, lambda: outcome_of_video(job, blob, video, lambda found: eye.top(found, TAGS))
+        )
 
 
 def _batch(jobs: Sequence[Job]) -> Sequence[Job]:

@@ -188,7 +188,10 @@ class Worker:
                 # The network's trouble, as in `_infer`: whatever is wrong with a film is an AppError.
                 raise _NotItsFault from error
             blob = job.blob or await self._images.keep(job.bucket, data)
-        await self._outcomes.put(outcome_of_video(job, blob, video, lambda found: eye.top(found, TAGS)))
+        outcome = await self._threads.infer(
+            Lane.INGEST, lambda: outcome_of_video(job, blob, video, lambda found: eye.top(found, TAGS))
+        )
+        await self._outcomes.put(outcome)
 
     async def _infer(self) -> None:
         pictures = await _some(

@@ -113,6 +113,11 @@ class BlobFolder:
             raise BlobMissingError(f"There is no blob {key}.") from None
         return os.fdopen(handle, "rb")
 
+    def size(self, key: str) -> int:
+        """Of the file in bytes. Raises BlobMissingError."""
+        with self.open(key) as file:
+            return os.fstat(file.fileno()).st_size
+
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 
@@ -227,6 +232,10 @@ class BlobStore:
     async def open(self, key: str) -> BinaryIO:
         """The file for reading in parts; the caller closes it. Raises BlobMissingError."""
         return await self._run(lambda: self._folder.open(key))
+
+    async def size(self, key: str) -> int:
+        """Of the file in bytes. Raises BlobMissingError."""
+        return await self._run(lambda: self._folder.size(key))
 
     async def exists(self, key: str) -> bool:
         return await self._run(lambda: self._folder.exists(key))

@@ -1,27 +1,25 @@
 """What is checked of a video file before FFmpeg opens it.
 
-Whether the file is as long as it says, because a decoder would just stop at its end. And for MP4 and its kin how many
-samples the tables announce: a few bytes can announce millions, and FFmpeg makes room for each of them.
+Whether the file is as long as it says, because a decoder would just stop at its end; and for MP4 and its kin how much
+their tables announce (``mp4_index``).
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from typing import BinaryIO
 
-from sightrank.errors import InputFailed, InputOverLimit
+from sightrank.errors import InputFailed
+from sightrank.vision.mp4_index import check_index
 
 _SEGMENT = 0x18538067
-_NEEDED = {b"mdat", b"moov", b"moof"}  # anything else may be cut, or be no box at all: cameras append what they like
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEADER_BYTES = 65_536
-_MAX_SAMPLES = 1_000_000  # of video, sound and all else; ten minutes have far fewer
-_MAX_BOXES = 200_000
 
 
 def check(file: BinaryIO, name: str) -> None:
-    """Raises InputFailed for a file that ends before it says, InputOverLimit for one that announces too much.
+    """Raises InputFailed for a file that ends before it says, or whose tables cannot be counted, and InputOverLimit for
+    one that announces too much.
 
     ``name`` is what ``signature.video_format`` calls it.
     """
@@ -33,7 +31,7 @@ def check(file: BinaryIO, name: str) -> None:
         elif name == "GIF":
             _walk_gif(file, size)
         elif name in {"MP4", "MOV", "3GP"}:
-            _check_samples(name, sum(map(_samples, _indexes(file, size))))
+            check_index(file, size, name)
         elif name == "AVI":
             # Less one: not every writer adds the byte that makes the length even.
             _check_end(int.from_bytes(_exactly(file, 8)[4:], "little") + 8 - 1, size)
@@ -77,61 +75,6 @@ def _asf_size(start: bytes) -> int:
     if place < 0 or len(properties) < 89 or properties[88] & 1:
         return 0
     return int.from_bytes(properties[40:48], "little")
-
-
-def _indexes(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """The outermost boxes of an MP4 but those that hold the film itself."""
-    place = 0
-    for _ in range(_MAX_BOXES):
-        file.seek(place)
-        head = file.read(16)
-        if len(head) < 8:
-            return
-        length, header = int.from_bytes(head[:4], "big"), 8
-        if length == 1:
-            length, header = int.from_bytes(head[8:], "big"), 16
-        length = length if length >= header else size - place
-        if head[4:8] in _NEEDED:
-            _check_end(place + length, size)
-        length = min(length, size - place)
-        if head[4:8] != b"mdat":
-            file.seek(place)
-            yield file.read(length)
-        place += length
-    raise InputOverLimit(f"The video has more than {_MAX_BOXES} parts.")
-
-
-def _samples(index: bytes) -> int:
-    """How many samples the tables of a box announce, wherever in it they stand."""
-    if b"cmov" in index:
-        raise InputFailed("The video has a compressed index, which this server does not read.")
-    count = sum(_int(index, place + 8) for place in _places(index, b"trun"))
-    for track in index.split(b"trak"):
-        listed = sum(_int(track, place + 12) for kind in (b"stsz", b"stz2") for place in _places(track, kind))
-        count += 0 if _is_raw_sound(track) else listed
-    return count
-
-
-def _is_raw_sound(track: bytes) -> bool:
-    """Whether each sample is one moment of sound: of those there are millions, which are read in larger pieces."""
-    times = [(_int(track, place + 8), _int(track, place + 16)) for place in _places(track, b"stts")]
-    return b"soun" in track and bool(times) and all(one == (1, 1) for one in times)
-
-
-def _places(data: bytes, name: bytes) -> Iterator[int]:
-    place = data.find(name)
-    while place >= 0:
-        yield place
-        place = data.find(name, place + 4)
-
-
-def _int(data: bytes, place: int) -> int:
-    return int.from_bytes(data[place : place + 4], "big")
-
-
-def _check_samples(name: str, count: int) -> None:
-    if count > _MAX_SAMPLES:
-        raise InputOverLimit(f"The {name} video announces {count} samples; the limit is {_MAX_SAMPLES}.")
 
 
 def _number(file: BinaryIO, *, keep_marker: bool) -> int | None:

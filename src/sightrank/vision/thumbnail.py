@@ -25,6 +25,7 @@ SIZES: Final = (ORIGINAL, *LONGEST_SIDES)
 THUMBNAIL: Final = "thumbnail"
 VIDEO_SIZES: Final = (ORIGINAL, THUMBNAIL)
 _STILL_MS: Final = 1000  # the still shows the middle of the first second
+_STILL_WORK_S: Final = 5.0
 _QUALITY: Final = 85
 
 
@@ -38,8 +39,10 @@ def thumbnail(data: bytes, longest_side: int, *, max_pixels: int, max_bytes: int
 
 
 def still(data: bytes, longest_side: int, *, max_pixels: int) -> bytes:
-    """A JPEG of the beginning of a video, as ``thumbnail`` makes one of a picture. Raises what ``Reading`` raises."""
-    with closing(Reading(data, sample_ms=_STILL_MS, max_pixels=max_pixels)) as reading:
+    """A JPEG of the beginning of a video, as ``thumbnail`` makes one of a picture. Raises what ``Reading`` raises, and
+    InputOverLimit for a video whose beginning takes more than a few seconds of work.
+    """
+    with closing(Reading(data, sample_ms=_STILL_MS, max_pixels=max_pixels, max_work_s=_STILL_WORK_S)) as reading:
         pixels = next(sample.pixels for sample in reading.steps() if sample is not None)
     return _reduced(pixels, pixels.shape[1], pixels.shape[0], longest_side)
 
@@ -62,8 +65,8 @@ class MediaSizes:
         self._max_bytes = max_bytes
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="thumbnail")
         self._making: dict[str, asyncio.Task[bytes]] = {}
-        # Whole videos, up to 300 MB each, wait for a thread.
-        self._videos = asyncio.Semaphore(threads)
+        # A still takes a while, and a whole video, up to 300 MB: one at a time, so that images find a thread.
+        self._stills = asyncio.Semaphore(1)
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -72,7 +75,7 @@ class MediaSizes:
         """The image of ``key`` as a JPEG of one of ``LONGEST_SIDES``, or the ``THUMBNAIL`` of the video of that key.
 
         Raises DoesNotExist for an unknown key or size, InputFailed when the original is no image, or no video, that can
-        be read.
+        be read, and InputOverLimit when it takes too much.
         """
         if size not in (*LONGEST_SIDES, THUMBNAIL):
             raise DoesNotExist(f"There is no size {size[:40]!r}; the sizes are {', '.join(SIZES)}.")
@@ -98,7 +101,7 @@ class MediaSizes:
 
     async def _make(self, key: str, size: str) -> bytes:
         if size == THUMBNAIL:
-            async with self._videos:
+            async with self._stills:
                 film = await self._original(key)
                 made = await self._run(lambda: still(film, LONGEST_SIDES["small"], max_pixels=self._max_pixels))
         else:

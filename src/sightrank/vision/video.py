@@ -43,7 +43,8 @@ MIN_SAMPLE_MS, MAX_SAMPLE_MS = 100, 60_000
 _MAX_PIXELS: Final = 7680 * 4320  # a codec keeps up to 17 frames of this size
 _MAX_DECODED: Final = MAX_DURATION_MS // 1000 * 120
 _MAX_DECODED_PIXELS: Final = MAX_DURATION_MS // 1000 * 60 * 3840 * 2160
-_MAX_S: Final = 900.0
+#: How long all the work may take, however long it waits for its turns.
+_MAX_WORK_S: Final = 900.0
 _DEFAULT_FRAME_US: Final = 40_000
 # The demuxer is named, never guessed: some read other files or addresses that a file names, such as playlists.
 _DEMUXERS: Final = {
@@ -83,17 +84,19 @@ class Reading:
     """A film (its bytes, or the path of its file) that is being read. One thread at a time; ``close()`` it.
 
     ``format`` is MP4, MOV, 3GP, AVI, WMV, WEBM, MKV or GIF and known from the start, ``duration_ms`` once ``steps`` are
-    done. Raises InputOverLimit for a film longer than ``MAX_DURATION_MS``, of more than ``MAX_FRAMES`` intervals or
-    more than ``max_pixels`` (or 7680 x 4320) a frame, and InputFailed with the reason for what is no whole, valid
-    video.
+    done. Raises InputOverLimit for a film longer than ``MAX_DURATION_MS``, of more than ``MAX_FRAMES`` intervals, more
+    than ``max_pixels`` (or 7680 x 4320) a frame or more than ``max_work_s`` of a processor's time, and InputFailed with
+    the reason for what is no whole, valid video.
     """
 
-    def __init__(self, data: VideoFile, *, sample_ms: int, max_pixels: int) -> None:
+    def __init__(self, data: VideoFile, *, sample_ms: int, max_pixels: int, max_work_s: float = _MAX_WORK_S) -> None:
         if sample_ms < 1:
             raise ValueError("sample_ms is at least 1.")
         self._sample_ms = sample_ms
         self._max_pixels = min(max_pixels, _MAX_PIXELS)
-        self._give_up_at = time.monotonic() + _MAX_S
+        self._max_work_s = max_work_s
+        self._worked_s = 0.0
+        self._resumed_at = 0.0
         self._files = ExitStack()
         self._file: BinaryIO = io.BytesIO(data) if isinstance(data, bytes) else self._files.enter_context(_open(data))
         self.duration_ms = 0
@@ -117,6 +120,18 @@ class Reading:
         The last interval counts if the film lasts until its middle. A film shorter than half an interval gives one
         sample, that at its own middle.
         """
+        steps = self._steps()
+        while True:
+            # The thread's own time: a film that waits, for its turn or for a core, has done nothing wrong.
+            self._resumed_at = time.thread_time()
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+            self._worked_s += time.thread_time() - self._resumed_at
+            yield step
+
+    def _steps(self) -> Iterator[Sample | None]:
         found = 0
         for sample in self._samples(_middles(self._sample_ms)):
             found += sample is not None
@@ -160,8 +175,7 @@ class Reading:
         try:
             with self._opened() as (film, stream):
                 for packet in film.demux(stream):
-                    if time.monotonic() > self._give_up_at:
-                        raise InputOverLimit(f"Reading the video takes longer than {_MAX_S:g} s.")
+                    self._check_work_s()
                     if packet.is_corrupt:
                         raise InputFailed(f"The {self.format} video ends early or is damaged.")
                     yield None
@@ -171,6 +185,10 @@ class Reading:
         except Exception as error:
             # Damaged files make the library raise nearly everything, like those of images.
             raise _failure(self.format, error) from error
+
+    def _check_work_s(self) -> None:
+        if self._worked_s + time.thread_time() - self._resumed_at > self._max_work_s:
+            raise InputOverLimit(f"Reading the video takes longer than {self._max_work_s:g} s.")
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:

@@ -1,5 +1,6 @@
 -- name: buckets_with_work
--- Apps in which an input waits, or was left by a worker that died; the longest waiting first.
+-- Apps in which an input waits, or was left by a worker that died; the longest waiting first, but those that were served
+-- already after the others, in the order in which they were.
 -- One look into the index for each app, however long its queue. Suspect inputs are claimed apart from the others, and videos
 -- apart from the rest. An app that is about to get another workflow waits for it, and one whose workflow cannot run here
 -- for that.
@@ -12,7 +13,7 @@ FROM apps a CROSS JOIN LATERAL (
 ) first
 WHERE a.workflow_id = ANY(%(workflow_ids)s)
     AND NOT EXISTS (SELECT FROM reindexes r WHERE r.bucket = a.first_bucket AND r.state = 'switching')
-ORDER BY first.created_at
+ORDER BY array_position(%(served)s::bigint[], a.first_bucket) NULLS FIRST, first.created_at
 LIMIT %(limit)s
 
 -- name: claim
@@ -115,7 +116,7 @@ WHERE bucket = %(bucket)s AND number = %(number)s AND status = 30003 AND lease_o
 SELECT user_id, id FROM apps WHERE first_bucket = %(bucket)s
 
 -- name: blob_of_input
-SELECT blob, url FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s
+SELECT blob, media FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s
 
 -- name: requeue_indexed
 UPDATE inputs i SET status = 30001, attempts = 0, modified_at = clock_timestamp()
