@@ -9,11 +9,10 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import structlog
@@ -46,6 +45,7 @@ from sightrank.api.search_kinds import SearchReader
 from sightrank.api.searches import Searches, SearchModels
 from sightrank.api.users import Users
 from sightrank.api.workflows import Workflows
+from sightrank.background import background, end
 from sightrank.ingest.add_jobs import AddJobs
 from sightrank.ingest.base_workflow import warn_of_absent
 from sightrank.ingest.fetch import Fetcher
@@ -85,7 +85,6 @@ from sightrank.wire.options import WireOptions
 from sightrank.wire.server import PortTakenError, WireServer
 
 _log = structlog.get_logger()
-_CANCEL_AGAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,9 +223,9 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         hosted = HostedMedia(core.database, identity.authenticate, core.blobs, core.sizes)
         removal = Removal(core.database, core.blobs)
         stack.push_async_callback(removal.close)
-        await stack.enter_async_context(_background(removal.keep_swept()))
-        await stack.enter_async_context(_background(keep_fresh(core.database)))
-        await stack.enter_async_context(_background(History(core.database, days=settings.history_days).keep_swept()))
+        await stack.enter_async_context(background(removal.keep_swept()))
+        await stack.enter_async_context(background(keep_fresh(core.database)))
+        await stack.enter_async_context(background(History(core.database, days=settings.history_days).keep_swept()))
         matrices = await stack.enter_async_context(_matrices(core))
         wire = WireServer(
             _handlers(core, identity, removal, matrices, wake),
@@ -269,32 +268,7 @@ async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[
     try:
         yield
     finally:
-        await _end(tasks)
-
-
-@asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Runs beside the block and ends with it."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        await _end([task])
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancels tasks until they are done.
-
-    Once is not always enough: where an answer of the database arrives in that moment, ``asyncio.wait_for`` of Python
-    3.11, which psycopg waits by, returns the answer and forgets the cancellation. Again only after a while, because a
-    task may still be giving its jobs back.
-    """
-    waiting = set(tasks)
-    while waiting:
-        for task in waiting:
-            task.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
-    await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
 
 
 def _idle(core: Core) -> frozenset[str]:
@@ -339,7 +313,7 @@ async def _matrices(core: Core) -> AsyncIterator[Matrices]:
     report = MatrixReport(core.database, matrices.states, process=f"{os.getpid()}-{uuid.uuid4().hex[:12]}")
     indexes = VectorIndexes(core.database, matrices.states)
     try:
-        async with _background(report.keep_written()), _background(indexes.keep_built()):
+        async with background(report.keep_written()), background(indexes.keep_built()):
             yield matrices
     finally:
         await report.close()

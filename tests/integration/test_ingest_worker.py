@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from tests.eyes import blind_eye
 from tests.integration.worlds import World, Worlds
 
+from sightrank.background import end
 from sightrank.ingest.base_workflow import warn_of_absent
 from sightrank.ingest.intake import IdConflict, Intake, NewInput
 from sightrank.ingest.jobs import Jobs, Workflow
@@ -141,8 +142,7 @@ class Bench:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end([task])
             await asyncio.to_thread(threads.close)
 
 

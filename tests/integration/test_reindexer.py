@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from sightrank.background import end
 from sightrank.ingest.jobs import Workflow
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.reindex_queue import ReindexQueue, State, TurnLost
@@ -89,8 +90,7 @@ async def reindexing(bench: Bench, *found: Detection) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end([task])
         threads.close()
 
 

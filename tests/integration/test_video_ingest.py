@@ -28,6 +28,7 @@ from tests.integration.test_ingest_worker import DIMS, WORKFLOWS, Bench, FakeEye
 from tests.integration.test_videos import of_film, times
 from tests.integration.worlds import World, Worlds
 
+from sightrank.background import end
 from sightrank.ingest.intake import IdConflict, NewInput
 from sightrank.ingest.jobs import Jobs
 from sightrank.ingest.media import ImageSource
@@ -137,8 +138,7 @@ async def watching(place: Bench, eye: WatchingEye, images: Films, *, lease_s: fl
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end([task])
         await asyncio.to_thread(eye.threads.close)
 
 

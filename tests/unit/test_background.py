@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from sightrank import app
+from sightrank import background
 
 
 def test_a_task_that_forgets_a_cancellation_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "_CANCEL_AGAIN_S", 0.01)
+    monkeypatch.setattr(background, "_CANCEL_AGAIN_S", 0.01)
     forgotten = 0
 
     async def forgetful() -> None:
@@ -24,7 +24,7 @@ def test_a_task_that_forgets_a_cancellation_is_ended_all_the_same(monkeypatch: p
                     raise
 
     async def scenario() -> None:
-        async with asyncio.timeout(10), app._background(forgetful()):
+        async with asyncio.timeout(10), background.background(forgetful()):
             await asyncio.sleep(0)
 
     asyncio.run(scenario())
@@ -36,7 +36,7 @@ def test_a_task_that_failed_does_not_keep_the_others_from_ending() -> None:
         raise RuntimeError("broken")
 
     async def scenario() -> None:
-        async with asyncio.timeout(10), app._background(failing()):
+        async with asyncio.timeout(10), background.background(failing()):
             await asyncio.sleep(0)
 
     asyncio.run(scenario())
