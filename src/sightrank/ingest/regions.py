@@ -184,7 +184,9 @@ class Regions:
         cursor = await connection.execute(_INPUTS["insert_regions"], {"bucket": bucket, "rows": to_json(rows)})
         ids: dict[str, int] = dict(await cursor.fetchall())
         return {
-            row.region_id: Area(id=ids[row.region_id], created_at=row.created_at, box=region.box, is_region=True)
+            row.region_id: Area(
+                id=ids[row.region_id], created_at=row.created_at, box=region.box, region_id=row.region_id
+            )
             for row, region in zip(rows, regions, strict=True)
         }
 

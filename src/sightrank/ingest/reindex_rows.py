@@ -237,7 +237,7 @@ async def _sweep_vectors(connection: Connection, bucket: int, *, kept: int) -> l
 def _of_areas(outcome: Outcome) -> Outcome:
     """The outcome without what was found: areas that there are."""
     vectors_of_areas = None if outcome.vectors is None else outcome.vectors[: len(outcome.job.areas)]
-    return replace(outcome, vectors=vectors_of_areas, detections=())
+    return replace(outcome, vectors=vectors_of_areas, detections=(), found_again={})
 
 
 def _staged(workflow: Workflow, outcomes: Sequence[Outcome]) -> str:

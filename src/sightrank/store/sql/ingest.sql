@@ -44,7 +44,7 @@ UPDATE inputs SET lease_until = NULL, lease_owner = NULL WHERE status = 30003
 -- name: areas
 -- What is to be looked at: the whole of it, frames and people's regions. A region that a detector found is one of theirs once
 -- they have annotated it; the others are found anew.
-SELECT input_number, id, created_at, region_id IS NOT NULL, box_top, box_left, box_bottom, box_right, frame_index,
+SELECT input_number, id, created_at, region_id, box_top, box_left, box_bottom, box_right, frame_index,
     frame_time_ms, frame_number
 FROM areas r WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND (model_version_id = '' OR EXISTS (
     SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
@@ -56,6 +56,10 @@ SELECT id FROM areas r WHERE bucket = %(bucket)s AND input_number = ANY(%(number
     AND NOT EXISTS (
         SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
     )
+
+-- name: forget_predictions
+-- Of inputs that are looked at again. What people said stays.
+DELETE FROM annotations WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND model_version_id <> ''
 
 -- name: insert_found_regions
 INSERT INTO areas (
