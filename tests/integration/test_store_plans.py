@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from psycopg import sql
-from tests.integration.explaining import INPUTS, Read, on_grown_apps, reads, reads_on, strays
+from tests.integration.explaining import BUCKETS, INPUTS, Read, on_grown_apps, reads, reads_on, strays
 
 from sightrank.search.query import Query, Unit
 from sightrank.search.sql import FilterScope, candidates, count, page
@@ -60,6 +60,23 @@ def test_hot_statements_read_by_index(database_url: str) -> None:
         return wrong
 
     assert on_grown_apps(database_url, scenario) == {}
+
+
+def test_a_start_looks_at_one_input_of_each_app(database_url: str) -> None:
+    asked = sql.SQL(queries.load("ingest")["buckets_to_requeue"]).format(vectors=TABLE.name)
+
+    async def scenario(database: Database) -> list[Read]:
+        await database.execute("INSERT INTO users (id) VALUES ('me')")
+        await database.execute(
+            "INSERT INTO apps (user_id, id, first_bucket, workflow_id)"
+            " SELECT 'me', 'app-' || bucket, bucket, 'General' FROM app_buckets"
+        )
+        return await reads(database, asked, {"workflow_id": "General"})
+
+    found = on_grown_apps(database_url, scenario)
+
+    # The inputs' condition names the bucket by the app's row.
+    assert {read.table: read.rows for read in found} == {"apps": BUCKETS, "inputs": BUCKETS, "vectors_1": BUCKETS}
 
 
 @pytest.mark.parametrize("unit", Unit)
