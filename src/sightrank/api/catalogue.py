@@ -133,7 +133,7 @@ class Catalogue:
         """
         cards = {workflow.id: workflow for workflow in self.workflows}
         first, second = cards.get(one), cards.get(other)
-        if first is None or second is None:
+        if first is None or second is None or first.lacks or second.lacks:
             return False
         return first.embedder == second.embedder and first.detector == second.detector
 
