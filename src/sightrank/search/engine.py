@@ -12,7 +12,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sightrank.errors import AppError, DoesNotExist, SearchInvalid, SearchNotIndexed, SearchPredictionFailed
+from sightrank.errors import (
+    AppError,
+    DoesNotExist,
+    SearchInvalid,
+    SearchNotIndexed,
+    SearchPredictionFailed,
+    WorkflowNeedsModel,
+)
 from sightrank.search import candidates, sql
 from sightrank.search.candidates import CandidateCache, Candidates
 from sightrank.search.compile import Gathered, compile_ranks, predicted_direction, row_direction
@@ -49,7 +56,9 @@ Look = Callable[[int, Eye, ImageTerm], Awaitable[NDArray[np.float32]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchScope:
-    """The app a search runs in. ``table`` and ``eye`` are None when its base workflow embeds nothing."""
+    """The app a search runs in. ``table`` and ``eye`` are None when its base workflow embeds nothing or cannot run:
+    then ``lacks`` says why.
+    """
 
     bucket: int
     default_language: str
@@ -57,6 +66,7 @@ class SearchScope:
     eye: Eye | None
     model_version_ids: frozenset[str] = frozenset()
     detector_version_id: str = ""
+    lacks: str = ""
 
     @property
     def tagger(self) -> Tagger | None:
@@ -120,13 +130,15 @@ class SearchEngine:
     async def run(self, scope: SearchScope, query: Query, versions: Versions | None = None) -> list[Hit]:
         """One page of hits, as of ``versions`` or later; without them, as of now.
 
-        Raises SearchInvalid, SearchNotIndexed, SearchPredictionFailed or DoesNotExist.
+        Raises SearchInvalid, SearchNotIndexed, SearchPredictionFailed, WorkflowNeedsModel or DoesNotExist.
         """
         concepts = await self._resolve(scope, query, versions)
         filters = sql.FilterScope(bucket=scope.bucket, concepts=concepts)
         if plan(query) is Plan.FILTER:
             rows = await self._database.rows(sql.page(query, filters))
             return [Hit(score=1.0, input_number=number, area_id=None, annotation_id=name) for number, name in rows]
+        if scope.lacks:
+            raise WorkflowNeedsModel(f"{scope.lacks} Filters work without it.")
         if scope.table is None or scope.eye is None:
             raise SearchInvalid("The base workflow of this app is Empty, which does not support search by rank.")
         _check_ranks(scope, query, concepts)
