@@ -354,7 +354,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     engine = SearchEngine(core.database, matrices, core.book, core.images.look)
     versions = {card.id: frozenset(model.version_id for model in card.models) for card in core.catalogue.workflows}
     models = SearchModels(
-        {id: (one.table, one.eye, versions[id], one.detector_version_id) for id, one in core.workflows.items()},
+        {id: (one.table, one.eye, versions[id], one.detector_id) for id, one in core.workflows.items()},
         core.catalogue.lacks,
     )
     texts = Texts(core.database, core.book, core.wording)

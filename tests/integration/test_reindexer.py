@@ -307,6 +307,8 @@ def test_the_same_detector_again_leaves_no_region_twice(database_url: str) -> No
 
         regions = await bench.database.rows("SELECT box_left, id = %s FROM areas WHERE box_top > 0 ORDER BY 1", [mine])
         assert regions == [(0.0, False), (0.5, True)]
+        # What is said of a region that stays has changed without its vector: whoever keeps detections reads them anew.
+        assert await bench.database.rows("SELECT labels_version = version FROM app_buckets") == [(True,)]
         assert await bench.database.rows(_SAID) == [
             ("in-a", 0.5, "", ["rex"]),
             ("in-a", None, "1", ["thing"]),

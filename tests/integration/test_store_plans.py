@@ -22,6 +22,7 @@ _WHICH = [{"suspect": False, "suspect_from": 3, "video": video} for video in (Fa
 _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("search", "versions", {"bucket": 1}),
     ("search", "latest_labels", {"bucket": 1, "concept_ids": ["c-8"]}),
+    ("search", "detections", {"bucket": 1, "concept_ids": ["c-1"], "model_id": "model-8"}),
     ("search", "input_to_rank_by", {"bucket": 1, "id": "in-8"}),
     ("search", "hits", {"bucket": 1, **_HITS}),
     ("search", "hits_as_of", {"bucket": 1, "as_of": datetime(1970, 1, 1, 1, tzinfo=UTC), **_HITS}),
@@ -40,6 +41,8 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
 _REMOVED_SINCE = sql.SQL(queries.load("search")["removed_since"]).format(
     bucket=sql.Literal(1), version=sql.Literal(5990)
 )
+_DETECTIONS_SINCE = sql.SQL(queries.load("search")["detections_since"]).format(vectors=sql.Identifier("vectors_1"))
+_OF_A_DETECTOR = {"bucket": 1, "concept_ids": ["c-1"], "model_id": "model-8", "version": 105200}
 SCOPE = FilterScope(bucket=1, concepts={})
 
 
@@ -52,7 +55,11 @@ def test_hot_statements_read_by_index(database_url: str) -> None:
     async def scenario(database: Database) -> dict[str, Any]:
         wrong: dict[str, Any] = {}
         statements = [(f"{noun}.{name}", queries.load(noun)[name], parameters) for noun, name, parameters in _HOT]
-        for name, statement, parameters in [*statements, ("search.removed_since", _REMOVED_SINCE, None)]:
+        composed = [
+            ("search.removed_since", _REMOVED_SINCE, None),
+            ("search.detections_since", _DETECTIONS_SINCE, _OF_A_DETECTOR),
+        ]
+        for name, statement, parameters in [*statements, *composed]:
             found = await reads(database, statement, parameters)
             assert found, name
             if strays(found) or looked_at(found) > 150:

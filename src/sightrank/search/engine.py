@@ -24,7 +24,7 @@ from sightrank.search import candidates, sql
 from sightrank.search.candidates import CandidateCache, Candidates
 from sightrank.search.compile import Gathered, compile_ranks, predicted_direction, row_direction
 from sightrank.search.concepts import ConceptBook, Meaning
-from sightrank.search.follow import NO_VERSIONS, Matrices, Versions
+from sightrank.search.follow import Matrices
 from sightrank.search.names import Meanings, NameBook
 from sightrank.search.plan import Plan, candidate_bound, look_further, may_rank_first, plan
 from sightrank.search.query import (
@@ -41,6 +41,7 @@ from sightrank.search.query import (
 from sightrank.search.rank import CompiledRank, Labels
 from sightrank.search.ranker import Ranked, Ranker
 from sightrank.search.score import Array, Direction, to_score, unit
+from sightrank.search.versions import NO_VERSIONS, Versions
 from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
@@ -65,7 +66,7 @@ class SearchScope:
     table: EmbedderTable | None
     eye: Eye | None
     model_version_ids: frozenset[str] = frozenset()
-    detector_version_id: str = ""
+    detector_id: str = ""
     lacks: str = ""
 
     @property
@@ -195,7 +196,9 @@ class SearchEngine:
         labels = await self._matrices.labels(scope.bucket, ids, versions, query.as_of)
         if not scope.only_detects(ids):
             return labels
-        return labels.over(await self._matrices.detections(scope.bucket, ids, scope.detector_version_id, versions))
+        assert scope.table is not None, "who detects embeds too"
+        detections = self._matrices.detections
+        return labels.over(await detections.found(scope.table, scope.bucket, ids, scope.detector_id, versions))
 
     async def _direction(self, ranker: Ranker, scope: SearchScope, ids: tuple[str, ...], labels: Labels) -> Direction:
         """The tagger's row, else nothing where the detector has found what there is, else the mean of the concept's
