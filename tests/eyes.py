@@ -35,9 +35,18 @@ class _Told:
         return self.rows[name]
 
 
-def blind_eye(tagger: Tagger | None = None) -> Eye:
-    """An eye for searches by vectors and concepts, and for workflows that are only named."""
-    return cast(Eye, _Told(tagger, None, {}))
+@dataclass(frozen=True)
+class _Finds:
+    """A detector of these concepts that looks at nothing."""
+
+    concept_ids: tuple[str, ...]
+
+
+def blind_eye(tagger: Tagger | None = None, detected: tuple[str, ...] = ()) -> Eye:
+    """An eye for searches by vectors and concepts, and for workflows that are only named; its detector, if any, finds
+    the concepts ``detected``.
+    """
+    return cast(Eye, _Told(tagger, None, {}, cast(Detector, _Finds(detected)) if detected else None))
 
 
 def reading_eye(texts: Mapping[str, NDArray[Any]], rows: Mapping[str, TaggerRow] | None = None) -> Eye:

@@ -325,12 +325,13 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     """Every rpc that is built. Those missing here answer 10040."""
     records = Records(core.database, core.book, core.urls)
     regions = Regions(core.database, core.images, core.clock, decoders=core.threads.cores)
-    labelling = Labelling(core.database, regions, core.book, core.clock, core.workflows)
-    revision = Revision(core.database, regions, core.book, core.clock, core.workflows)
+    labelling = Labelling(core.database, regions, core.book, core.clock, core.workflows, core.catalogue.lacks)
+    revision = Revision(core.database, regions, core.book, core.clock, core.workflows, core.catalogue.lacks)
     engine = SearchEngine(core.database, matrices, core.book, core.images.look)
     versions = {card.id: frozenset(model.version_id for model in card.models) for card in core.catalogue.workflows}
     models = SearchModels(
-        {id: (one.table, one.eye, versions[id], one.detector_version_id) for id, one in core.workflows.items()}
+        {id: (one.table, one.eye, versions[id], one.detector_id) for id, one in core.workflows.items()},
+        core.catalogue.lacks,
     )
     texts = Texts(core.database, core.book, core.wording)
     reader = SearchReader(history_days=core.settings.history_days)

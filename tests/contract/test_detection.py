@@ -222,6 +222,25 @@ def test_labels_on_a_found_face_name_who_it_is(app_with: AppWith) -> None:
     assert surrounds_the_drawn_face(hit.annotation.data.regions[0])
 
 
+def test_a_face_that_got_a_name_is_still_found_as_a_face_after_indexing_anew(app_with: AppWith) -> None:
+    app = app_with("Face")
+    (input_id,) = app.post([of_bytes(PORTRAIT)])
+    (face,) = said_by(app, FACES)
+    region = resources_pb2.Region(id=face.data.regions[0].id, data=Data(concepts=[Concept(id="ada", value=1)]))
+    app.call("PostAnnotations", annotations=[Annotation(input_id=input_id, data=Data(regions=[region]))])
+    before = places(app.rank(by_concept(id=FACE, value=1)))
+    assert app.user_app_id is not None
+    again = resources_pb2.App(id=app.user_app_id.app_id, default_workflow_id="Face")
+
+    app.call("PatchApps", apps=[again], action="overwrite", reindex=True)
+    wait_for("the face to be found anew", lambda: face.id not in {one.id for one in said_by(app, FACES)}, seconds=60)
+
+    assert places(app.rank(by_concept(id=FACE, value=1))) == before
+    assert before[0][3] > 0.8
+    (anew,) = said_by(app, FACES)
+    assert anew.data.regions[0].id == face.data.regions[0].id
+
+
 @pytest.mark.parametrize("workflow_id", ["Face", pytest.param("General-Detection", marks=needs_photos)])
 def test_an_app_that_changes_over_is_as_one_that_began_so(
     app_with: AppWith, photos: list[Picture], workflow_id: str

@@ -118,12 +118,14 @@ from sightrank.vision.threads import Threads
 threads = Threads(1)
 limits = ImageLimits(max_bytes=2**20, max_pixels=2**20)
 catalogue = load_installed(threads, limits, models_dir=Path("none")).catalogue()
+alike = [catalogue.same_embedder(*pair) for pair in (("Face", "Empty"), ("Empty", "Universal"), ("Face", "Face"))]
+alike += [catalogue.same_embedder("General", "General"), catalogue.same_embedder("Empty", "Empty")]
 try: catalogue.usable_workflow("Face")
 except WorkflowNeedsModel as error: said = str(error)
 threads.close()
 finding = doctor._detector_of_faces()
 print(json.dumps([catalogue.workflow("Face").lacks, said, catalogue.find_model("face-detection") is None,
-    catalogue.vocabulary.name("ai_8jtPl3Xj"), finding.well, finding.detail]))
+    catalogue.vocabulary.name("ai_8jtPl3Xj"), finding.well, finding.detail, alike]))
 """
 
 
@@ -132,9 +134,10 @@ def test_without_opencv_face_is_listed_with_what_to_do() -> None:
         [sys.executable, "-c", _WITHOUT_OPENCV], capture_output=True, text=True, timeout=120, check=True
     )
 
-    lacks, said, is_no_model, name, well, detail = json.loads(done.stdout.splitlines()[-1])
+    lacks, said, is_no_model, name, well, detail, alike = json.loads(done.stdout.splitlines()[-1])
     assert "pip install 'sightrank[faces]'" in lacks
     assert said == f"Workflow Face cannot run: {lacks}"
     assert (is_no_model, name, well) == (True, "face", True)
+    assert alike == [False, False, False, True, True]
     assert "the workflow Face cannot run" in detail
     assert "pip install 'sightrank[faces]'" in detail

@@ -17,7 +17,7 @@ from sightrank.api.records import Records
 from sightrank.ingest.media import HostedUrls
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import Hit
-from sightrank.search.follow import NO_VERSIONS, Versions
+from sightrank.search.versions import NO_VERSIONS, Versions
 from sightrank.store.database import Database, number_array
 from sightrank.vision.vocabulary import Vocabulary
 

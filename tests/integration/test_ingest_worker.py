@@ -540,11 +540,15 @@ def test_a_region_that_somebody_has_annotated_stays_when_it_is_found_again(world
             await insert_annotations(connection, place.bucket, [label])
         await queue_again(world)
 
-        await index(place, FakeEye(found=(RIGHT,)))
+        await index(place, FakeEye(found=(replace(RIGHT, value=0.8),)))
 
         kept = await world.database.rows("SELECT id FROM areas WHERE region_id IS NOT NULL")
         labels = await world.database.rows("SELECT concept_id, area_id FROM labels")
         ((vectors_left,),) = await world.database.rows("SELECT count(*) FROM vectors_1")
+        said = await world.database.rows(_SAID)
+        assert said == [(True, 0.5, "d1", ["dog"]), (False, None, "t1", ["thing"]), (True, 0.5, "t1", ["thing"])]
+        surely = await world.database.rows("SELECT concept_values FROM annotations WHERE model_id = 'detector'")
+        assert surely == [([pytest.approx(0.8)],)]
         assert kept == [(area,)]
         assert labels == [("rex", area)]
         assert vectors_left == 2

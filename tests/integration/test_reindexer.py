@@ -307,6 +307,55 @@ def test_the_same_detector_again_leaves_no_region_twice(database_url: str) -> No
 
         regions = await bench.database.rows("SELECT box_left, id = %s FROM areas WHERE box_top > 0 ORDER BY 1", [mine])
         assert regions == [(0.0, False), (0.5, True)]
+        # What is said of a region that stays has changed without its vector: whoever keeps detections reads them anew.
+        assert await bench.database.rows("SELECT labels_version = version FROM app_buckets") == [(True,)]
+        assert await bench.database.rows(_SAID) == [
+            ("in-a", 0.5, "", ["rex"]),
+            ("in-a", None, "1", ["thing"]),
+            ("in-a", 0.5, "1", ["thing"]),
+            ("in-a", 0.5, "d1", ["dog"]),
+            ("in-a", 0.0, "d1", ["person"]),
+            ("in-a", 0.0, "1", ["thing"]),
+        ]
+        assert await vectors_of(bench, "vectors_1") == [("in-a", left, True) for left in (None, 0.0, 0.5)]
+
+    run(database_url, scenario, "a")
+
+
+@pytest.mark.parametrize("by", ["the detector", "a person"])
+def test_an_annotated_region_that_is_deserted_while_the_change_waits_is_found_as_any_other(
+    database_url: str, by: str
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        await change(bench, "New", LEFT, RIGHT)
+        mine = await annotate_right(bench)
+        if by == "a person":
+            await bench.database.execute("UPDATE areas SET model_version_id = '' WHERE id = %s", [mine])
+        await bench.database.execute(
+            "INSERT INTO reindexes (bucket, workflow_id, state) VALUES (%s, 'Regions', 'sweeping')", [bench.bucket]
+        )
+        async with bench.database.transaction() as connection:
+            await connection.execute("SELECT FROM apps FOR SHARE")
+            async with reindexing(bench, LEFT, RIGHT):
+                await until(lambda: bench.is_in([("Regions", "switching")]))
+                if by == "a person":
+                    await bench.database.execute("DELETE FROM areas WHERE id = %s", [mine])
+                else:
+                    await bench.database.execute("DELETE FROM annotations WHERE id = 'mine'")
+
+        async with reindexing(bench, LEFT, RIGHT):
+            await until(lambda: bench.is_in([]))
+
+        assert await bench.database.rows("SELECT box_left FROM areas WHERE box_top > 0 ORDER BY 1") == [(0.0,), (0.5,)]
+        assert await bench.database.rows("SELECT FROM areas WHERE id = %s", [mine]) == []
+        said = await bench.database.rows(_SAID)
+        assert sorted(row for row in said if row[1] is not None) == [
+            ("in-a", 0.0, "1", ["thing"]),
+            ("in-a", 0.0, "d1", ["person"]),
+            ("in-a", 0.5, "1", ["thing"]),
+            ("in-a", 0.5, "d1", ["dog"]),
+        ]
+        assert await vectors_of(bench, "vectors_1") == [("in-a", left, True) for left in (None, 0.0, 0.5)]
 
     run(database_url, scenario, "a")
 

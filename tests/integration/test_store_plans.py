@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from psycopg import sql
-from tests.integration.explaining import INPUTS, Read, on_grown_apps, reads, reads_on, strays
+from tests.integration.explaining import BUCKETS, INPUTS, Read, on_grown_apps, reads, reads_on, strays
 
 from sightrank.search.query import Query, Unit
 from sightrank.search.sql import FilterScope, candidates, count, page
@@ -22,6 +22,7 @@ _WHICH = [{"suspect": False, "suspect_from": 3, "video": video} for video in (Fa
 _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("search", "versions", {"bucket": 1}),
     ("search", "latest_labels", {"bucket": 1, "concept_ids": ["c-8"]}),
+    ("search", "detections", {"bucket": 1, "concept_ids": ["c-1"], "model_id": "model-8"}),
     ("search", "input_to_rank_by", {"bucket": 1, "id": "in-8"}),
     ("search", "hits", {"bucket": 1, **_HITS}),
     ("search", "hits_as_of", {"bucket": 1, "as_of": datetime(1970, 1, 1, 1, tzinfo=UTC), **_HITS}),
@@ -29,6 +30,7 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("ingest", "renew", {"bucket": 1, "numbers": [100, 200], "owner": "me", "lease_s": 60}),
     *(("ingest", "claim", {"bucket": 1, "owner": "me", "lease_s": 60, "limit": 8, **which}) for which in _WHICH),
     ("ingest", "areas", {"bucket": 1, "numbers": [4, 8]}),
+    ("ingest", "forget_predictions", {"bucket": 1, "numbers": [4, 8]}),
     ("inputs", "read", {"bucket": 1, "ids": ["in-8"]}),
     ("inputs", "existing", {"bucket": 1, "ids": ["in-8"], "urls": ["http://example.com/8"], "url_hashes": [b"x" * 32]}),
     ("annotations", "places_in_videos", {"bucket": 1, "area_ids": [4, 8]}),
@@ -39,6 +41,8 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
 _REMOVED_SINCE = sql.SQL(queries.load("search")["removed_since"]).format(
     bucket=sql.Literal(1), version=sql.Literal(5990)
 )
+_DETECTIONS_SINCE = sql.SQL(queries.load("search")["detections_since"]).format(vectors=sql.Identifier("vectors_1"))
+_OF_A_DETECTOR = {"bucket": 1, "concept_ids": ["c-1"], "model_id": "model-8", "version": 105200}
 SCOPE = FilterScope(bucket=1, concepts={})
 
 
@@ -51,7 +55,11 @@ def test_hot_statements_read_by_index(database_url: str) -> None:
     async def scenario(database: Database) -> dict[str, Any]:
         wrong: dict[str, Any] = {}
         statements = [(f"{noun}.{name}", queries.load(noun)[name], parameters) for noun, name, parameters in _HOT]
-        for name, statement, parameters in [*statements, ("search.removed_since", _REMOVED_SINCE, None)]:
+        composed = [
+            ("search.removed_since", _REMOVED_SINCE, None),
+            ("search.detections_since", _DETECTIONS_SINCE, _OF_A_DETECTOR),
+        ]
+        for name, statement, parameters in [*statements, *composed]:
             found = await reads(database, statement, parameters)
             assert found, name
             if strays(found) or looked_at(found) > 150:
@@ -59,6 +67,23 @@ def test_hot_statements_read_by_index(database_url: str) -> None:
         return wrong
 
     assert on_grown_apps(database_url, scenario) == {}
+
+
+def test_a_start_looks_at_one_input_of_each_app(database_url: str) -> None:
+    asked = sql.SQL(queries.load("ingest")["buckets_to_requeue"]).format(vectors=TABLE.name)
+
+    async def scenario(database: Database) -> list[Read]:
+        await database.execute("INSERT INTO users (id) VALUES ('me')")
+        await database.execute(
+            "INSERT INTO apps (user_id, id, first_bucket, workflow_id)"
+            " SELECT 'me', 'app-' || bucket, bucket, 'General' FROM app_buckets"
+        )
+        return await reads(database, asked, {"workflow_id": "General"})
+
+    found = on_grown_apps(database_url, scenario)
+
+    # The inputs' condition names the bucket by the app's row.
+    assert {read.table: read.rows for read in found} == {"apps": BUCKETS, "inputs": BUCKETS, "vectors_1": BUCKETS}
 
 
 @pytest.mark.parametrize("unit", Unit)

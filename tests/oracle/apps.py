@@ -33,6 +33,8 @@ OWN: Mapping[str, tuple[str, Names]] = {
 }
 #: What the tagger predicts; "ai_gift" has a row so steep that probabilities run into 0 and 1.
 TAGGED = ("ai_dog", "ai_cat", "ai_palm", "ai_hand", "ai_gift")
+#: What the detector finds: a concept that the tagger knows too, and one that it does not.
+DETECTED = ("ai_dog", "ai_sea")
 USERS = ("ann", "bob", "me too")
 DATASETS = ("first", "second", "empty")
 MODEL = "general"

@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 from tests.eyes import blind_eye
-from tests.oracle.apps import DIMS, TAGGED, random_app, random_unit, vocabulary
+from tests.oracle.apps import DETECTED, DIMS, MODEL, TAGGED, random_app, random_unit, vocabulary
 from tests.oracle.comparison import Mismatch, check, expected_of
 from tests.oracle.filters import Refused
 from tests.oracle.modes import ALL_CHOICES, Modes, await_graphs
@@ -107,7 +107,8 @@ class Bench:
             bucket=oracle.app.bucket,
             default_language=oracle.app.language,
             table=self.table,
-            eye=blind_eye(self.tagger),
+            eye=blind_eye(self.tagger, DETECTED),
+            detector_id=MODEL,
         )
         try:
             if asked.counts:
@@ -156,7 +157,7 @@ def bench(database_url: str, folder: Path, *, seed: int) -> Iterator[Bench]:
             runner.run(database.execute("ANALYZE"))
             named = {f"image-{i}": random_unit(random) for i in range(3)} | _stored(apps)
             images: dict[str | bytes, Vector] = {**named, **{name.encode(): unit for name, unit in named.items()}}
-            oracles = [Oracle(app, tagger, images) for app in apps]
+            oracles = [Oracle(app, tagger, images, detector_id=MODEL, detected=DETECTED) for app in apps]
             yield Bench(runner=runner, database=database, table=table, tagger=tagger, images=images, oracles=oracles)
         finally:
             runner.run(database.close())

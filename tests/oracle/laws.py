@@ -87,6 +87,9 @@ class Laws:
     images: Mapping[str | bytes, Vector]
     #: Model versions a rank may name.
     versions: frozenset[str] = frozenset()
+    #: The model that finds regions, and what it finds.
+    detector_id: str = ""
+    detected: frozenset[str] = frozenset()
     _labels: dict[tuple[frozenset[str], int | None], dict[int, float]] = field(default_factory=dict)
 
     def of_rank(self, rank: resources_pb2.Rank, language: str, as_of_us: int | None) -> Law | None:
@@ -137,16 +140,18 @@ class Laws:
         return _not_zero(np.mean([vector(area) for area in found[0].embedded], axis=0))
 
     def _concept(self, ids: frozenset[str], as_of_us: int | None) -> Probability:
-        """The label, else the tagger, else likeness to what is labelled, else nothing."""
+        """The label, else the tagger, else the detector, else likeness to what is labelled, else nothing."""
         labels = self.labels(ids, as_of_us)
         row = next((row for concept in ids if (row := self.tagger.row(concept)) is not None), None)
         if row is not None:
             return Probability(labels=labels, otherwise=partial(_predicted, row.direction, row.scale, row.bias))
+        if ids & self.detected:
+            return Probability(labels={**self.found(ids), **labels}, otherwise=_nothing)
         positives = [
             vector(area) for item in self.app.inputs for area in item.embedded if labels.get(area.id, 0.0) >= 0.5
         ]
         if not positives or np.linalg.norm(np.mean(positives, axis=0)) < 1e-9:
-            return Probability(labels=labels, otherwise=lambda area: Share(yes=0.0, no=1.0))
+            return Probability(labels=labels, otherwise=_nothing)
         return Probability(labels=labels, otherwise=partial(_half, _unit(np.mean(positives, axis=0))))
 
     def labels(self, ids: frozenset[str], as_of_us: int | None) -> dict[int, float]:
@@ -164,6 +169,18 @@ class Laws:
             self._labels[key] = {area_id: value for _, _, area_id, value in sorted(said)}
         return self._labels[key]
 
+    def found(self, ids: frozenset[str]) -> dict[int, float]:
+        """Area to how surely the detector has found the concept there, by now."""
+        said = [
+            (value, item.area_of(note).id)
+            for item in self.app.inputs
+            for note in item.notes(None)
+            if note.annotation.model_id == self.detector_id
+            for name, value in note.version.concepts
+            if name in ids
+        ]
+        return {area_id: value for value, area_id in sorted(said)}
+
 
 def geometric_mean(scores: list[float]) -> float:
     product = math.prod(min(max(score, 0.0), 1.0) for score in scores)
@@ -178,6 +195,10 @@ def vector(area: Area) -> Vector:
 def _predicted(direction: Vector, scale: float, bias: float, area: Area) -> Share:
     logit = float(scale * (vector(area) @ direction.astype(np.float64)) + bias)
     return Share(yes=1.0 / (1.0 + math.exp(-logit)), no=1.0 / (1.0 + math.exp(logit)))
+
+
+def _nothing(area: Area) -> Share:
+    return Share(yes=0.0, no=1.0)
 
 
 def _similar(direction: Vector) -> LawTerm:

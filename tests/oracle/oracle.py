@@ -60,10 +60,12 @@ class Oracle:
         images: Mapping[str | bytes, Vector],
         *,
         versions: Iterable[str] = (),
+        detector_id: str = "",
+        detected: Iterable[str] = (),
     ) -> None:
         naming = Naming(app)
         self.app = app
-        self.laws = Laws(app, naming, tagger, images, frozenset(versions))
+        self.laws = Laws(app, naming, tagger, images, frozenset(versions), detector_id, frozenset(detected))
         self.filters = Filters(app, naming, app.user_id)
 
     def answer(self, search: resources_pb2.Search, unit: Unit) -> list[Expected]:

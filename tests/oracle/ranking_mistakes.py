@@ -57,6 +57,11 @@ SCORING: Mapping[str, Mistake] = {
     "takes the oldest label": _latest_labels("DESC, annotation_id DESC", ", annotation_id"),
     "believes labels that nobody trusts": _latest_labels("AND trusted", ""),
     "takes the labels of now for the past": instead(Matrices, "labels", _labels_of_now),
+    "has no detector": instead(engine.SearchScope, "only_detects", lambda _: lambda *given: False),
+    "lets the detector overrule the tagger": instead(
+        engine.SearchScope, "only_detects", lambda _: lambda its, ids: "ai_dog" in ids
+    ),
+    "lets the detector overrule people": instead(rank.Labels, "over", lambda over: lambda its, other: over(other, its)),
     "takes the worst area of an input": lambda patch: patch.setattr(rank, "highest_of_groups", _lowest),
     "has no mean of positives": instead(engine.SearchEngine, "_direction", _without_mean),
     "orders ties from new to old": lambda patch: patch.setattr(

@@ -129,7 +129,7 @@ def test_frames_that_cancel_each_other_out_leave_the_first() -> None:
 
 
 def test_frames_that_are_areas_get_their_vector_and_a_region_that_of_the_whole() -> None:
-    region = Area(id=2, created_at=THEN, box=None, is_region=True)
+    region = Area(id=2, created_at=THEN, box=None, region_id="region")
 
     outcome = outcome_of_video(job(WHOLE, region, FRAMES[2], FRAMES[0]), "b", FILM, largest)
 

@@ -7,9 +7,9 @@ import pytest
 
 from sightrank.search import candidates
 from sightrank.search.candidates import CandidateCache, Candidates, key_of
-from sightrank.search.follow import Versions
 from sightrank.search.query import ConceptCondition, ConceptName, FieldCondition, Filter, Query, Unit
 from sightrank.search.sql import FilterScope
+from sightrank.search.versions import Versions
 
 DOG = ConceptName(name="dog")
 

@@ -14,7 +14,7 @@ from sightrank.api.call import AppRef
 from sightrank.api.hits import HitPage
 from sightrank.api.searches import Searches
 from sightrank.errors import SearchNotIndexed
-from sightrank.search.follow import Versions
+from sightrank.search.versions import Versions
 
 OLD, NEW = Versions(all=7, labels=3), Versions(all=8, labels=3)
 APP = AppRef(user_id="admin", app_id="photos", bucket=1, workflow_id="General")

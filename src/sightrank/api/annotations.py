@@ -118,9 +118,10 @@ class Annotations:
             ]
             return [result for result in results if isinstance(result, ChangedAnnotation)]
 
-        await self._revision.change(app.bucket, storable({key[0] for key in keys}), changed)
+        refused = await self._revision.change(app.bucket, storable({key[0] for key in keys}), changed)
         patched_or_not = [
-            result if isinstance(result, AppError) else (result.input_id, result.id) for result in results
+            result if isinstance(result, AppError) else refused.get(key, key)
+            for key, result in zip(keys, results, strict=True)
         ]
         return await self._answer(app, request.annotations, patched_or_not)
 

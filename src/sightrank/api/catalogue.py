@@ -126,6 +126,13 @@ class Catalogue:
             raise WorkflowNeedsModel(f"Workflow {workflow.id} cannot run: {workflow.lacks}")
         return workflow
 
+    def lacks(self, workflow_id: str) -> str:
+        """Why the base workflow of an app cannot run here and what to do about it; '' where it can."""
+        workflow = next((workflow for workflow in self.workflows if workflow.id == workflow_id), None)
+        if workflow is None:
+            return "its model is not installed here any more. Install it again and start the server again."
+        return workflow.lacks
+
     def same_embedder(self, one: str, other: str) -> bool:
         """Whether two workflows index inputs alike, so that an app can change between them without re-indexing.
 
@@ -133,7 +140,7 @@ class Catalogue:
         """
         cards = {workflow.id: workflow for workflow in self.workflows}
         first, second = cards.get(one), cards.get(other)
-        if first is None or second is None:
+        if first is None or second is None or first.lacks or second.lacks:
             return False
         return first.embedder == second.embedder and first.detector == second.detector
 

@@ -13,7 +13,7 @@ from psycopg.rows import TupleRow
 from sightrank.api.call import AppRef
 from sightrank.api.records import AnnotationRecord, InputRow, Records
 from sightrank.search.engine import Hit
-from sightrank.search.follow import NO_VERSIONS, Versions
+from sightrank.search.versions import NO_VERSIONS, Versions
 from sightrank.store import queries
 from sightrank.store.database import Database, number_array
 

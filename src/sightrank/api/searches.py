@@ -38,22 +38,30 @@ _INDEXED = Filter(groups=((FieldCondition(field="input.status.code", value=INDEX
 
 
 class SearchModels:
-    """What each base workflow searches by: its vectors, its eye, and the versions of its models, of which that of the
-    detector comes by itself ('' without one). Nothing for ``Empty``.
+    """What each base workflow searches by: its vectors, its eye, the versions of its models, and the id of its detector
+    ('' without one). Nothing for ``Empty`` and for those that cannot run here, of which
+    ``lacks`` tells why.
     """
 
-    def __init__(self, models: Mapping[str, tuple[EmbedderTable, Eye, frozenset[str], str]]) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, tuple[EmbedderTable, Eye, frozenset[str], str]],
+        lacks: Callable[[str], str],
+    ) -> None:
         self._models = models
+        self._lacks = lacks
 
     def scope(self, app: AppRef) -> SearchScope:
-        table, eye, version_ids, detector_version_id = self._models.get(app.workflow_id, (None, None, frozenset(), ""))
+        lacks = self._lacks(app.workflow_id)
+        table, eye, version_ids, detector_id = self._models.get(app.workflow_id, (None, None, frozenset(), ""))
         return SearchScope(
             bucket=app.bucket,
             default_language=app.default_language,
             table=table,
             eye=eye,
             model_version_ids=version_ids,
-            detector_version_id=detector_version_id,
+            detector_id=detector_id,
+            lacks=f"Workflow {app.workflow_id} cannot run: {lacks}" if lacks else "",
         )
 
 

@@ -23,8 +23,12 @@ class Area:
     id: int
     created_at: datetime
     box: Box | None
-    is_region: bool = False
+    region_id: str = ""
     frame: FrameTime | None = None
+
+    @property
+    def is_region(self) -> bool:
+        return self.region_id != ""
 
     def data(self) -> dict[str, Any] | None:
         """What a prediction about it stores of its place: filters by kind of geometry ask what annotations say."""
@@ -65,12 +69,12 @@ async def read_areas(connection: Connection, bucket: int, numbers: Sequence[int]
     """The areas of inputs by their numbers, the whole input first."""
     cursor = await connection.execute(_SQL["areas"], {"bucket": bucket, "numbers": list(numbers)})
     areas: dict[int, tuple[Area, ...]] = {}
-    for number, area_id, created_at, is_region, top, left, bottom, right, *of_frame in await cursor.fetchall():
+    for number, area_id, created_at, region_id, top, left, bottom, right, *of_frame in await cursor.fetchall():
         area = Area(
             id=area_id,
             created_at=created_at,
             box=None if top is None else Box(top=top, left=left, bottom=bottom, right=right),
-            is_region=is_region,
+            region_id=region_id or "",
             frame=_frame(*of_frame),
         )
         areas[number] = (*areas.get(number, ()), area)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -63,7 +63,8 @@ class Outcome:
     """What the base workflow made of a job: a unit vector [areas + detections + frames, dims] and the likeliest
     concepts of each area, then of each region that the detector found, or of each frame that is no area yet.
 
-    ``vectors`` is None when nothing is to be embedded (the workflow is Empty, or the input is a text).
+    ``found_again``: place of an area to what the detector says of it. ``vectors`` is None when nothing is to be
+    embedded (the workflow is Empty, or the input is a text).
     """
 
     job: Job
@@ -76,6 +77,7 @@ class Outcome:
     vectors: NDArray[np.float32] | None = None
     concepts: Sequence[Sequence[tuple[str, float]]] = ()
     detections: tuple[Detection, ...] = ()
+    found_again: Mapping[int, Detection] = field(default_factory=dict)
     frames: tuple[FrameTime, ...] = ()
 
 
@@ -190,6 +192,8 @@ class Jobs:
             await connection.execute(_SQL["finish"], {"bucket": bucket, "rows": finished_rows(ready)})
             embedded = [outcome for outcome in ready if outcome.vectors is not None]
             former = await _former_regions(connection, bucket, embedded)
+            numbers = [outcome.job.number for outcome in embedded]
+            await connection.execute(_SQL["forget_predictions"], {"bucket": bucket, "numbers": numbers})
             if embedded and workflow is not None:
                 embedded = await self._with_regions(connection, workflow, bucket, embedded)
                 embedded = await with_frames(connection, self._clock, bucket, embedded)
@@ -255,6 +259,7 @@ class Jobs:
         self, connection: Connection, workflow: Workflow, bucket: int, outcomes: Sequence[Outcome]
     ) -> list[Outcome]:
         """Makes areas of what the detector found and writes what it says of them; the outcomes with these areas."""
+        await self._say_again(connection, workflow, bucket, outcomes)
         found = [(outcome, detection) for outcome in outcomes for detection in outcome.detections]
         if not found:
             return list(outcomes)
@@ -277,7 +282,7 @@ class Jobs:
         areas: dict[int, list[Area]] = {}
         said: list[AnnotationRow] = []
         for row, (outcome, detection), instant in zip(rows, found, instants[len(rows) :], strict=True):
-            area = Area(id=ids[row.region_id], created_at=row.created_at, box=detection.box, is_region=True)
+            area = Area(id=ids[row.region_id], created_at=row.created_at, box=detection.box, region_id=row.region_id)
             areas.setdefault(outcome.job.number, []).append(area)
             said.append(detection_row(workflow, outcome.job.number, area, instant, detection))
         await insert_annotations(connection, bucket, said)
@@ -285,6 +290,19 @@ class Jobs:
             replace(outcome, job=replace(outcome.job, areas=(*outcome.job.areas, *areas.get(outcome.job.number, ()))))
             for outcome in outcomes
         ]
+
+    async def _say_again(
+        self, connection: Connection, workflow: Workflow, bucket: int, outcomes: Sequence[Outcome]
+    ) -> None:
+        """Writes what the detector says of regions that were areas before."""
+        again = [
+            (outcome.job, place, found) for outcome in outcomes for place, found in sorted(outcome.found_again.items())
+        ]
+        rows = [
+            detection_row(workflow, job.number, job.areas[place], instant, detection)
+            for (job, place, detection), instant in zip(again, self._clock.take(len(again)), strict=True)
+        ]
+        await insert_annotations(connection, bucket, rows)
 
     async def _annotate(
         self, connection: Connection, workflow: Workflow, bucket: int, outcomes: Sequence[Outcome]

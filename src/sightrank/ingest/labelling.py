@@ -7,7 +7,7 @@ together. Every writer locks the inputs first, in the order of their numbers, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -77,12 +77,15 @@ class Labelling:
         book: ConceptBook,
         clock: Clock,
         workflows: Mapping[str, Workflow],
+        lacks: Callable[[str], str],
     ) -> None:
+        """``lacks``: workflow id to why it cannot run here, '' where it can."""
         self._database = database
         self._regions = regions
         self._book = book
         self._clock = clock
         self._workflows = workflows
+        self._lacks = lacks
 
     async def add(self, bucket: int, items: Sequence[NewAnnotation]) -> list[tuple[str, str] | AppError]:
         """For each annotation (input id, its id), or why it was refused, in the order given."""
@@ -94,7 +97,7 @@ class Labelling:
             targets = await self._regions.targets(bucket, {item.input_id for item in items})
             looks = await self._regions.look(bucket, workflow, targets, wanted)
             async with self._database.transaction() as connection:
-                results = await self._add(connection, bucket, workflow, items, targets, looks)
+                results = await self._add(connection, bucket, workflow_id, items, targets, looks)
                 if not await has_workflow(connection, bucket, workflow_id):
                     raise TryAgain
                 return results
@@ -105,7 +108,7 @@ class Labelling:
         self,
         connection: Connection,
         bucket: int,
-        workflow: Workflow | None,
+        workflow_id: str,
         items: Sequence[NewAnnotation],
         targets: Mapping[str, Target],
         looks: Mapping[str, Look],
@@ -119,11 +122,14 @@ class Labelling:
         taken = await _taken(connection, bucket, items, present)
         videos = {target.number for target in present.values() if target.media == "video"}
         areas = await read_areas(connection, bucket, sorted(videos)) if videos else {}
+        lacks = self._lacks(workflow_id)
         results: list[tuple[str, str] | AppError] = []
         chosen: list[_Chosen] = []
         for item in items:
             try:
                 _check(item, present, places, taken)
+                if item.is_region and item.region_id not in places:
+                    present[item.input_id].check_can_have_regions(workflow_id, lacks)
                 number = present[item.input_id].number
                 frame = _frame_of(item, areas[number]) if number in videos else None
                 if number not in videos:
@@ -139,7 +145,7 @@ class Labelling:
             results.append((item.input_id, one.id))
             chosen.append(one)
         if chosen:
-            await self._insert(connection, bucket, workflow, chosen, places, looks)
+            await self._insert(connection, bucket, self._workflows.get(workflow_id), chosen, places, looks)
         return results
 
     async def _insert(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sightrank.ingest.areas import Area
 from sightrank.ingest.jobs import Job, Outcome
 from sightrank.ingest.rows import same_box
 from sightrank.vision.detector import Detection
@@ -28,15 +29,19 @@ def outcome_of(
 
     ``prepared`` was made with the boxes of the job's areas; ``vectors`` and ``concepts`` are those of its pixels. Then
     come the detections, but for those whose region somebody has annotated since it was found before: it is among the
-    areas.
+    areas, and found again.
     """
     cuts = iter(range(1, len(vectors)))
     places = [0 if area.box is None else next(cuts) for area in job.areas]
     detections: list[Detection] = []
+    found_again: dict[int, Detection] = {}
     for place, detection in zip(cuts, prepared.detections, strict=True):
-        if not any(same_box(area.box, detection.box) for area in job.areas):
+        again = _area_of(detection, job.areas, found_again)
+        if again is None:
             places.append(place)
             detections.append(detection)
+        else:
+            found_again[again] = detection
     return Outcome(
         job=job,
         blob=blob,
@@ -47,7 +52,16 @@ def outcome_of(
         vectors=vectors[places],
         concepts=[concepts[place] for place in places],
         detections=tuple(detections),
+        found_again=found_again,
     )
+
+
+def _area_of(detection: Detection, areas: Sequence[Area], taken: Collection[int]) -> int | None:
+    """The place of the area that has the very box of a detection; of several each is found once."""
+    for place, area in enumerate(areas):
+        if place not in taken and same_box(area.box, detection.box):
+            return place
+    return None
 
 
 def outcome_of_video(job: Job, blob: str, video: Watched, top: Callable[[Vectors], Concepts]) -> Outcome:

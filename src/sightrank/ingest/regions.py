@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sightrank.errors import WorkflowNeedsModel
 from sightrank.ingest.areas import Area
 from sightrank.ingest.jobs import TAGS, Workflow, prediction_row
 from sightrank.ingest.media import ImageSource
@@ -41,6 +42,16 @@ class Target:
     @property
     def is_indexed_image(self) -> bool:
         return self.status == INPUT_INDEXED and self.media == "image"
+
+    def check_can_have_regions(self, workflow_id: str, lacks: str) -> None:
+        """Raises WorkflowNeedsModel where a new region would be left without a vector because the app's workflow cannot
+        run here: ``lacks`` says why, '' where it can. An input that waits gets its vectors when it can again.
+        """
+        if lacks and self.is_indexed_image:
+            raise WorkflowNeedsModel(
+                f"Workflow {workflow_id} cannot run: {lacks} Until then the app gets no new regions; label whole inputs"
+                " and the regions that are there."
+            )
 
     def check_still(self, status: int) -> None:
         """Raises TryAgain when the input was indexed since: a new region would be left without a vector."""
@@ -184,7 +195,9 @@ class Regions:
         cursor = await connection.execute(_INPUTS["insert_regions"], {"bucket": bucket, "rows": to_json(rows)})
         ids: dict[str, int] = dict(await cursor.fetchall())
         return {
-            row.region_id: Area(id=ids[row.region_id], created_at=row.created_at, box=region.box, is_region=True)
+            row.region_id: Area(
+                id=ids[row.region_id], created_at=row.created_at, box=region.box, region_id=row.region_id
+            )
             for row, region in zip(rows, regions, strict=True)
         }
 

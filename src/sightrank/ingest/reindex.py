@@ -17,22 +17,24 @@ _SQL = queries.load("ingest")
 
 
 async def requeue_after_upgrade(database: Database, workflow: Workflow, workflow_id: str) -> int:
-    """Sends indexed images and videos of apps with this workflow back to the queue when its model has no vectors.
+    """Sends indexed images and videos back to the queue that have no vectors of this workflow's model, with all such
+    inputs of their app; returns how many. Workflows may share a table of vectors, so each app is looked at by itself.
 
-    Returns how many. Every server start may call it: with vectors there, or no inputs, it changes nothing.
+    Every server start may call it: where vectors are there, or nothing to be looked at, it changes nothing.
     """
-    parameters = {
-        "workflow_id": workflow_id,
-        "model_id": workflow.tagger_id,
-        "model_version_id": workflow.tagger_version_id,
-    }
     async with database.transaction() as connection:
-        empty = await connection.execute(sql.SQL("SELECT FROM {} LIMIT 1").format(workflow.table.name))
-        if await empty.fetchone() is not None:
+        await connection.execute(_SQL["lock_requeue"])
+        found = await connection.execute(_on(workflow, "buckets_to_requeue"), {"workflow_id": workflow_id})
+        buckets = [bucket for (bucket,) in await found.fetchall()]
+        if not buckets:
             return 0
-        cursor = await connection.execute(_SQL["requeue_indexed"], parameters)
-        if cursor.rowcount and workflow.tagger_id:
-            await connection.execute(_SQL["delete_predictions_of_other_versions"], parameters)
-        if cursor.rowcount:
-            await connection.execute(_SQL["raise_versions"], parameters)
-        return cursor.rowcount
+        version_ids = [workflow.tagger_version_id, workflow.detector_version_id]
+        parameters = {"buckets": buckets, "version_ids": version_ids}
+        requeued = await connection.execute(_on(workflow, "requeue_indexed"), parameters)
+        await connection.execute(_SQL["delete_predictions_of_other_versions"], parameters)
+        await connection.execute(_SQL["raise_versions"], parameters)
+        return requeued.rowcount
+
+
+def _on(workflow: Workflow, statement: str) -> sql.Composed:
+    return sql.SQL(_SQL[statement]).format(vectors=workflow.table.name)

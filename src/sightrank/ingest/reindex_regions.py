@@ -1,7 +1,8 @@
 """Regions that the detector of a wanted workflow finds: put aside until the app changes over, then made areas of it.
 
 They wait in a table of their own with their vectors. Both workflows may have one embedder, and so one table of vectors,
-in which every search would see them.
+in which every search would see them. A region that is an area already, because somebody has annotated it, waits there
+under its own id for what the detector says of it; if it is gone when the app changes over, it is made anew.
 """
 
 from __future__ import annotations
@@ -83,28 +84,29 @@ async def inputs_with_found(connection: Connection, bucket: int, at_most: int) -
 
 
 def _aside(workflow: Workflow, outcome: Outcome) -> list[_AsideRegion]:
-    if not outcome.detections:
+    areas = outcome.job.areas
+    found = [(place, areas[place].region_id, detection) for place, detection in sorted(outcome.found_again.items())]
+    found += [(place, new_id(), detection) for place, detection in enumerate(outcome.detections, len(areas))]
+    if not found:
         return []
     assert outcome.vectors is not None, "nothing is detected where nothing is embedded"
-    first = len(outcome.job.areas)
     return [
-        _row(workflow, outcome.job.number, detection, vector, concepts)
-        for detection, vector, concepts in zip(
-            outcome.detections, outcome.vectors[first:], outcome.concepts[first:], strict=True
-        )
+        _row(workflow, outcome.job.number, name, detection, outcome.vectors[place], outcome.concepts[place])
+        for place, name, detection in found
     ]
 
 
 def _row(
     workflow: Workflow,
     input_number: int,
+    region_id: str,
     detection: Detection,
     vector: NDArray[np.float32],
     concepts: Sequence[tuple[str, float]],
 ) -> _AsideRegion:
     box = detection.box
     return _AsideRegion(
-        region_id=new_id(),
+        region_id=region_id,
         input_number=input_number,
         box_top=box.top,
         box_left=box.left,

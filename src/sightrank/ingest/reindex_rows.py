@@ -185,7 +185,8 @@ class ReindexRows:
             await _check_complete(connection, turn.bucket)
             await connection.execute(_SQL["drop_predictions"], keys)
             await connection.execute(_SQL["take_predictions"], keys)
-            version = await next_version(connection, turn.bucket, labels=False)
+            # As a change of labels: what a detector says of areas that stay changes without their vectors.
+            version = await next_version(connection, turn.bucket, labels=True)
             # Only now nobody can commit another input that the old workflow has indexed.
             await _check_complete(connection, turn.bucket)
             await reindex_regions.take_over(connection, turn.bucket, version, self._table_of(turn))
@@ -237,7 +238,7 @@ async def _sweep_vectors(connection: Connection, bucket: int, *, kept: int) -> l
 def _of_areas(outcome: Outcome) -> Outcome:
     """The outcome without what was found: areas that there are."""
     vectors_of_areas = None if outcome.vectors is None else outcome.vectors[: len(outcome.job.areas)]
-    return replace(outcome, vectors=vectors_of_areas, detections=())
+    return replace(outcome, vectors=vectors_of_areas, detections=(), found_again={})
 
 
 def _staged(workflow: Workflow, outcomes: Sequence[Outcome]) -> str:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sightrank.errors import AppError
 from sightrank.ingest.base_workflow import has_workflow, workflow_of
 from sightrank.ingest.history import Ending, after, remember
 from sightrank.ingest.jobs import Workflow
-from sightrank.ingest.regions import Look, NewRegion, Regions, Seen, boxes_by_input
+from sightrank.ingest.regions import Look, NewRegion, Regions, Seen, Target, boxes_by_input
 from sightrank.ingest.rows import (
     Content,
     concept_ids,
@@ -56,6 +57,8 @@ class ChangedAnnotation:
     vanishes: bool = False
 
 
+#: An annotation, by (input id, id).
+Key = tuple[str, str]
 #: Reads annotations on the connection given, which holds their inputs still, and says what is to become of them. It may
 #: be asked more than once.
 Patch = Callable[[Connection], Awaitable[Sequence[ChangedAnnotation]]]
@@ -71,22 +74,27 @@ class Revision:
         book: ConceptBook,
         clock: Clock,
         workflows: Mapping[str, Workflow],
+        lacks: Callable[[str], str],
     ) -> None:
+        """``lacks``: workflow id to why it cannot run here, '' where it can."""
         self._database = database
         self._regions = regions
         self._book = book
         self._clock = clock
         self._workflows = workflows
+        self._lacks = lacks
 
-    async def change(self, bucket: int, input_ids: Sequence[str], patch: Patch) -> None:
+    async def change(self, bucket: int, input_ids: Sequence[str], patch: Patch) -> Mapping[Key, AppError]:
         """Writes what ``patch`` makes of annotations of these inputs, which nobody else changes in between.
 
         A region with another box becomes another area with a vector of its own. Looking at it takes long, so that
         happens with nothing locked, and ``patch`` is asked again afterwards; so it is when a deadlock was lost.
+
+        Returns what was refused and stays as it is: regions that would move while the workflow cannot run here.
         """
         wanted: dict[str, list[Box | None]] = {}
 
-        async def changed() -> None:
+        async def changed() -> Mapping[Key, AppError]:
             workflow_id = await workflow_of(self._database, bucket)
             workflow = self._workflows.get(workflow_id)
             targets = await self._regions.targets(bucket, set(wanted))
@@ -102,12 +110,15 @@ class Revision:
                 _check_held(status, (target.number for target in targets.values()))
                 for target in targets.values():
                     target.check_still(status[target.number])
+                refused = _refused(items, targets, workflow_id, self._lacks(workflow_id))
+                items = [item for item in items if (item.input_id, item.id) not in refused]
                 if items:
                     await self._change(connection, bucket, workflow, items, looks)
                 if not await has_workflow(connection, bucket, workflow_id):
                     raise TryAgain
+                return refused
 
-        await retrying(changed, busy="Others keep changing these inputs; try again in a moment.")
+        return await retrying(changed, busy="Others keep changing these inputs; try again in a moment.")
 
     async def delete(self, bucket: int, input_ids: Sequence[str], pairs: Sequence[tuple[str, str]] | None) -> int:
         """Deletes the annotations named by ``pairs`` of (input id, id), or all people's annotations of the inputs;
@@ -199,6 +210,19 @@ class Revision:
         if deserted:
             await connection.execute(_SQL["remove_areas"], {"bucket": bucket, "area_ids": deserted, "version": version})
             await forget_removals(connection, bucket, version)
+
+
+def _refused(
+    items: Iterable[ChangedAnnotation], targets: Mapping[str, Target], workflow_id: str, lacks: str
+) -> dict[Key, AppError]:
+    refused: dict[Key, AppError] = {}
+    for item in items:
+        try:
+            if item.moves:
+                targets[item.input_id].check_can_have_regions(workflow_id, lacks)
+        except AppError as refusal:
+            refused[item.input_id, item.id] = refusal
+    return refused
 
 
 def _check_held(status: Mapping[int, int], numbers: Iterable[int]) -> None:

@@ -13,9 +13,9 @@ from psycopg import sql as pg
 
 from sightrank.search import sql
 from sightrank.search.concepts import Meaning
-from sightrank.search.follow import Versions
 from sightrank.search.query import ConceptCondition, ConceptName, Filter, Query, Unit, conditions
 from sightrank.search.sql import FilterScope
+from sightrank.search.versions import Versions
 from sightrank.store.database import Database
 
 _SETS = 256

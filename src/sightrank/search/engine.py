@@ -12,12 +12,19 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sightrank.errors import AppError, DoesNotExist, SearchInvalid, SearchNotIndexed, SearchPredictionFailed
+from sightrank.errors import (
+    AppError,
+    DoesNotExist,
+    SearchInvalid,
+    SearchNotIndexed,
+    SearchPredictionFailed,
+    WorkflowNeedsModel,
+)
 from sightrank.search import candidates, sql
 from sightrank.search.candidates import CandidateCache, Candidates
 from sightrank.search.compile import Gathered, compile_ranks, predicted_direction, row_direction
 from sightrank.search.concepts import ConceptBook, Meaning
-from sightrank.search.follow import NO_VERSIONS, Matrices, Versions
+from sightrank.search.follow import Matrices
 from sightrank.search.names import Meanings, NameBook
 from sightrank.search.plan import Plan, candidate_bound, look_further, may_rank_first, plan
 from sightrank.search.query import (
@@ -34,6 +41,7 @@ from sightrank.search.query import (
 from sightrank.search.rank import CompiledRank, Labels
 from sightrank.search.ranker import Ranked, Ranker
 from sightrank.search.score import Array, Direction, to_score, unit
+from sightrank.search.versions import NO_VERSIONS, Versions
 from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
@@ -49,14 +57,17 @@ Look = Callable[[int, Eye, ImageTerm], Awaitable[NDArray[np.float32]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchScope:
-    """The app a search runs in. ``table`` and ``eye`` are None when its base workflow embeds nothing."""
+    """The app a search runs in. ``table`` and ``eye`` are None when its base workflow embeds nothing or cannot run:
+    then ``lacks`` says why.
+    """
 
     bucket: int
     default_language: str
     table: EmbedderTable | None
     eye: Eye | None
     model_version_ids: frozenset[str] = frozenset()
-    detector_version_id: str = ""
+    detector_id: str = ""
+    lacks: str = ""
 
     @property
     def tagger(self) -> Tagger | None:
@@ -120,13 +131,15 @@ class SearchEngine:
     async def run(self, scope: SearchScope, query: Query, versions: Versions | None = None) -> list[Hit]:
         """One page of hits, as of ``versions`` or later; without them, as of now.
 
-        Raises SearchInvalid, SearchNotIndexed, SearchPredictionFailed or DoesNotExist.
+        Raises SearchInvalid, SearchNotIndexed, SearchPredictionFailed, WorkflowNeedsModel or DoesNotExist.
         """
         concepts = await self._resolve(scope, query, versions)
         filters = sql.FilterScope(bucket=scope.bucket, concepts=concepts)
         if plan(query) is Plan.FILTER:
             rows = await self._database.rows(sql.page(query, filters))
             return [Hit(score=1.0, input_number=number, area_id=None, annotation_id=name) for number, name in rows]
+        if scope.lacks:
+            raise WorkflowNeedsModel(f"{scope.lacks} Filters work without it.")
         if scope.table is None or scope.eye is None:
             raise SearchInvalid("The base workflow of this app is Empty, which does not support search by rank.")
         _check_ranks(scope, query, concepts)
@@ -183,7 +196,9 @@ class SearchEngine:
         labels = await self._matrices.labels(scope.bucket, ids, versions, query.as_of)
         if not scope.only_detects(ids):
             return labels
-        return labels.over(await self._matrices.detections(scope.bucket, ids, scope.detector_version_id, versions))
+        assert scope.table is not None, "who detects embeds too"
+        detections = self._matrices.detections
+        return labels.over(await detections.found(scope.table, scope.bucket, ids, scope.detector_id, versions))
 
     async def _direction(self, ranker: Ranker, scope: SearchScope, ids: tuple[str, ...], labels: Labels) -> Direction:
         """The tagger's row, else nothing where the detector has found what there is, else the mean of the concept's

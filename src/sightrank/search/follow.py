@@ -16,19 +16,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-import numpy as np
-from psycopg.rows import TupleRow
-
 from sightrank.search import sql
+from sightrank.search.detections import Detections
 from sightrank.search.followed import Changes, Followed
 from sightrank.search.graph import GRAPH_FROM_AREAS
 from sightrank.search.graphs import GraphBuilder
 from sightrank.search.load import AppIsGone, Loader, TooLarge
 from sightrank.search.matrix_ranker import MatrixRanker
-from sightrank.search.rank import NO_LABELS, Labels
+from sightrank.search.rank import Labels, labels_of
 from sightrank.search.ranker import Ranker
 from sightrank.search.scoring import Scoring
 from sightrank.search.sql_ranker import SqlRanker
+from sightrank.search.versions import NO_VERSIONS, Versions
 from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
@@ -43,17 +42,6 @@ _SQL = queries.load("search")
 
 #: How apps are ranked: by their size, or all alike (for tests and comparisons).
 RankerChoice = Literal["auto", "exact", "graph", "sql"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Versions:
-    """A bucket's commit versions: of anything a search sees, and of labels alone."""
-
-    all: int
-    labels: int
-
-
-NO_VERSIONS = Versions(all=0, labels=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +95,8 @@ class Matrices:
         self._followed: OrderedDict[tuple[int, int], Followed] = OrderedDict()
         self._beyond: dict[tuple[int, int], _Beyond] = {}
         self._labels: OrderedDict[tuple[int, tuple[str, ...]], tuple[int, Labels]] = OrderedDict()
-        self._detections: OrderedDict[tuple[int, tuple[str, ...]], tuple[int, Labels]] = OrderedDict()
         self._seen: dict[int, _Seen] = {}
+        self.detections = Detections(database)
 
     async def close(self) -> None:
         """Gives up graphs being built."""
@@ -205,35 +193,18 @@ class Matrices:
         of a time.
         """
         if as_of is not None:
-            return _labels(await self._database.rows(sql.labels_as_of(bucket, concept_ids, as_of)))
-        parameters = {"bucket": bucket, "concept_ids": list(concept_ids)}
-        return await self._kept(self._labels, versions.labels, "latest_labels", parameters, (bucket, concept_ids))
-
-    async def detections(
-        self, bucket: int, concept_ids: tuple[str, ...], detector_version_id: str, versions: Versions
-    ) -> Labels:
-        """How surely a detector found a concept, under any of its ids, on each area, as of ``versions`` or later."""
-        parameters = {"bucket": bucket, "concept_ids": list(concept_ids), "model_version_id": detector_version_id}
-        return await self._kept(self._detections, versions.all, "detections", parameters, (bucket, concept_ids))
-
-    async def _kept(
-        self,
-        kept: OrderedDict[tuple[int, tuple[str, ...]], tuple[int, Labels]],
-        version: int,
-        statement: str,
-        parameters: dict[str, object],
-        key: tuple[int, tuple[str, ...]],
-    ) -> Labels:
-        """What is kept of ``version`` or later, else what the database says now."""
-        known = kept.get(key)
-        if known is not None and known[0] >= version:
-            kept.move_to_end(key)
+            return labels_of(await self._database.rows(sql.labels_as_of(bucket, concept_ids, as_of)))
+        key = (bucket, concept_ids)
+        known = self._labels.get(key)
+        if known is not None and known[0] >= versions.labels:
+            self._labels.move_to_end(key)
             return known[1]
-        labels = _labels(await self._database.rows(_SQL[statement], parameters))
-        kept[key] = (version, labels)
-        kept.move_to_end(key)
-        if len(kept) > _LABEL_SETS:
-            kept.popitem(last=False)
+        parameters = {"bucket": bucket, "concept_ids": list(concept_ids)}
+        labels = labels_of(await self._database.rows(_SQL["latest_labels"], parameters))
+        self._labels[key] = (versions.labels, labels)
+        self._labels.move_to_end(key)
+        if len(self._labels) > _LABEL_SETS:
+            self._labels.popitem(last=False)
         return labels
 
     def rows(self, table: EmbedderTable, bucket: int) -> int:
@@ -247,9 +218,9 @@ class Matrices:
             del self._followed[key]
         for key in [key for key in self._beyond if key[0] == bucket]:
             del self._beyond[key]
-        for kept in (self._labels, self._detections):
-            for name in [name for name in kept if name[0] == bucket]:
-                del kept[name]
+        for name in [name for name in self._labels if name[0] == bucket]:
+            del self._labels[name]
+        self.detections.forget(bucket)
         self._seen.pop(bucket, None)
 
     def _new(self, table: EmbedderTable, bucket: int) -> Followed:
@@ -297,10 +268,3 @@ class Matrices:
         building = self._graphs.tend(followed, room_bytes=room, is_wanted=lambda: self._followed.get(key) is followed)
         if building is not None and self._choice == "graph":
             await asyncio.shield(building)
-
-
-def _labels(rows: list[TupleRow]) -> Labels:
-    if not rows:
-        return NO_LABELS
-    area_ids, values = zip(*rows, strict=True)
-    return Labels(area_ids=np.array(area_ids, np.int64), values=np.clip(np.array(values, np.float64), 0.0, 1.0))

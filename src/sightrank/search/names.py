@@ -6,8 +6,8 @@ from collections import OrderedDict
 from collections.abc import Mapping, Set
 
 from sightrank.search.concepts import ConceptBook, Meaning
-from sightrank.search.follow import Versions
 from sightrank.search.query import ConceptName
+from sightrank.search.versions import Versions
 from sightrank.store.database import Database
 
 _KEPT = 4096

@@ -59,6 +59,14 @@ class Labels:
 NO_LABELS = Labels(area_ids=np.empty(0, np.int64), values=np.empty(0))
 
 
+def labels_of(rows: Sequence[tuple[int, float]]) -> Labels:
+    """Labels of (area id, value)."""
+    if not rows:
+        return NO_LABELS
+    area_ids, values = zip(*rows, strict=True)
+    return Labels(area_ids=np.array(area_ids, np.int64), values=np.clip(np.array(values, np.float64), 0.0, 1.0))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CompiledTerm:
     """Directions of which the likeliest counts (more than one when a name stands for several concepts), each with the

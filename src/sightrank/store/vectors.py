@@ -119,7 +119,8 @@ async def insert(connection: Connection, table: EmbedderTable, bucket: int, vers
 
 
 async def insert_reindexed(connection: Connection, table: EmbedderTable, bucket: int, version: int) -> None:
-    """Copies the vectors of regions put aside for a change of workflow, which have become areas in this transaction."""
+    """Copies the vectors of regions put aside for a change of workflow, which have become areas in this transaction;
+    those that were areas before have theirs."""
     await connection.execute(
         _REINDEXED.format(table=table.name, bucket=sql.Literal(bucket), version=sql.Literal(version))
     )
@@ -129,7 +130,7 @@ _REINDEXED = sql.SQL(
     "INSERT INTO {table} (bucket, area_id, input_number, created_us, version, vector)"
     " SELECT r.bucket, r.id, r.input_number, (extract(epoch FROM r.created_at) * 1000000)::bigint, {version}, s.vector"
     " FROM reindexed_regions s JOIN areas r ON r.bucket = s.bucket AND r.region_id = s.region_id"
-    " WHERE s.bucket = {bucket} AND r.bucket = {bucket}"
+    " WHERE s.bucket = {bucket} AND r.bucket = {bucket} ON CONFLICT DO NOTHING"
 )
 
 

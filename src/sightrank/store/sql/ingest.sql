@@ -45,7 +45,7 @@ UPDATE inputs SET lease_until = NULL, lease_owner = NULL WHERE status = 30003
 -- name: areas
 -- What is to be looked at: the whole of it, frames and people's regions. A region that a detector found is one of theirs once
 -- they have annotated it; the others are found anew.
-SELECT input_number, id, created_at, region_id IS NOT NULL, box_top, box_left, box_bottom, box_right, frame_index,
+SELECT input_number, id, created_at, region_id, box_top, box_left, box_bottom, box_right, frame_index,
     frame_time_ms, frame_number
 FROM areas r WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND (model_version_id = '' OR EXISTS (
     SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
@@ -57,6 +57,10 @@ SELECT id FROM areas r WHERE bucket = %(bucket)s AND input_number = ANY(%(number
     AND NOT EXISTS (
         SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
     )
+
+-- name: forget_predictions
+-- Of inputs that are looked at again. What people said stays.
+DELETE FROM annotations WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND model_version_id <> ''
 
 -- name: insert_found_regions
 INSERT INTO areas (
@@ -118,16 +122,32 @@ SELECT user_id, id FROM apps WHERE first_bucket = %(bucket)s
 -- name: blob_of_input
 SELECT blob, media FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s
 
+-- name: lock_requeue
+-- Whoever comes second finds done what the first has done; else it could send back what was looked at meanwhile.
+SELECT pg_advisory_xact_lock(hashtext('sightrank requeue'))
+
+-- name: buckets_to_requeue
+-- Apps whose first indexed image or video has no vector in the table: a look at one input of each app. Inputs are looked at
+-- anew in the order in which they came, so new ones that a worker was quick with do not hide the old ones.
+SELECT a.first_bucket
+FROM apps a CROSS JOIN LATERAL (
+    SELECT i.number FROM inputs i
+    WHERE i.bucket = a.first_bucket AND i.status = 30000 AND i.media IN ('image', 'video')
+    ORDER BY i.created_at, i.id LIMIT 1
+) first
+WHERE a.workflow_id = %(workflow_id)s
+    AND NOT EXISTS (SELECT FROM {vectors} v WHERE v.bucket = a.first_bucket AND v.input_number = first.number)
+ORDER BY a.first_bucket
+
 -- name: requeue_indexed
 UPDATE inputs i SET status = 30001, attempts = 0, modified_at = clock_timestamp()
-FROM apps a
-WHERE a.first_bucket = i.bucket AND a.workflow_id = %(workflow_id)s AND i.status = 30000
-    AND i.media IN ('image', 'video')
+WHERE i.bucket = ANY(%(buckets)s) AND i.status = 30000 AND i.media IN ('image', 'video')
+    AND NOT EXISTS (SELECT FROM {vectors} v WHERE v.bucket = i.bucket AND v.input_number = i.number)
 
 -- name: raise_versions
 -- What a filter leaves among the indexed inputs of these apps has changed.
-UPDATE app_buckets SET version = version + 1
-WHERE bucket IN (SELECT first_bucket FROM apps WHERE workflow_id = %(workflow_id)s)
+UPDATE app_buckets SET version = version + 1 WHERE bucket = ANY(%(buckets)s)
 
 -- name: delete_predictions_of_other_versions
-DELETE FROM annotations WHERE model_id = %(model_id)s AND model_version_id <> %(model_version_id)s
+DELETE FROM annotations
+WHERE bucket = ANY(%(buckets)s) AND model_version_id <> '' AND NOT model_version_id = ANY(%(version_ids)s)

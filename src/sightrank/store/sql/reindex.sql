@@ -219,6 +219,7 @@ WITH gone AS (
 INSERT INTO removals (bucket, version, area_id) SELECT %(bucket)s, %(version)s, id FROM gone
 
 -- name: take_regions
+-- Those that are areas already stay these areas.
 INSERT INTO areas (
     bucket, input_number, created_at, region_id, box_top, box_left, box_bottom, box_right, model_version_id
 )
@@ -226,6 +227,7 @@ SELECT s.bucket, s.input_number, t.now + row_number() OVER (ORDER BY s.number) *
     s.region_id, s.box_top, s.box_left, s.box_bottom, s.box_right, s.detector_version_id
 FROM reindexed_regions s, (SELECT clock_timestamp() AS now) t
 WHERE s.bucket = %(bucket)s
+ON CONFLICT (bucket, region_id) WHERE region_id IS NOT NULL DO NOTHING
 
 -- name: take_detections
 INSERT INTO annotations (
@@ -243,6 +245,7 @@ FROM (
 ) s
 
 -- name: take_tags_of_regions
+-- Those that were areas before have theirs: they were looked at as such.
 INSERT INTO annotations (
     bucket, input_number, id, area_id, created_at, modified_at, status, trusted, model_id, model_version_id, concept_ids,
     concept_values, data
@@ -253,7 +256,9 @@ FROM (
     SELECT g.*, r.id AS area_id, t.now + row_number() OVER (ORDER BY g.number) * interval '1 us' AS instant
     FROM reindexed_regions g JOIN areas r ON r.bucket = g.bucket AND r.region_id = g.region_id,
         (SELECT clock_timestamp() AS now) t
-    WHERE g.bucket = %(bucket)s AND r.bucket = %(bucket)s AND g.tagger_id <> ''
+    WHERE g.bucket = %(bucket)s AND r.bucket = %(bucket)s AND g.tagger_id <> '' AND NOT EXISTS (
+        SELECT FROM reindexed_areas before WHERE before.bucket = g.bucket AND before.area_id = r.id
+    )
 ) s
 
 -- name: set_workflow

@@ -16,11 +16,37 @@ WHERE bucket = %(bucket)s AND concept_id = ANY(%(concept_ids)s) AND trusted
 ORDER BY area_id, modified_at DESC, annotation_id DESC, value DESC
 
 -- name: detections
--- How surely a detector found something in an area; where one area was found as several of these concepts, the surest.
-SELECT DISTINCT ON (a.area_id) a.area_id, c.value
-FROM annotations a CROSS JOIN LATERAL unnest(a.concept_ids, a.concept_values) AS c (concept_id, value)
-WHERE a.bucket = %(bucket)s AND a.model_version_id = %(model_version_id)s AND c.concept_id = ANY(%(concept_ids)s)
-ORDER BY a.area_id, c.value DESC
+-- How surely any version of a detector found something in an area; where one area was found as several of these concepts,
+-- the surest. A version is of one model, and an app has predictions of few: they are found by one look into the index each.
+WITH RECURSIVE versions AS (
+    (
+        SELECT model_version_id, model_id FROM annotations
+        WHERE bucket = %(bucket)s AND model_version_id <> '' ORDER BY model_version_id LIMIT 1
+    )
+    UNION ALL
+    SELECT following.model_version_id, following.model_id
+    FROM versions v CROSS JOIN LATERAL (
+        SELECT model_version_id, model_id FROM annotations
+        WHERE bucket = %(bucket)s AND model_version_id <> '' AND model_version_id > v.model_version_id
+        ORDER BY model_version_id LIMIT 1
+    ) following
+)
+SELECT a.area_id, max(c.value)
+FROM versions v
+JOIN annotations a ON a.bucket = %(bucket)s AND a.model_version_id <> '' AND a.model_version_id = v.model_version_id
+CROSS JOIN LATERAL unnest(a.concept_ids, a.concept_values) AS c (concept_id, value)
+WHERE v.model_id = %(model_id)s AND c.concept_id = ANY(%(concept_ids)s)
+GROUP BY a.area_id
+
+-- name: detections_since
+-- The same for areas whose vectors are newer; null where nothing is found in them.
+SELECT v.area_id, (
+    SELECT max(c.value)
+    FROM annotations a CROSS JOIN LATERAL unnest(a.concept_ids, a.concept_values) AS c (concept_id, value)
+    WHERE a.bucket = %(bucket)s AND a.area_id = v.area_id AND a.model_id = %(model_id)s
+        AND c.concept_id = ANY(%(concept_ids)s)
+)
+FROM {vectors} v WHERE v.bucket = %(bucket)s AND v.version > %(version)s
 
 -- name: input_to_rank_by
 SELECT number, status FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s
