@@ -51,7 +51,7 @@ from sightrank.ingest.base_workflow import warn_of_absent
 from sightrank.ingest.fetch import Fetcher
 from sightrank.ingest.history import History
 from sightrank.ingest.intake import Intake
-from sightrank.ingest.jobs import Jobs, Workflow
+from sightrank.ingest.jobs import Jobs
 from sightrank.ingest.labelling import Labelling
 from sightrank.ingest.media import HostedUrls, ImageSource
 from sightrank.ingest.regions import Regions
@@ -61,6 +61,7 @@ from sightrank.ingest.removal import Removal
 from sightrank.ingest.revision import Revision
 from sightrank.ingest.target import FetchLimits
 from sightrank.ingest.worker import LEASE_S, Worker
+from sightrank.ingest.workflow import Workflow
 from sightrank.installed import InstalledModels, load_installed
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import SearchEngine

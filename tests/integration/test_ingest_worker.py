@@ -21,12 +21,13 @@ from tests.integration.worlds import World, Worlds
 from sightrank.background import end
 from sightrank.ingest.base_workflow import warn_of_absent
 from sightrank.ingest.intake import IdConflict, Intake, NewInput
-from sightrank.ingest.jobs import Jobs, Workflow
+from sightrank.ingest.jobs import Jobs
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.regions import Regions, Target
 from sightrank.ingest.removal import Removal
 from sightrank.ingest.rows import AnnotationRow, Content, insert_annotations
 from sightrank.ingest.worker import Worker, _some
+from sightrank.ingest.workflow import Workflow
 from sightrank.store import vectors
 from sightrank.store.blobs import BlobStore, key_of
 from sightrank.store.clock import Clock

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from tests.eyes import blind_eye
 
-from sightrank.ingest.jobs import Workflow
 from sightrank.ingest.reindex import requeue_after_upgrade
+from sightrank.ingest.workflow import Workflow
 from sightrank.store import vectors
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable, VectorRows

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from sightrank.background import end
-from sightrank.ingest.jobs import Workflow
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.reindex_queue import ReindexQueue, State, TurnLost
 from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.rows import AnnotationRow, insert_annotations
+from sightrank.ingest.workflow import Workflow
 from sightrank.store import vectors
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database

@@ -14,25 +14,22 @@ from sightrank.ingest.areas import Area, NewFrame, make_frames, read_areas
 from sightrank.ingest.base_workflow import has_workflow
 from sightrank.ingest.rows import (
     AnnotationRow,
-    box_info,
     forget_removals,
     insert_annotations,
     new_id,
     next_version,
     to_json,
 )
+from sightrank.ingest.workflow import Workflow, detection_row, prediction_row
 from sightrank.store import queries, vectors
 from sightrank.store.clock import Clock, microseconds
 from sightrank.store.database import Connection, Database, retrying
-from sightrank.store.status import ANNOTATION_SUCCESS
-from sightrank.store.vectors import EmbedderTable, VectorRows
+from sightrank.store.vectors import VectorRows
 from sightrank.vision.detector import Detection
-from sightrank.vision.eye import Eye
 from sightrank.vision.video import FrameTime
 
 _SQL = queries.load("ingest")
 _ANNOTATIONS = queries.load("annotations")
-TAGS = 20  # predictions written for each area
 _APPS_IN_TURN = 1000  # whose turn is remembered
 _SUSPECT = 3  # attempts that came to nothing after which an input is no longer worked on together with others
 
@@ -93,21 +90,6 @@ class _FoundRegion:
     box_bottom: float
     box_right: float
     model_version_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workflow:
-    """What looks at an app's inputs, and the model versions that write into it.
-
-    ``tagger_id`` and ``detector_id`` are '' where the workflow has no such model.
-    """
-
-    eye: Eye
-    table: EmbedderTable
-    tagger_id: str = ""
-    tagger_version_id: str = ""
-    detector_id: str = ""
-    detector_version_id: str = ""
 
 
 class Jobs:
@@ -349,45 +331,6 @@ async def _former_regions(connection: Connection, bucket: int, outcomes: Sequenc
     numbers = [outcome.job.number for outcome in outcomes]
     cursor = await connection.execute(_SQL["former_regions"], {"bucket": bucket, "numbers": numbers})
     return [area_id for (area_id,) in await cursor.fetchall()]
-
-
-def detection_row(
-    workflow: Workflow, input_number: int, area: Area, created_at: datetime, detection: Detection
-) -> AnnotationRow:
-    """The annotation by which the detector says what it found in a region."""
-    value = round(detection.value, 6)
-    return AnnotationRow(
-        input_number=input_number,
-        id=new_id(),
-        area_id=area.id,
-        created_at=created_at,
-        status=ANNOTATION_SUCCESS,
-        trusted=False,
-        model_id=workflow.detector_id,
-        model_version_id=workflow.detector_version_id,
-        concept_ids=[detection.concept_id],
-        concept_values=[value],
-        data={"regions": [{"region_info": box_info(detection.box), "value": value}]},
-    )
-
-
-def prediction_row(
-    workflow: Workflow, input_number: int, area: Area, created_at: datetime, concepts: Sequence[tuple[str, float]]
-) -> AnnotationRow:
-    """The annotation by which the tagger says what it sees in an area."""
-    return AnnotationRow(
-        input_number=input_number,
-        id=new_id(),
-        area_id=area.id,
-        created_at=created_at,
-        status=ANNOTATION_SUCCESS,
-        trusted=False,
-        model_id=workflow.tagger_id,
-        model_version_id=workflow.tagger_version_id,
-        concept_ids=[concept_id for concept_id, _ in concepts],
-        concept_values=[round(value, 6) for _, value in concepts],
-        data=area.data(),
-    )
 
 
 def vector_rows(outcomes: Sequence[Outcome]) -> VectorRows:

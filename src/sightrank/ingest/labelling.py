@@ -17,7 +17,6 @@ from sightrank.ingest.areas import Area, read_areas
 from sightrank.ingest.base_workflow import has_workflow, workflow_of
 from sightrank.ingest.frames import check_no_frames, check_no_segments, named_frame, on_frame
 from sightrank.ingest.history import not_before_the_last
-from sightrank.ingest.jobs import Workflow
 from sightrank.ingest.regions import Look, NewRegion, Place, Regions, Seen, Target, boxes_by_input, known_regions
 from sightrank.ingest.rows import (
     AnnotationRow,
@@ -29,6 +28,7 @@ from sightrank.ingest.rows import (
     new_id,
     same_box,
 )
+from sightrank.ingest.workflow import Workflow
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
 from sightrank.store.clock import Clock

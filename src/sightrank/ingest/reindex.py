@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from sightrank.ingest.jobs import Workflow
+from sightrank.ingest.workflow import Workflow
 from sightrank.store import queries
 from sightrank.store.database import Database
 

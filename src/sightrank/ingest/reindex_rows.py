@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from sightrank.ingest import reindex_regions
 from sightrank.ingest.areas import read_areas
-from sightrank.ingest.jobs import Job, Outcome, Workflow, finished_rows, vector_rows, with_frames
+from sightrank.ingest.jobs import Job, Outcome, finished_rows, vector_rows, with_frames
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.rows import lock_inputs, next_version
+from sightrank.ingest.workflow import Workflow
 from sightrank.store import queries, vectors
 from sightrank.store.clock import Clock
 from sightrank.store.database import Connection, Database, retrying

@@ -20,11 +20,12 @@ import psycopg
 import structlog
 
 from sightrank.errors import AppError, ServerBusy
-from sightrank.ingest.jobs import TAGS, Job, Outcome, Workflow
+from sightrank.ingest.jobs import Job, Outcome
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.outcomes import outcome_of, outcome_of_video
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.reindex_rows import Looked, ReindexRows
+from sightrank.ingest.workflow import TAGS, Workflow
 from sightrank.store.blobs import BlobMissingError
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database

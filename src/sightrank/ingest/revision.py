@@ -14,7 +14,6 @@ from typing import Any
 from sightrank.errors import AppError
 from sightrank.ingest.base_workflow import has_workflow, workflow_of
 from sightrank.ingest.history import Ending, after, remember
-from sightrank.ingest.jobs import Workflow
 from sightrank.ingest.regions import Look, NewRegion, Regions, Seen, Target, boxes_by_input
 from sightrank.ingest.rows import (
     Content,
@@ -24,6 +23,7 @@ from sightrank.ingest.rows import (
     new_id,
     next_version,
 )
+from sightrank.ingest.workflow import Workflow
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
 from sightrank.store.clock import Clock

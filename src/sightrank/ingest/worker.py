@@ -17,9 +17,10 @@ import psycopg
 import structlog
 
 from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl, ServerBusy
-from sightrank.ingest.jobs import TAGS, Job, Jobs, Outcome, Workflow
+from sightrank.ingest.jobs import Job, Jobs, Outcome
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.outcomes import outcome_of, outcome_of_video
+from sightrank.ingest.workflow import TAGS, Workflow
 from sightrank.vision.embedder import LARGEST_BATCH
 from sightrank.vision.eye import Eye, Prepared
 from sightrank.vision.threads import Lane, Threads
