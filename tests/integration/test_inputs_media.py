@@ -55,6 +55,33 @@ def test_the_original_is_byte_for_byte_what_was_posted(app: App, site: Site) -> 
     assert (answer.content, answer.headers["content-type"]) == (picture(2, "PNG"), "image/png")
 
 
+@pytest.mark.parametrize(
+    ("asked", "status", "part"),
+    [
+        ("bytes=0-99", 206, slice(0, 100)),
+        ("bytes=100-", 206, slice(100, None)),
+        ("bytes=-50", 206, slice(-50, None)),
+        ("bytes=10-99999999999", 206, slice(10, None)),
+        ("bytes=-99999999999", 206, slice(None)),
+        ("bytes=99999999999-", 416, slice(0, 0)),
+        ("bytes=9-3", 200, slice(None)),
+        ("bytes=-", 200, slice(None)),
+        ("bytes=0-9,20-29", 200, slice(None)),
+        ("lines=0-9", 200, slice(None)),
+    ],
+)
+def test_a_part_of_a_file_is_sent_where_one_is_asked_for(app: App, asked: str, status: int, part: slice) -> None:
+    app.indexed(of_bytes(BIG, "big"))
+
+    answer = get(app, hosted(app, "big"), key=PAT, headers={"Range": asked})
+
+    start, stop, _ = part.indices(len(BIG))
+    shown = {200: None, 206: f"bytes {start}-{stop - 1}/{len(BIG)}", 416: f"bytes */{len(BIG)}"}
+    assert (answer.status_code, answer.headers["accept-ranges"]) == (status, "bytes")
+    assert answer.headers.get("content-range") == shown[status]
+    assert answer.content == BIG[part]
+
+
 @pytest.mark.parametrize(("size", "longest"), [("large", 1024), ("small", 320), ("tiny", 112)])
 def test_thumbnails_are_jpegs_of_their_size(app: App, size: str, longest: int) -> None:
     app.indexed(of_bytes(BIG, "big"), of_bytes(picture(3, "PNG"), "little"))

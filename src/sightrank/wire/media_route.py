@@ -1,9 +1,11 @@
-"""``GET /media/<size>/<user>/<app>/<input>``: hosted images, for people's browsers and the official SDK's downloads."""
+"""``GET /media/<size>/<user>/<app>/<input>``: hosted files, for people's browsers and the official SDK's downloads."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,6 +19,7 @@ from sightrank.wire.dispatch import Dispatcher
 #: Cookies that browsers send where they cannot send headers: on images (api-spec 3.1).
 _COOKIES = ("x-clarifai-api-key", "x_clarifai_session_token")
 _PIECE_BYTES = 256 * 1024
+_ONE_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def media_route(hosted: HostedMedia, dispatcher: Dispatcher) -> Route:
@@ -31,32 +34,58 @@ def media_route(hosted: HostedMedia, dispatcher: Dispatcher) -> Route:
             size=parts["size"], user_id=parts["user_id"], app_id=parts["app_id"], input_id=parts["input_id"]
         )
         file = await dispatcher.run("GET /media", sender, lambda: hosted.open(key, image, sender.request_id))
-        return _FileResponse(file)
+        return _FileResponse(file, _part(request.headers, file.size))
 
     return Route("/media/{size}/{user_id}/{app_id}/{input_id}", media, methods=["GET"])
 
 
 class _FileResponse(Response):
-    """Sends a file piece by piece, so that a slow client holds one piece in memory and not the file."""
+    """Sends a file, or the part of it that is asked for, piece by piece: a slow client holds one piece in memory and
+    not the file. Players need parts, to go to where somebody clicked.
+    """
 
-    def __init__(self, file: HostedFile) -> None:
+    def __init__(self, file: HostedFile, part: range | None) -> None:
         headers = {
+            "Accept-Ranges": "bytes",
             "Cache-Control": "private, max-age=3600",
             "X-Content-Type-Options": "nosniff",
-            "Content-Length": str(file.size),
         }
-        super().__init__(None, media_type=file.content_type, headers=headers)
-        self._file = file
+        sent = range(file.size) if part is None else part
+        if part is not None:
+            shown = f"{part.start}-{part.stop - 1}" if part else "*"
+            headers["Content-Range"] = f"bytes {shown}/{file.size}"
+        headers["Content-Length"] = str(len(sent))
+        status = 200 if part is None else 206 if part else 416
+        super().__init__(None, status_code=status, media_type=file.content_type, headers=headers)
+        self._file, self._part = file, sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._file.content as content:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            left = 0 if scope["method"] == "HEAD" else self._file.size
+            left = 0 if scope["method"] == "HEAD" else len(self._part)
+            if not left:
+                await send({"type": "http.response.body", "body": b""})
+                return
+            await asyncio.to_thread(content.seek, self._part.start)
             while left:
                 piece = await asyncio.to_thread(content.read, min(left, _PIECE_BYTES))
                 if not piece:
                     raise OSError("A hosted file became shorter while it was sent.")
                 left -= len(piece)
                 await send({"type": "http.response.body", "body": piece, "more_body": bool(left)})
-            if scope["method"] == "HEAD" or not self._file.size:
-                await send({"type": "http.response.body", "body": b""})
+
+
+def _part(headers: Headers, size: int) -> range | None:
+    """The part of the file that a request asks for (RFC 9110, 14.2), empty for one that is not there; None for all of
+    it, as for several parts, other units, or a condition on a version of the file, of which no client is told.
+    """
+    asked = _ONE_RANGE.fullmatch(headers.get("range", ""))
+    if asked is None or "if-range" in headers:
+        return None
+    first, last = asked.groups()
+    if not first:
+        return range(max(size - int(last), 0), size) if last else None
+    end = min(int(last) + 1, size) if last else size
+    if last and int(last) < int(first):
+        return None
+    return range(int(first), max(end, int(first)))
