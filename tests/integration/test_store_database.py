@@ -142,6 +142,7 @@ _PUT_IN = {
     "condition": "i.id > 'a'",
     "order": "i.id",
     "table": "areas",
+    "vectors": "(SELECT bucket, id AS area_id, input_number, 1 AS version FROM areas)",
 }
 
 
