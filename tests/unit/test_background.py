@@ -35,8 +35,29 @@ def test_a_task_that_failed_does_not_keep_the_others_from_ending() -> None:
     async def failing() -> None:
         raise RuntimeError("broken")
 
+    async def waiting() -> None:
+        await asyncio.Event().wait()
+
+    async def scenario() -> list[bool]:
+        tasks = [asyncio.create_task(failing()), asyncio.create_task(waiting())]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await background.end(tasks)
+        return [task.cancelled() for task in tasks]
+
+    assert asyncio.run(scenario()) == [False, True]
+
+
+def test_a_block_whose_task_failed_ends_as_usual() -> None:
+    reached = []
+
+    async def failing() -> None:
+        raise RuntimeError("broken")
+
     async def scenario() -> None:
         async with asyncio.timeout(10), background.background(failing()):
             await asyncio.sleep(0)
+        reached.append("behind")
 
     asyncio.run(scenario())
+    assert reached == ["behind"]

@@ -146,7 +146,7 @@ class Catalogue:
 
 
 def missing_workflows(present: Sequence[WorkflowCard]) -> tuple[WorkflowCard, ...]:
-    """Cards of the workflows that programs and these pages name and whose models are not among ``present``."""
+    """Cards of the workflows that Clarifai's programs name and whose models are not among ``present``."""
     there = {workflow.id for workflow in present}
     return tuple(
         WorkflowCard(id=id, description=description, lacks=lacks)

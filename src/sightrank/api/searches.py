@@ -39,8 +39,7 @@ _INDEXED = Filter(groups=((FieldCondition(field="input.status.code", value=INDEX
 
 class SearchModels:
     """What each base workflow searches by: its vectors, its eye, the versions of its models, and the id of its detector
-    ('' without one). Nothing for ``Empty`` and for those that cannot run here, of which
-    ``lacks`` tells why.
+    ('' without one). Nothing for ``Empty`` and for those that cannot run here, of which ``lacks`` tells why.
     """
 
     def __init__(

@@ -18,13 +18,7 @@ from sightrank.vision.viewing import Watched
 Concepts = Sequence[Sequence[tuple[str, float]]]
 
 
-def outcome_of(
-    job: Job,
-    blob: str,
-    prepared: Prepared,
-    vectors: NDArray[np.float32],
-    concepts: Sequence[Sequence[tuple[str, float]]],
-) -> Outcome:
+def outcome_of(job: Job, blob: str, prepared: Prepared, vectors: Vectors, concepts: Concepts) -> Outcome:
     """Gives every area its vector and concepts: the whole image's for a region without extent.
 
     ``prepared`` was made with the boxes of the job's areas; ``vectors`` and ``concepts`` are those of its pixels. Then

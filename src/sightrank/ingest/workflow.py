@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sightrank.ingest.areas import Area
 from sightrank.ingest.rows import AnnotationRow, box_info, new_id
@@ -36,25 +37,29 @@ def detection_row(
 ) -> AnnotationRow:
     """The annotation by which the detector says what it found in a region."""
     value = round(detection.value, 6)
-    return AnnotationRow(
-        input_number=input_number,
-        id=new_id(),
-        area_id=area.id,
-        created_at=created_at,
-        status=ANNOTATION_SUCCESS,
-        trusted=False,
-        model_id=workflow.detector_id,
-        model_version_id=workflow.detector_version_id,
-        concept_ids=[detection.concept_id],
-        concept_values=[value],
-        data={"regions": [{"region_info": box_info(detection.box), "value": value}]},
-    )
+    data = {"regions": [{"region_info": box_info(detection.box), "value": value}]}
+    model = (workflow.detector_id, workflow.detector_version_id)
+    return _said(model, input_number, area, created_at, [(detection.concept_id, value)], data)
 
 
 def prediction_row(
     workflow: Workflow, input_number: int, area: Area, created_at: datetime, concepts: Sequence[tuple[str, float]]
 ) -> AnnotationRow:
     """The annotation by which the tagger says what it sees in an area."""
+    model = (workflow.tagger_id, workflow.tagger_version_id)
+    return _said(model, input_number, area, created_at, concepts, area.data())
+
+
+def _said(
+    model: tuple[str, str],
+    input_number: int,
+    area: Area,
+    created_at: datetime,
+    concepts: Sequence[tuple[str, float]],
+    data: dict[str, Any] | None,
+) -> AnnotationRow:
+    """What a model (its id, its version's) says of an area. It is not trusted until a person has agreed."""
+    model_id, model_version_id = model
     return AnnotationRow(
         input_number=input_number,
         id=new_id(),
@@ -62,9 +67,9 @@ def prediction_row(
         created_at=created_at,
         status=ANNOTATION_SUCCESS,
         trusted=False,
-        model_id=workflow.tagger_id,
-        model_version_id=workflow.tagger_version_id,
+        model_id=model_id,
+        model_version_id=model_version_id,
         concept_ids=[concept_id for concept_id, _ in concepts],
         concept_values=[round(value, 6) for _, value in concepts],
-        data=area.data(),
+        data=data,
     )
