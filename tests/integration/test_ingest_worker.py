@@ -126,6 +126,10 @@ class Bench:
             )
         ]
 
+    async def is_indexed(self) -> bool:
+        """Whether every input is."""
+        return all(status == 30000 for status, _, _ in await self.states())
+
     @asynccontextmanager
     async def working(
         self, eye: FakeEye, owner: str = "w", lease_s: float = 60.0, images: FakeImages | None = None
@@ -180,11 +184,8 @@ def test_inputs_whose_embedding_failed_are_taken_up_again(
         place = await bench(world, tmp_path)
         await place.post(3)
 
-        async def all_indexed() -> bool:
-            return all(status == 30000 for status, _, _ in await place.states())
-
         async with place.working(FakeEye(broken=1), lease_s=0.4):
-            await until(all_indexed)
+            await until(place.is_indexed)
         ((count,),) = await world.database.rows("SELECT count(*) FROM vectors_1")
         assert count == 3
 
@@ -205,11 +206,8 @@ def test_a_worker_that_stops_gives_everything_back_untouched(world: Worlds, tmp_
 
         assert await place.states() == [(30003, None, 0)] * 40
 
-        async def all_indexed() -> bool:
-            return all(status == 30000 for status, _, _ in await place.states())
-
         async with place.working(FakeEye(), owner="next"):
-            await until(all_indexed)
+            await until(place.is_indexed)
 
     world.run(scenario)
 
@@ -280,9 +278,6 @@ def test_inputs_of_an_app_that_got_another_workflow_meanwhile_are_looked_at_by_t
         async def seen() -> bool:
             return eye.seen == 2
 
-        async def all_indexed() -> bool:
-            return all(status == 30000 for status, _, _ in await place.states())
-
         async with place.working(eye):
             await until(seen)
             await world.database.execute(
@@ -290,7 +285,7 @@ def test_inputs_of_an_app_that_got_another_workflow_meanwhile_are_looked_at_by_t
             )
             assert eye.gate is not None
             eye.gate.set()
-            await until(all_indexed)
+            await until(place.is_indexed)
         assert await world.database.rows("SELECT count(*) FROM vectors_1") == [(0,)]
         assert [attempts for _, _, attempts in await place.states()] == [1, 1]
 
@@ -318,15 +313,12 @@ def test_inputs_that_may_end_the_worker_are_worked_on_alone_and_last(world: Worl
         await world.database.execute("UPDATE inputs SET attempts = 3 WHERE id IN ('i0', 'i1', 'i2')")
         eye = FakeEye(slow_s=0.05)
 
-        async def all_indexed() -> bool:
-            return all(status == 30000 for status, _, _ in await place.states())
-
         jobs = Jobs(world.database, Clock(), owner="look", lease_s=0.0, workflow_ids=WORKFLOWS)
         assert [job.id for job in await jobs.claim(9)] == [f"i{n}" for n in range(3, 9)]
         assert [job.id for job in await jobs.claim(1, suspect=True)] == ["i0"]
         await jobs.hand_back()
         async with place.working(eye):
-            await until(all_indexed)
+            await until(place.is_indexed)
         assert eye.batches[-3:] == [1, 1, 1]
         assert sum(eye.batches) == 9
 
@@ -342,13 +334,10 @@ def test_an_input_that_is_put_off_through_no_fault_of_its_own_counts_no_attempt(
         async def put_off() -> bool:
             return await place.states() == [(30003, None, 0)] * 2
 
-        async def all_indexed() -> bool:
-            return all(status == 30000 for status, _, _ in await place.states())
-
         async with place.working(FakeEye(), lease_s=0.5, images=images):
             await until(put_off)
             images.full = False
-            await until(all_indexed)
+            await until(place.is_indexed)
         assert await world.database.rows("SELECT DISTINCT attempts FROM inputs") == [(1,)]
 
     world.run(scenario)
@@ -466,11 +455,9 @@ WHERE a.model_version_id <> '' ORDER BY a.created_at
 
 
 async def index(place: Bench, eye: FakeEye) -> None:
-    async def all_indexed() -> bool:
-        return all(status == 30000 for status, _, _ in await place.states())
 
     async with place.working(eye):
-        await until(all_indexed)
+        await until(place.is_indexed)
 
 
 async def queue_again(world: World) -> None:

@@ -155,7 +155,7 @@ def test_the_lease_of_a_long_film_is_kept_and_its_frames_come_in_groups(
 
         async def indexed() -> bool:
             assert await rival.claim(10, video=True) == []
-            return all(status == 30000 for status, _, _ in await place.states())
+            return await place.is_indexed()
 
         async with watching(place, eye, Films(data=film(range(70), rate=1)), lease_s=1.0):
 
@@ -229,11 +229,8 @@ def test_a_film_whose_embedding_failed_is_taken_up_again(
         place = await bench(world, tmp_path)
         await post_films(place, 1)
 
-        async def indexed() -> bool:
-            return all(status == 30000 for status, _, _ in await place.states())
-
         async with watching(place, WatchingEye(network_broken=1), Films(data=film([1, 2])), lease_s=0.4):
-            await until(indexed)
+            await until(place.is_indexed)
         assert await world.database.rows(_AREAS) == [(1, 2, 3, 3)]
 
     world.run(scenario)
@@ -286,11 +283,8 @@ def test_a_film_looked_at_again_keeps_its_frames(world: Worlds, tmp_path: Path) 
         await post_films(place, 1)
         images = Films(data=film([1, 2, 3]))
 
-        async def indexed() -> bool:
-            return all(status == 30000 for status, _, _ in await place.states())
-
         async with watching(place, WatchingEye(), images):
-            await until(indexed)
+            await until(place.is_indexed)
         before = await world.database.rows("SELECT id, frame_index, frame_time_ms FROM areas ORDER BY id")
         # After an upgrade with another model; the app has changed its mind about frames meanwhile.
         await world.database.execute("UPDATE inputs SET status = 30001, attempts = 0")
@@ -299,7 +293,7 @@ def test_a_film_looked_at_again_keeps_its_frames(world: Worlds, tmp_path: Path) 
         await world.database.execute("TRUNCATE vectors_1")
 
         async with watching(place, WatchingEye(), images):
-            await until(indexed)
+            await until(place.is_indexed)
 
         assert await world.database.rows("SELECT id, frame_index, frame_time_ms FROM areas ORDER BY id") == before
         assert len(before) == 4
