@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks.server import USER, Server
 from benchmarks.shares import ALL, BLANKS, LABELS, NOTHING
-from sightrank.ingest.rows import next_version
 from sightrank.store import vectors
+from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.vision.bundle import built_in_bundle, load_bundle

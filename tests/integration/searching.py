@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tests.eyes import blind_eye
 
-from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id, next_version
+from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import Hit, SearchEngine, SearchScope
 from sightrank.search.follow import Matrices
 from sightrank.search.query import ConceptTerm, ImageTerm, Query, Rank, Unit, VectorTerm
 from sightrank.store import queries, vectors
+from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.vision.eye import Eye

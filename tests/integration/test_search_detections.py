@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from tests.integration.searching import Photo, Process, process, random_unit
 
-from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id, next_version
+from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id
 from sightrank.store import vectors
+from sightrank.store.buckets import next_version
 from sightrank.store.clock import Clock
 from sightrank.store.vectors import VectorRows
 

@@ -16,7 +16,7 @@ from tests.eyes import blind_eye
 from tests.integration.searching import DIMS, MUCH, Photo, Process, like, process, random_unit
 
 from sightrank.errors import SearchInvalid
-from sightrank.ingest.rows import new_id, next_version
+from sightrank.ingest.rows import new_id
 from sightrank.search import candidates
 from sightrank.search import plan as planning
 from sightrank.search.concepts import ConceptBook
@@ -37,6 +37,7 @@ from sightrank.search.query import (
     Term,
     Unit,
 )
+from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database
 from sightrank.vision.vocabulary import Vocabulary
 

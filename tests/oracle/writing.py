@@ -15,8 +15,9 @@ from tests.oracle.records import Annotation, App, Area, Input, Version
 
 from sightrank.api.annotation_data import content_of
 from sightrank.ingest.areas import NewFrame, make_frames
-from sightrank.ingest.rows import AnnotationRow, Content, insert_annotations, next_version
+from sightrank.ingest.rows import AnnotationRow, Content, insert_annotations
 from sightrank.store import queries, vectors
+from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.vision.video import FrameTime

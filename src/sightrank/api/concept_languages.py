@@ -11,8 +11,8 @@ from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.pages import list_page
 from sightrank.errors import ConceptsInvalid, DoesNotExist, InvalidRequest
-from sightrank.ingest.rows import next_version
 from sightrank.search.concepts import ConceptBook, check_concept
+from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database
 from sightrank.store.queries import load
 from sightrank.vision.vocabulary import LANGUAGES, fold

@@ -14,8 +14,8 @@ from sightrank.api.identity import PUBLIC_APP, PUBLIC_USER
 from sightrank.api.models import public_concept
 from sightrank.api.pages import list_page
 from sightrank.errors import ConceptsInvalid, DoesNotExist, InvalidRequest
-from sightrank.ingest.rows import next_version
 from sightrank.search.concepts import ConceptBook, NewConcepts, check_concept
+from sightrank.store.buckets import next_version
 from sightrank.store.database import Database
 from sightrank.store.queries import load
 from sightrank.vision.vocabulary import fold

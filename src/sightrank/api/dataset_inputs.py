@@ -28,11 +28,12 @@ from sightrank.errors import (
     InvalidRequest,
     SearchInvalid,
 )
-from sightrank.ingest.rows import hold_app, next_version
+from sightrank.ingest.rows import hold_app
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.query import ConceptCondition, Query, conditions
 from sightrank.search.sql import FilterScope, page
 from sightrank.store import queries
+from sightrank.store.buckets import next_version
 from sightrank.store.clock import Clock
 from sightrank.store.database import Connection, Database, retrying
 

@@ -19,8 +19,9 @@ from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.pages import list_page
 from sightrank.api.records import timestamp
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
-from sightrank.ingest.rows import hold_app, new_id, next_version
+from sightrank.ingest.rows import hold_app, new_id
 from sightrank.store import queries
+from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database, retrying
 
 MAX_DATASETS = 128

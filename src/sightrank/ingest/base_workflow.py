@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import structlog
 
 from sightrank.errors import DoesNotExist
-from sightrank.ingest.rows import next_version
 from sightrank.store import queries
+from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database
 
 _log = structlog.get_logger()

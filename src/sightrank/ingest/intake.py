@@ -25,12 +25,12 @@ from sightrank.ingest.rows import (
     distinct_concepts,
     insert_annotations,
     new_id,
-    next_version,
     to_json,
 )
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
 from sightrank.store.blobs import BlobStore
+from sightrank.store.buckets import next_version
 from sightrank.store.clock import Clock
 from sightrank.store.database import Connection, Database, TryAgain, retrying
 from sightrank.store.status import ANNOTATION_SUCCESS, INPUT_PENDING

@@ -12,16 +12,10 @@ from numpy.typing import NDArray
 
 from sightrank.ingest.areas import Area, NewFrame, make_frames, read_areas
 from sightrank.ingest.base_workflow import has_workflow
-from sightrank.ingest.rows import (
-    AnnotationRow,
-    forget_removals,
-    insert_annotations,
-    new_id,
-    next_version,
-    to_json,
-)
+from sightrank.ingest.rows import AnnotationRow, forget_removals, insert_annotations, new_id, to_json
 from sightrank.ingest.workflow import Workflow, detection_row, prediction_row
 from sightrank.store import queries, vectors
+from sightrank.store.buckets import next_version
 from sightrank.store.clock import Clock, microseconds
 from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.vectors import VectorRows

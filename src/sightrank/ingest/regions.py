@@ -13,10 +13,11 @@ import numpy as np
 from sightrank.errors import WorkflowNeedsModel
 from sightrank.ingest.areas import Area
 from sightrank.ingest.media import ImageSource
-from sightrank.ingest.rows import box_info, insert_annotations, next_version, to_json
+from sightrank.ingest.rows import box_info, insert_annotations, to_json
 from sightrank.ingest.workflow import TAGS, Workflow, prediction_row
 from sightrank.store import queries, vectors
 from sightrank.store.blobs import BlobMissingError
+from sightrank.store.buckets import next_version
 from sightrank.store.clock import Clock, microseconds
 from sightrank.store.database import Connection, Database, TryAgain
 from sightrank.store.status import INPUT_INDEXED, INPUT_WAITING

@@ -10,9 +10,10 @@ from sightrank.ingest import reindex_regions
 from sightrank.ingest.areas import read_areas
 from sightrank.ingest.jobs import Job, Outcome, finished_rows, vector_rows, with_frames
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
-from sightrank.ingest.rows import lock_inputs, next_version
+from sightrank.ingest.rows import lock_inputs
 from sightrank.ingest.workflow import Workflow
 from sightrank.store import queries, vectors
+from sightrank.store.buckets import next_version
 from sightrank.store.clock import Clock
 from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.status import INPUT_INDEXED

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from sightrank.ingest.rows import forget_removals, next_version
+from sightrank.ingest.rows import forget_removals
 from sightrank.store import queries
 from sightrank.store.blobs import BlobStore
+from sightrank.store.buckets import next_version
 from sightrank.store.database import Database, retrying
 
 _SQL = queries.load("inputs")

@@ -15,17 +15,11 @@ from sightrank.errors import AppError
 from sightrank.ingest.base_workflow import has_workflow, workflow_of
 from sightrank.ingest.history import Ending, after, remember
 from sightrank.ingest.regions import Look, NewRegion, Regions, Seen, Target, boxes_by_input
-from sightrank.ingest.rows import (
-    Content,
-    concept_ids,
-    distinct_concepts,
-    forget_removals,
-    new_id,
-    next_version,
-)
+from sightrank.ingest.rows import Content, concept_ids, distinct_concepts, forget_removals, new_id
 from sightrank.ingest.workflow import Workflow
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
+from sightrank.store.buckets import next_version
 from sightrank.store.clock import Clock
 from sightrank.store.database import Connection, Database, TryAgain, retrying
 from sightrank.store.status import ANNOTATION_SUCCESS

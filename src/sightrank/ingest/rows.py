@@ -113,18 +113,6 @@ async def hold_app(connection: Connection, bucket: int) -> None:
         raise DoesNotExist("The app was deleted.")
 
 
-async def next_version(connection: Connection, bucket: int, *, labels: bool) -> int:
-    """Raises the bucket's version; the caller's transaction holds it until the commit, so take it last.
-
-    Raises DoesNotExist when the app was deleted meanwhile, which undoes what the transaction wrote.
-    """
-    cursor = await connection.execute(_SQL["next_version"], {"bucket": bucket, "labels": labels})
-    row = await cursor.fetchone()
-    if row is None:
-        raise DoesNotExist("The app was deleted while this was being written.")
-    return int(row[0])
-
-
 async def forget_removals(connection: Connection, bucket: int, version: int) -> None:
     """Drops the notes of areas that were gone long before ``version``, which the caller's transaction has taken."""
     gone_long = version - vectors.VERSIONS_KEPT

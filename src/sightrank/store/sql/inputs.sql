@@ -75,12 +75,6 @@ WHERE bucket = %(bucket)s FOR KEY SHARE
 -- Waits until no transaction that inserts inputs of the app runs; those that come meanwhile wait until this one ends.
 SELECT pg_advisory_xact_lock(hashtextextended('intake', %(bucket)s))
 
--- name: next_version
--- Last in every transaction that changes what a search sees: the row stays locked until the commit.
-UPDATE app_buckets SET version = version + 1, labels_version = CASE WHEN %(labels)s THEN version + 1 ELSE labels_version END
-WHERE bucket = %(bucket)s
-RETURNING version
-
 -- name: insert_dataset_inputs
 INSERT INTO dataset_inputs (bucket, dataset_id, input_number, created_at)
 SELECT %(bucket)s, r.dataset_id, r.input_number, r.created_at
