@@ -1,4 +1,4 @@
-"""The guide's second way to search, as a user goes it: label a few photographs, train, rank by the new concept at once."""
+"""Label a few photographs, train, and rank by the new concept at once: the second way of the guide to search."""
 
 from __future__ import annotations
 
