@@ -1,4 +1,4 @@
-"""The `clarifai` SDK's Model and Workflow classes: training as its own methods do it, and workflows from a YAML file."""
+"""The `clarifai` SDK's Model and Workflow classes: training by its own methods, and workflows from a YAML file."""
 
 from __future__ import annotations
 
