@@ -16,13 +16,16 @@ from sightrank.api.concept_search import ConceptSearch
 from sightrank.api.concepts import Concepts
 from sightrank.api.identity import Identity
 from sightrank.api.keys import Keys
+from sightrank.api.model_contents import ModelContents
 from sightrank.api.model_edits import ModelEdits
 from sightrank.api.model_records import ModelRecords
 from sightrank.api.model_versions import ModelVersions
 from sightrank.api.model_writer import ModelWriter
 from sightrank.api.models import Models
+from sightrank.api.records import Records
 from sightrank.api.users import Users
 from sightrank.api.workflows import Workflows
+from sightrank.ingest.media import HostedUrls
 from sightrank.installed import general_cards, general_workflow
 from sightrank.search.concepts import ConceptBook
 from sightrank.settings import Settings
@@ -118,6 +121,7 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
         Models(database, catalogue, models),
         ModelEdits(database, catalogue, models, writer),
         ModelVersions(database, catalogue, models, writer, world.to_train),
+        ModelContents(database, catalogue, models, Records(database, book, HostedUrls("http://localhost"))),
         Workflows(catalogue),
         Concepts(database, book),
         ConceptLanguages(database, book),

@@ -86,7 +86,7 @@ INSERT INTO model_versions (
     bucket, id, model_id, created_at, modified_at, completed_at, status, message, concept_ids, params, training
 )
 VALUES (
-    %(bucket)s, %(id)s, %(model_id)s, %(now)s, %(now)s, CASE WHEN %(status)s = 21100 THEN %(now)s END, %(status)s,
+    %(bucket)s, %(id)s, %(model_id)s, %(now)s::timestamptz, %(now)s, CASE WHEN %(status)s = 21100 THEN %(now)s END, %(status)s,
     %(message)s, %(concept_ids)s, %(params)s::jsonb, %(training)s::jsonb
 )
 ON CONFLICT DO NOTHING
