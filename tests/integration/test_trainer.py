@@ -81,7 +81,7 @@ async def version(place: Process, bucket: int, version_id: str = "v") -> dict[st
 
 async def until(look: Callable[[], Awaitable[bool]], *, seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
-        while not await look():
+        while not await look():  # noqa: ASYNC110 (what is waited for is in the database)
             await asyncio.sleep(0.02)
 
 
