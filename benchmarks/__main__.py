@@ -8,7 +8,20 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import exactness, filters, follow, graph, inference, ingest, load, memory, pages, search, videos
+from benchmarks import (
+    exactness,
+    filters,
+    follow,
+    graph,
+    inference,
+    ingest,
+    load,
+    memory,
+    pages,
+    search,
+    training,
+    videos,
+)
 from benchmarks.figures import console
 from benchmarks.server import HOST, served
 from benchmarks.stage import AREAS, Stage
@@ -27,6 +40,7 @@ MEASUREMENTS = {
     "ingest": ingest.run,
     "inference": inference.run,
     "videos": videos.run,
+    "training": training.run,
 }
 
 
