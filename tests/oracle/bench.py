@@ -23,11 +23,12 @@ from tests.oracle.writing import write_app
 
 from sightrank.errors import AppError
 from sightrank.search.concepts import ConceptBook
-from sightrank.search.engine import Hit, SearchEngine, SearchScope
+from sightrank.search.engine import Hit, SearchEngine
 from sightrank.search.follow import Matrices, RankerChoice
 from sightrank.search.parse import parse_legacy, parse_search
 from sightrank.search.plan import Plan
 from sightrank.search.query import ImageTerm, Query
+from sightrank.search.scope import SearchScope
 from sightrank.store import vectors
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
