@@ -19,6 +19,7 @@ from benchmarks import (
     memory,
     pages,
     search,
+    teaching,
     training,
     videos,
 )
@@ -41,6 +42,7 @@ MEASUREMENTS = {
     "inference": inference.run,
     "videos": videos.run,
     "training": training.run,
+    "teaching": teaching.run,
 }
 
 
