@@ -1,4 +1,4 @@
-"""The threads that decode and infer, in two lanes.
+"""The threads that decode, infer and learn. The first two have two lanes.
 
 People who wait for an answer have threads of their own, beside those of ingest, which run at a lower priority: the
 operating system then gives the cores to whoever waits, and ingest uses what is left, all of it when nobody searches.
@@ -19,6 +19,7 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 _INGEST_NICENESS = 10
+_LEARNERS = 2  # one that trains and one that evaluates
 #: As long as this ingest waits for people at each step, so that it goes on, slowly, where somebody always searches.
 _GIVES_WAY_S = 0.05
 
@@ -37,12 +38,13 @@ class Threads:
         self.cores = cores
         self._decoding = {lane: _pool(lane, cores, "decode") for lane in Lane}
         self._inferring = {lane: _pool(lane, cores, "infer") for lane in Lane}
+        self._learning = _pool(Lane.INGEST, _LEARNERS, "learn")
         self._answers = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
 
     def close(self) -> None:
-        for pool in (*self._decoding.values(), *self._inferring.values()):
+        for pool in (*self._decoding.values(), *self._inferring.values(), self._learning):
             pool.shutdown(wait=True, cancel_futures=True)
 
     @contextmanager
@@ -74,6 +76,10 @@ class Threads:
     async def infer(self, lane: Lane, work: Callable[[], _T]) -> _T:
         """Runs a network."""
         return await self._run(self._inferring[lane], lane, work)
+
+    async def learn(self, work: Callable[[], _T]) -> _T:
+        """Runs what takes seconds: fitting and evaluating models. Inputs wait for none of it, nor it for them."""
+        return await self._run(self._learning, Lane.INGEST, work)
 
     async def _run(self, pool: ThreadPoolExecutor, lane: Lane, work: Callable[[], _T]) -> _T:
         if lane is Lane.INGEST:
