@@ -181,7 +181,7 @@ def test_the_test_set_is_bounded() -> None:
         fold_count=0,
     )
 
-    assert [len(measure(one).test_area_ids) for one in (few, many, wide)] == [1000, 1000, 250]
+    assert [len(measure(one).test_area_ids) for one in (few, many, wide)] == [1000, 1000, 100]
 
 
 def test_metrics_survive_the_database() -> None:

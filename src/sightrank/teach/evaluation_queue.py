@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -12,8 +11,12 @@ from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.vision.metrics import Metrics
 
-MAX_ATTEMPTS = 3
+ATTEMPTS = 3
 _SQL = queries.load("evaluations")
+
+
+class EvaluationLost(Exception):
+    """The version was deleted, or another process has its evaluation now; nothing is written."""
 
 
 class State(IntEnum):
@@ -34,7 +37,7 @@ class State(IntEnum):
 class Evaluation:
     """A leased evaluation of a version that is done with training, well or not (``version_status``).
 
-    ``dataset_id`` is '' where it is to be judged by what it was trained with; ``workflow_id`` the base workflow of its app.
+    ``dataset_id`` is '' where it is to be judged by what it was trained with. ``workflow_id``: what its app is indexed by.
     """
 
     bucket: int
@@ -77,14 +80,9 @@ class EvaluationQueue:
             training=training,
         )
 
-    async def keep(self, evaluation: Evaluation, *, every_s: float, on_lost: Callable[[], None]) -> None:
-        """Keeps the lease alive until cancelled. Ends with ``on_lost`` when the evaluation is nobody's or another's:
-        its version, its model or its app was deleted."""
-        while True:
-            await asyncio.sleep(every_s)
-            if not await self._write("renew", evaluation, lease_s=self._lease_s):
-                on_lost()
-                return
+    async def keep(self, evaluation: Evaluation) -> bool:
+        """Renews the lease; False where the evaluation is not ours any more: its version or its app was deleted."""
+        return await self._write("renew", evaluation, lease_s=self._lease_s)
 
     async def examples(self, evaluation: Evaluation) -> bytes | None:
         """What the version was trained with (``teach.examples.thawed``); None where that was not kept."""

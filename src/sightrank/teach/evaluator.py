@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 
+import numpy as np
 import psycopg
 import structlog
 
@@ -16,25 +17,21 @@ from sightrank.errors import DoesNotExist, ServerBusy
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.fits import Fits
 from sightrank.store.database import Database
+from sightrank.store.status import MODEL_TRAINED
 from sightrank.store.vectors import EmbedderTable
-from sightrank.teach.evaluation_queue import MAX_ATTEMPTS, Evaluation, EvaluationQueue, State
-from sightrank.teach.examples import frozen_inputs, read_examples, thawed
-from sightrank.vision.evaluation import cross_validate, judge
-from sightrank.vision.fitting import Examples, Progress, read_options
+from sightrank.teach.evaluation_queue import ATTEMPTS, Evaluation, EvaluationLost, EvaluationQueue, State
+from sightrank.teach.examples import areas_of, read_examples, thawed
+from sightrank.vision.evaluation import Progress, cross_validate, judge
+from sightrank.vision.fitting import Examples, read_options
 from sightrank.vision.metrics import Metrics, measure
 from sightrank.vision.threads import Threads
 
 _log = structlog.get_logger(__name__)
 
-_TRAINED = 21100
-_LEASE_S = 60.0
-_LOOK_S = 1.0  # until it is asked again whether the evaluation is still wanted
-_IDLE_S = 0.5
-_AGAIN_S = 5.0
-
-
-class _Stopped(Exception):
-    """Nobody wants the result any more, or the server ends."""
+LEASE_S = 30.0
+_KEPT_EVERY_S = 1.0  # within this time whoever deletes a version has stopped its evaluation
+_IDLE_S = 1.0  # how long an idle evaluator waits for other processes' evaluations; its own server wakes it at once
+_AGAIN_S = 5.0  # until an evaluation that failed is tried again
 
 
 class _NotMeasurable(Exception):
@@ -46,7 +43,7 @@ class _NotMeasurable(Exception):
 
 
 class Evaluator:
-    """``run()`` works until it is cancelled."""
+    """``run()`` works until it is cancelled. ``wake`` is set by whoever has just asked for an evaluation."""
 
     def __init__(
         self,
@@ -54,6 +51,7 @@ class Evaluator:
         book: ConceptBook,
         tables: Mapping[str, EmbedderTable],
         idle: Collection[str],
+        wake: asyncio.Event,
         *,
         threads: Threads,
     ) -> None:
@@ -62,35 +60,38 @@ class Evaluator:
         self._book = book
         self._fits = Fits(database)
         self._tables = tables
-        self._ids = (*tables, *idle)
+        self._workflow_ids = (*tables, *idle)
+        self._wake = wake
         self._threads = threads
-        self._queue = EvaluationQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=_LEASE_S)
+        self._queue = EvaluationQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=LEASE_S)
 
     async def run(self) -> None:
         """Takes one evaluation after the other, waiting where there is none."""
         while True:
             try:
-                evaluation = await self._queue.claim(self._ids)
+                self._wake.clear()
+                evaluation = await self._queue.claim(self._workflow_ids)
             except Exception:
                 _log.exception("looking for model versions to evaluate failed")
                 evaluation = None
-            if evaluation is None:
-                await asyncio.sleep(_IDLE_S)
-            else:
+            if evaluation is not None:
                 await self._take(evaluation)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_IDLE_S):
+                    await self._wake.wait()
 
     async def _take(self, evaluation: Evaluation) -> None:
         """One evaluation, to its end: measured, failed with a reason, or back in the queue."""
-        stop = threading.Event()
         try:
-            async with self._kept(evaluation, stop):
-                metrics, details = await self._measured(evaluation, stop)
+            async with self._kept(evaluation) as progress:
+                metrics, details = await self._measured(evaluation, progress)
             await self._queue.finish(evaluation, metrics, details=details)
         except asyncio.CancelledError:
             await asyncio.shield(self._queue.put_off(evaluation, pause_s=0.0, blameless=True))
             raise
-        except (_Stopped, DoesNotExist):
-            return
+        except (EvaluationLost, DoesNotExist):
+            _log.info("evaluation called off", evaluation=evaluation.id, version=evaluation.version_id)
         except _NotMeasurable as error:
             await self._end(evaluation, error.state, str(error))
         except (ServerBusy, psycopg.OperationalError, OSError) as error:
@@ -98,7 +99,7 @@ class Evaluator:
             await self._put_off(evaluation, blameless=True)
         except Exception as error:
             _log.exception("evaluation failed", evaluation=evaluation.id, version=evaluation.version_id)
-            if evaluation.attempts < MAX_ATTEMPTS:
+            if evaluation.attempts < ATTEMPTS:
                 await self._put_off(evaluation, blameless=False)
             else:
                 await self._end(evaluation, State.UNKNOWN_ERROR, f"It failed {evaluation.attempts} times: {error}")
@@ -112,21 +113,37 @@ class Evaluator:
             await self._queue.put_off(evaluation, pause_s=_AGAIN_S, blameless=blameless)
 
     @asynccontextmanager
-    async def _kept(self, evaluation: Evaluation, stop: threading.Event) -> AsyncIterator[None]:
-        """The lease is kept while the block lasts; afterwards, and when it is lost, the work in threads stops."""
-        keeping = asyncio.create_task(self._queue.keep(evaluation, every_s=_LOOK_S, on_lost=stop.set))
+    async def _kept(self, evaluation: Evaluation) -> AsyncIterator[Progress]:
+        """The evaluation is ours as long as the block lasts, or work in threads is told that it is not, and ends."""
+        stop = threading.Event()
+        keeping = asyncio.create_task(self._keep(evaluation, stop))
         try:
-            yield
+            yield lambda _share: self._go_on(stop)
         finally:
             stop.set()
             keeping.cancel()
             await asyncio.wait([keeping])
 
-    async def _measured(self, evaluation: Evaluation, stop: threading.Event) -> tuple[Metrics, str]:
+    async def _keep(self, evaluation: Evaluation, stop: threading.Event) -> None:
+        while True:
+            await asyncio.sleep(_KEPT_EVERY_S)
+            try:
+                if not await self._queue.keep(evaluation):
+                    stop.set()
+            except (ServerBusy, psycopg.OperationalError) as error:
+                _log.warning("a lease was not renewed", evaluation=evaluation.id, reason=str(error))
+
+    def _go_on(self, stop: threading.Event) -> None:
+        """Between two steps of work in a thread. Raises EvaluationLost when nobody wants it any more."""
+        if stop.is_set():
+            raise EvaluationLost
+        self._threads.make_way()
+
+    async def _measured(self, evaluation: Evaluation, progress: Progress) -> tuple[Metrics, str]:
         """What was measured, and what people should know about it."""
-        if evaluation.attempts > MAX_ATTEMPTS:
-            raise _NotMeasurable(State.UNKNOWN_ERROR, f"Evaluating it ended the server {MAX_ATTEMPTS} times.")
-        if evaluation.version_status != _TRAINED:
+        if evaluation.attempts > ATTEMPTS:
+            raise _NotMeasurable(State.UNKNOWN_ERROR, f"Evaluating it ended the server {ATTEMPTS} times.")
+        if evaluation.version_status != MODEL_TRAINED:
             reason = evaluation.version_details or f"its status is {evaluation.version_status}"
             raise _NotMeasurable(State.FAILED, f"The version is not trained: {reason}")
         table = self._tables.get(evaluation.workflow_id)
@@ -135,9 +152,9 @@ class Evaluator:
             raise _NotMeasurable(State.PREDICTION_FAILED, reason)
         if evaluation.dataset_id:
             return await self._judged(evaluation, table)
-        return await self._cross_validated(evaluation, table, stop), ""
+        return await self._cross_validated(evaluation, table, progress), ""
 
-    async def _cross_validated(self, evaluation: Evaluation, table: EmbedderTable, stop: threading.Event) -> Metrics:
+    async def _cross_validated(self, evaluation: Evaluation, table: EmbedderTable, progress: Progress) -> Metrics:
         data = await self._queue.examples(evaluation)
         if data is None:
             raise _NotMeasurable(State.NEED_INPUTS, "What the version was trained with was not kept; name a dataset.")
@@ -145,7 +162,7 @@ class Evaluator:
         if not len(examples.area_ids):
             raise _NotMeasurable(State.NEED_INPUTS, "None of the inputs that the version was trained with is there.")
         options = read_options(evaluation.training)
-        return await self._threads.learn(lambda: measure(cross_validate(examples, options, _ending(stop))))
+        return await self._threads.learn(lambda: measure(cross_validate(examples, options, progress)))
 
     async def _judged(self, evaluation: Evaluation, table: EmbedderTable) -> tuple[Metrics, str]:
         model = await self._fits.get(evaluation.bucket, evaluation.version_id, table.id)
@@ -169,19 +186,12 @@ class Evaluator:
     async def _warning(self, evaluation: Evaluation, examples: Examples) -> str:
         """That a version is judged by what it has learnt by heart; '' where it is not."""
         data = await self._queue.examples(evaluation)
-        trained_on = frozen_inputs(data) if data is not None else frozenset()
-        known = len(trained_on.intersection(examples.input_numbers.tolist()))
-        if not known:
+        if data is None:
             return ""
-        count = len(set(examples.input_numbers.tolist()))
-        return f"The version was trained on {known} of these {count} inputs: on new ones it is not as good as it seems."
-
-
-def _ending(stop: threading.Event) -> Progress:
-    """Ends work in a thread, between two steps of it, when ``stop`` is set."""
-
-    def check(_share: float) -> None:
-        if stop.is_set():
-            raise _Stopped
-
-    return check
+        known = examples.input_numbers[np.isin(examples.area_ids, areas_of(data))]
+        if not len(known):
+            return ""
+        return (
+            f"The version was trained on {len(np.unique(known))} of these {len(np.unique(examples.input_numbers))} inputs:"
+            " on new ones it is not as good as it seems."
+        )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,9 +20,9 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 _INGEST_NICENESS = 10
-_LEARNERS = 2  # one that trains and one that evaluates
 #: As long as this ingest waits for people at each step, so that it goes on, slowly, where somebody always searches.
 _GIVES_WAY_S = 0.05
+_LOOKS_EVERY_S = 0.002
 
 
 class Lane(Enum):
@@ -38,7 +39,8 @@ class Threads:
         self.cores = cores
         self._decoding = {lane: _pool(lane, cores, "decode") for lane in Lane}
         self._inferring = {lane: _pool(lane, cores, "infer") for lane in Lane}
-        self._learning = _pool(Lane.INGEST, _LEARNERS, "learn")
+        # One more, so that a training does not wait for an evaluation.
+        self._learning = _pool(Lane.INGEST, cores + 1, "learn")
         self._answers = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -78,8 +80,14 @@ class Threads:
         return await self._run(self._inferring[lane], lane, work)
 
     async def learn(self, work: Callable[[], _T]) -> _T:
-        """Runs what takes seconds: fitting and evaluating models. Inputs wait for none of it, nor it for them."""
+        """Runs what learns from examples, beside ingest and like it after people; it calls ``make_way`` in between."""
         return await self._run(self._learning, Lane.INGEST, work)
+
+    def make_way(self) -> None:
+        """As ``give_way``, for work in a thread."""
+        until = time.monotonic() + _GIVES_WAY_S
+        while self._answers and time.monotonic() < until:
+            time.sleep(_LOOKS_EVERY_S)
 
     async def _run(self, pool: ThreadPoolExecutor, lane: Lane, work: Callable[[], _T]) -> _T:
         if lane is Lane.INGEST:

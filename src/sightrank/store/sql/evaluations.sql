@@ -1,49 +1,38 @@
 -- How good model versions are: what the API reads and writes, and the queue of what is to be evaluated (migration 0009).
 
 -- name: version
--- A version of an app's model; '' is the latest that is trained, else the latest.
-SELECT v.model_id, v.id, v.status, v.concept_ids
-FROM model_versions v
+-- A version of an app's model, held; '' is the latest that is trained, else the latest.
+SELECT v.id, v.status, v.status_details FROM model_versions v
 WHERE v.bucket = %(bucket)s AND v.model_id = %(model_id)s AND (%(version_id)s = '' OR v.id = %(version_id)s)
-ORDER BY v.status = 21100 DESC, v.created_at DESC, v.id DESC LIMIT 1
+ORDER BY v.status = 21100 DESC, v.created_at DESC, v.id DESC LIMIT 1 FOR KEY SHARE
 
 -- name: waiting
--- How many wait in the app, and one that asks for the same.
+-- How many wait in the app, and one that asks for the same of the same version.
 SELECT count(*), max(id) FILTER (
-    WHERE status = 21303 AND model_version_id = %(version_id)s AND dataset_id = %(dataset_id)s AND request = %(request)s
+    WHERE status = 21303 AND model_version_id = %(version_id)s AND request = %(request)s AND dataset_id = %(dataset_id)s
 )
 FROM model_evaluations WHERE bucket = %(bucket)s AND status IN (21301, 21303)
 
 -- name: insert
-INSERT INTO model_evaluations (bucket, id, model_id, model_version_id, dataset_id, status, request, created_at, modified_at)
-SELECT %(bucket)s, %(id)s, %(model_id)s, %(version_id)s, %(dataset_id)s, 21303, %(request)s, t.now, t.now
-FROM (SELECT clock_timestamp() AS now) t
+INSERT INTO model_evaluations (bucket, id, model_id, model_version_id, dataset_id, status, request)
+VALUES (%(bucket)s, %(id)s, %(model_id)s, %(version_id)s, %(dataset_id)s, 21303, %(request)s)
 ON CONFLICT DO NOTHING
 
 -- name: read
--- Which columns: `api.evaluations._Row`. `with_metrics`: what was measured is large, and lists need only its summary.
-SELECT e.id, e.model_id, e.model_version_id, m.name, m.model_type_id, e.dataset_id, e.status, e.status_details, e.request,
-    e.metrics
-FROM model_evaluations e JOIN models m ON m.bucket = e.bucket AND m.id = e.model_id
-WHERE e.bucket = %(bucket)s AND e.id = %(id)s
-
--- name: latest
--- The evaluation of each of these versions that was asked for last.
-SELECT DISTINCT ON (e.model_version_id) e.id, e.model_id, e.model_version_id, m.name, m.model_type_id, e.dataset_id, e.status,
-    e.status_details, e.request, e.metrics
-FROM model_evaluations e JOIN models m ON m.bucket = e.bucket AND m.id = e.model_id
-WHERE e.bucket = %(bucket)s AND e.model_version_id = ANY(%(version_ids)s)
-ORDER BY e.model_version_id, e.created_at DESC, e.id DESC
-
--- name: list
--- Put in: further conditions, and the order; the page is appended.
+-- All evaluations, without an order: conditions, an order and a page are put in.
 SELECT e.id, e.model_id, e.model_version_id, m.name, m.model_type_id, e.dataset_id, e.status, e.status_details, e.request,
     e.metrics
 FROM model_evaluations e
 JOIN models m ON m.bucket = e.bucket AND m.id = e.model_id
 JOIN model_versions v ON v.bucket = e.bucket AND v.id = e.model_version_id
-WHERE e.bucket = {bucket} AND {conditions}
+WHERE e.bucket = {bucket} AND m.bucket = {bucket} AND v.bucket = {bucket} AND {condition}
 ORDER BY {order}
+
+-- name: latest
+-- The evaluation of each of these versions that was asked for last.
+SELECT DISTINCT ON (model_version_id) id FROM model_evaluations
+WHERE bucket = %(bucket)s AND model_version_id = ANY(%(version_ids)s)
+ORDER BY model_version_id, created_at DESC, id DESC
 
 -- name: inputs
 -- Inputs by number, with the columns of `read` in inputs.sql.

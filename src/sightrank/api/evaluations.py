@@ -1,0 +1,386 @@
+"""Evaluating model versions: asking for it, and reading what was measured (api-spec 5.5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from clarifai_grpc.grpc.api import resources_pb2, service_pb2
+from psycopg import sql
+
+from sightrank.api.apps import plain_text
+from sightrank.api.call import AppRef, Call, Handlers
+from sightrank.api.datasets import find_dataset
+from sightrank.api.evaluation_messages import STATUS_TEXTS, Part, fill_metrics, fill_test_set
+from sightrank.api.pages import Page, list_page
+from sightrank.api.records import InputRow, Records
+from sightrank.errors import (
+    DoesNotExist,
+    DuplicateKey,
+    InvalidRequest,
+    ModelDoesNotExist,
+    ModelInvalidArgument,
+    ServerBusy,
+)
+from sightrank.ingest.rows import hold_app, new_id
+from sightrank.search.concepts import ConceptBook
+from sightrank.store import queries
+from sightrank.store.database import Connection, Database, number_array
+from sightrank.store.status import MODEL_QUEUED, MODEL_TRAINED, MODEL_TRAINING
+from sightrank.teach.evaluation_queue import State
+from sightrank.vision.metrics import Metrics
+
+MAX_POSTED = 128
+MAX_WAITING = 128
+_FAILED = (21310, 21319)  # failures lie between these, both included
+_SQL = queries.load("evaluations")
+_CONCEPTS = queries.load("concepts")
+_NEWEST = sql.SQL("e.created_at DESC, e.id DESC")
+
+#: What ListEvaluations sorts by. All evaluations of a list are of one app.
+_SORTS: Mapping[str, str] = {
+    "sort_by_roc_auc": "e.roc_auc",
+    "sort_by_f1": "e.f1",
+    "sort_by_created_at": "e.created_at",
+    "sort_by_mean_avg_precision": "e.average_precision",
+    "sort_by_precision": "e.precision",
+    "sort_by_recall": "e.recall",
+    "sort_by_model_id": "e.model_id",
+    "sort_by_eval_dataset_id": "e.dataset_id",
+    "sort_by_train_dataset_id": "coalesce(v.training ->> 'dataset_id', '')",
+}
+
+
+class _Row(NamedTuple):
+    """Columns of the statement ``read``."""
+
+    id: str
+    model_id: str
+    model_version_id: str
+    model_name: str
+    model_type_id: str
+    dataset_id: str
+    status: int
+    status_details: str
+    request: bytes
+    metrics: bytes
+
+
+class Evaluations:
+    """The evaluation rpcs, and the metrics that answers about model versions carry.
+
+    ``wake`` is set when there is something to evaluate.
+    """
+
+    def __init__(self, database: Database, book: ConceptBook, records: Records, wake: asyncio.Event) -> None:
+        self._database = database
+        self._book = book
+        self._records = records
+        self._wake = wake
+
+    def handlers(self) -> Handlers:
+        return {
+            "PostModelVersionMetrics": self.post_metrics,
+            "GetModelVersionMetrics": self.get_metrics,
+            "PostModelVersionEvaluations": self.post_of_version,
+            "ListModelVersionEvaluations": self.list_of_version,
+            "GetModelVersionEvaluation": self.get_of_version,
+            "PostEvaluations": self.post,
+            "GetEvaluation": self.get,
+            "ListEvaluations": self.list,
+        }
+
+    # Asking ----------------------------------------------------------------------------------------------------------
+
+    async def post_metrics(
+        self, call: Call, request: service_pb2.PostModelVersionMetricsRequest
+    ) -> service_pb2.SingleModelVersionResponse:
+        """Queues one evaluation. Asking again while it waits changes nothing."""
+        if request.HasField("test_search"):
+            raise InvalidRequest(
+                "test_search is not built: put the inputs that it finds into a dataset (PostDatasetInputs takes a search)"
+                " and name that by PostEvaluations' ground_truth_dataset."
+            )
+        wanted = resources_pb2.EvalMetrics()
+        if request.HasField("eval_info"):
+            wanted.eval_info.CopyFrom(request.eval_info)
+        _name_model(wanted, request.model_id, request.version_id)
+        [evaluation_id] = await self._ask(call, [wanted])
+        row = await self._row(call.require_app(), evaluation_id)
+        version = resources_pb2.ModelVersion(id=row.model_version_id)
+        version.metrics.CopyFrom(await self._message(call.require_app(), row, resources_pb2.FieldsValue()))
+        return service_pb2.SingleModelVersionResponse(model_version=version)
+
+    async def post_of_version(
+        self, call: Call, request: service_pb2.PostModelVersionEvaluationsRequest
+    ) -> service_pb2.MultiEvalMetricsResponse:
+        """As ``post``, all of one version."""
+        wanted = []
+        for item in request.eval_metrics:
+            copy = resources_pb2.EvalMetrics()
+            copy.CopyFrom(item)
+            _name_model(copy, request.model_id, request.model_version_id)
+            wanted.append(copy)
+        return await self._posted(call, wanted)
+
+    async def post(
+        self, call: Call, request: service_pb2.PostEvaluationsRequest
+    ) -> service_pb2.MultiEvalMetricsResponse:
+        """Queues all of the evaluations, or none when one cannot be made."""
+        return await self._posted(call, list(request.eval_metrics))
+
+    async def _posted(
+        self, call: Call, wanted: Sequence[resources_pb2.EvalMetrics]
+    ) -> service_pb2.MultiEvalMetricsResponse:
+        if not 1 <= len(wanted) <= MAX_POSTED:
+            raise InvalidRequest(f"eval_metrics has {len(wanted)} entries; 1 to {MAX_POSTED} can be posted at once.")
+        app = call.require_app()
+        ids = await self._ask(call, wanted)
+        rows = {row.id: row for row in await self._rows(app, sql.SQL("e.id = ANY({})").format(ids))}
+        found = [rows[id] for id in ids if id in rows]  # one may be deleted by now
+        return await self._listed(app, found)
+
+    async def _ask(self, call: Call, wanted: Sequence[resources_pb2.EvalMetrics]) -> list[str]:
+        """Ids of the evaluations, all of them in the queue."""
+        for item in wanted:
+            await self._check_dataset(call, _dataset_id(item), item.ground_truth_dataset)
+        app = call.require_app()
+        async with self._database.transaction() as connection:
+            await hold_app(connection, app.bucket)
+            ids = [await queue(connection, app, item) for item in wanted]
+        self._wake.set()
+        return ids
+
+    async def _check_dataset(self, call: Call, dataset_id: str, dataset: resources_pb2.Dataset) -> None:
+        app = call.require_app()
+        if not dataset_id:
+            return
+        if dataset.app_id not in ("", app.app_id) or dataset.user_id not in ("", "me", app.user_id):
+            raise ModelInvalidArgument(
+                f"ground_truth_dataset is of {dataset.user_id}/{dataset.app_id}; a model can be evaluated on datasets of"
+                f" its own app {app.user_id}/{app.app_id} only."
+            )
+        if dataset.version.id:
+            raise ModelInvalidArgument(
+                f"ground_truth_dataset names the version {dataset.version.id!r}; datasets have no versions here. Leave it"
+                " out to use the inputs that are in the dataset now."
+            )
+        await find_dataset(self._database, call, dataset_id)
+
+    # Reading ---------------------------------------------------------------------------------------------------------
+
+    async def get_metrics(
+        self, call: Call, request: service_pb2.GetModelVersionMetricsRequest
+    ) -> service_pb2.SingleModelVersionResponse:
+        """Those of the evaluation that was asked for last; 21302 where none was."""
+        version = await self._version(call, request.model_id, request.version_id)
+        await self.fill_latest(call.require_app(), [version], request.fields)
+        return service_pb2.SingleModelVersionResponse(model_version=version)
+
+    async def get(self, call: Call, request: service_pb2.GetEvaluationRequest) -> service_pb2.SingleEvalMetricsResponse:
+        app = call.require_app()
+        row = await self._row(app, request.evaluation_id)
+        return service_pb2.SingleEvalMetricsResponse(eval_metrics=await self._message(app, row, request.fields))
+
+    async def get_of_version(
+        self, call: Call, request: service_pb2.GetModelVersionEvaluationRequest
+    ) -> service_pb2.SingleEvalMetricsResponse:
+        app = call.require_app()
+        row = await self._row(app, request.evaluation_id)
+        if (row.model_id, row.model_version_id) != (request.model_id, request.model_version_id):
+            raise DoesNotExist(
+                f"Evaluation {row.id!r} is one of version {row.model_version_id!r} of model {row.model_id!r}."
+            )
+        return service_pb2.SingleEvalMetricsResponse(eval_metrics=await self._message(app, row, request.fields))
+
+    async def list_of_version(
+        self, call: Call, request: service_pb2.ListModelVersionEvaluationsRequest
+    ) -> service_pb2.MultiEvalMetricsResponse:
+        """Newest first, failed ones too."""
+        app = call.require_app()
+        version = await self._version(call, request.model_id, request.model_version_id)
+        condition = sql.SQL("e.model_version_id = {}").format(version.id)
+        return await self._listed(app, await self._rows(app, condition, page=list_page(request)))
+
+    async def list(
+        self, call: Call, request: service_pb2.ListEvaluationsRequest
+    ) -> service_pb2.MultiEvalMetricsResponse:
+        """Newest first unless told otherwise; failed ones only when asked for."""
+        app = call.require_app()
+        rows = await self._rows(app, _condition(request), order=_order(request), page=list_page(request))
+        return await self._listed(app, rows)
+
+    async def fill_latest(
+        self,
+        app: AppRef,
+        versions: Sequence[resources_pb2.ModelVersion],
+        fields: resources_pb2.FieldsValue | None = None,
+    ) -> None:
+        """Puts the metrics of the latest evaluation into messages of the app's model versions."""
+        parameters = {"bucket": app.bucket, "version_ids": [version.id for version in versions]}
+        ids = [id for (id,) in await self._database.rows(_SQL["latest"], parameters)]
+        rows = await self._rows(app, sql.SQL("e.id = ANY({})").format(ids)) if ids else []
+        found = {row.model_version_id: row for row in rows}
+        for version in versions:
+            if version.id in found:
+                message = await self._message(app, found[version.id], fields or resources_pb2.FieldsValue())
+                version.metrics.CopyFrom(message)
+            else:
+                _fill_status(version.metrics, State.NOT_EVALUATED, "")
+
+    async def _version(self, call: Call, model_id: str, version_id: str) -> resources_pb2.ModelVersion:
+        app = call.require_app()
+        async with self._database.connection() as connection:
+            found_id, _, _ = await _find_version(connection, app, model_id, version_id)
+        return resources_pb2.ModelVersion(id=found_id, app_id=app.app_id, user_id=app.user_id)
+
+    async def _row(self, app: AppRef, evaluation_id: str) -> _Row:
+        wanted = plain_text(evaluation_id, "evaluation_id")
+        rows = await self._rows(app, sql.SQL("e.id = {}").format(wanted))
+        if not rows:
+            raise DoesNotExist(f"There is no evaluation {wanted!r} in app {app.app_id!r}.")
+        return rows[0]
+
+    async def _rows(
+        self, app: AppRef, condition: sql.Composable, *, order: sql.Composable = _NEWEST, page: Page | None = None
+    ) -> Sequence[_Row]:
+        statement = sql.SQL(_SQL["read"]).format(bucket=app.bucket, condition=condition, order=order)
+        rows = await self._database.rows(page.limit(statement) if page is not None else statement)
+        return [_Row(*row) for row in rows]
+
+    async def _listed(self, app: AppRef, rows: Sequence[_Row]) -> service_pb2.MultiEvalMetricsResponse:
+        nothing = resources_pb2.FieldsValue()
+        return service_pb2.MultiEvalMetricsResponse(
+            eval_metrics=[await self._message(app, row, nothing) for row in rows]
+        )
+
+    async def _message(self, app: AppRef, row: _Row, fields: resources_pb2.FieldsValue) -> resources_pb2.EvalMetrics:
+        message = resources_pb2.EvalMetrics.FromString(row.request)
+        message.id, message.app_id, message.user_id = row.id, app.app_id, app.user_id
+        _fill_status(message, row.status, row.status_details)
+        model = message.model
+        model.id, model.name, model.model_type_id = row.model_id, row.model_name, row.model_type_id
+        model.app_id, model.user_id, model.model_version.id = app.app_id, app.user_id, row.model_version_id
+        if row.dataset_id:
+            dataset = message.ground_truth_dataset
+            dataset.id, dataset.app_id, dataset.user_id = row.dataset_id, app.app_id, app.user_id
+        if row.metrics:
+            await self._fill(app, message, row.metrics, fields)
+        return message
+
+    async def _fill(
+        self, app: AppRef, message: resources_pb2.EvalMetrics, data: bytes, fields: resources_pb2.FieldsValue
+    ) -> None:
+        metrics = await asyncio.to_thread(Metrics.load, data)
+        concepts = await self._concepts(app, metrics.concept_ids)
+        await asyncio.to_thread(fill_metrics, message, metrics, fields, concepts)
+        if fields.test_set:
+            numbers = number_array(sorted(set(metrics.test_input_numbers.tolist())))
+            rows = await self._database.rows(_SQL["inputs"], {"bucket": app.bucket, "numbers": numbers})
+            found = [InputRow(*row) for row in rows]
+            inputs = {row.number: item for row, item in zip(found, await self._records.inputs(app, found), strict=True)}
+            areas = {"bucket": app.bucket, "area_ids": number_array(metrics.test_area_ids.tolist())}
+            parts = {part.area_id: part for part in map(Part._make, await self._database.rows(_SQL["parts"], areas))}
+            await asyncio.to_thread(fill_test_set, message, metrics, concepts, inputs, parts)
+
+    async def _concepts(self, app: AppRef, ids: Sequence[str]) -> list[resources_pb2.Concept]:
+        own = dict(await self._database.rows(_CONCEPTS["names"], {"bucket": app.bucket, "ids": list(ids)}))
+        names = {id: own.get(id) or self._book.vocabulary.name(id) or id for id in ids}
+        return [resources_pb2.Concept(id=id, name=names[id], app_id=app.app_id, user_id=app.user_id) for id in ids]
+
+
+async def queue(connection: Connection, app: AppRef, wanted: resources_pb2.EvalMetrics) -> str:
+    """Puts one evaluation into the queue, within the caller's transaction, which holds the app; returns its id.
+
+    A version that is being trained is evaluated afterwards. One that waits already and asks for the same is as good.
+    Raises ModelDoesNotExist, ModelInvalidArgument, DuplicateKey and ServerBusy.
+    """
+    model_id, dataset_id = wanted.model.id, _dataset_id(wanted)
+    if wanted.model.app_id not in ("", app.app_id) or wanted.model.user_id not in ("", "me", app.user_id):
+        raise ModelInvalidArgument(
+            f"Model {wanted.model.user_id}/{wanted.model.app_id}/{model_id} is not of app {app.app_id!r}; only models that"
+            " were trained in an app can be evaluated, in that app."
+        )
+    version_id, status, details = await _find_version(connection, app, model_id, wanted.model.model_version.id)
+    if status not in (MODEL_TRAINED, MODEL_TRAINING, MODEL_QUEUED):
+        raise ModelInvalidArgument(
+            f"Version {version_id!r} of model {model_id!r} is not trained and cannot be evaluated. {details}".rstrip()
+        )
+    request = _stored(wanted)
+    values = {"bucket": app.bucket, "version_id": version_id, "dataset_id": dataset_id, "request": request}
+    row = await (await connection.execute(_SQL["waiting"], values)).fetchone()
+    waiting, same = row or (0, None)
+    if same is not None and not wanted.id:
+        return str(same)
+    if waiting >= MAX_WAITING:
+        raise ServerBusy(f"{waiting} evaluations of app {app.app_id!r} wait already; ask again when some are done.")
+    evaluation_id = plain_text(wanted.id, "id") or new_id()
+    cursor = await connection.execute(_SQL["insert"], {**values, "id": evaluation_id, "model_id": model_id})
+    if not cursor.rowcount:
+        raise DuplicateKey(
+            f"There is already an evaluation {evaluation_id!r} in app {app.app_id!r}; choose another id."
+        )
+    return evaluation_id
+
+
+async def _find_version(connection: Connection, app: AppRef, model_id: str, version_id: str) -> Sequence[Any]:
+    """Id, status and what is said of it."""
+    wanted = {name: plain_text(value, name) for name, value in (("model_id", model_id), ("version_id", version_id))}
+    row = await (await connection.execute(_SQL["version"], {"bucket": app.bucket, **wanted})).fetchone()
+    if row is None:
+        which = f"version {version_id!r} of model {model_id!r}" if version_id else f"version of a model {model_id!r}"
+        raise ModelDoesNotExist(f"There is no {which} in app {app.app_id!r}.")
+    return row
+
+
+def _name_model(message: resources_pb2.EvalMetrics, model_id: str, version_id: str) -> None:
+    message.model.Clear()
+    message.model.id, message.model.model_version.id = model_id, version_id
+
+
+def _dataset_id(wanted: resources_pb2.EvalMetrics) -> str:
+    """The dataset to be judged by; older clients name it among the parameters. '' for what it was trained with."""
+    named = wanted.eval_info.params.fields["dataset_id"].string_value if wanted.eval_info.params.fields else ""
+    return wanted.ground_truth_dataset.id or named
+
+
+def _stored(wanted: resources_pb2.EvalMetrics) -> bytes:
+    """What of a posted evaluation is shown again as it came."""
+    kept = resources_pb2.EvalMetrics()
+    for name in ("eval_info", "extended_metrics"):
+        if wanted.HasField(name):
+            getattr(kept, name).CopyFrom(getattr(wanted, name))
+    return kept.SerializeToString(deterministic=True)
+
+
+def _condition(request: service_pb2.ListEvaluationsRequest) -> sql.Composable:
+    conditions: list[sql.Composable] = [sql.SQL("true")]
+    if not request.show_failed_metrics:
+        conditions.append(sql.SQL("e.status NOT BETWEEN {} AND {}").format(*_FAILED))
+    if request.model_type_id:
+        conditions.append(sql.SQL("m.model_type_id = {}").format(request.model_type_id))
+    if request.eval_dataset_ids:
+        conditions.append(sql.SQL("e.dataset_id = ANY({})").format(list(request.eval_dataset_ids)))
+    if request.train_dataset_ids:
+        wanted = list(request.train_dataset_ids)
+        conditions.append(sql.SQL("v.training ->> 'dataset_id' = ANY({})").format(wanted))
+    if request.concept_ids:
+        conditions.append(sql.SQL("v.concept_ids && {}::text[]").format(list(request.concept_ids)))
+    return sql.SQL(" AND ").join(conditions)
+
+
+def _order(request: service_pb2.ListEvaluationsRequest) -> sql.Composable:
+    """Evaluations without the number that is sorted by come last in either direction."""
+    chosen = request.WhichOneof("sort_by") or "sort_by_created_at"
+    column = sql.SQL(_SORTS[chosen] if getattr(request, chosen, False) and chosen in _SORTS else "e.created_at")  # type: ignore[arg-type]
+    direction = sql.SQL("ASC" if request.sort_ascending else "DESC")
+    return sql.SQL("{column} {direction} NULLS LAST, e.created_at {direction}, e.id {direction}").format(
+        column=column, direction=direction
+    )
+
+
+def _fill_status(message: resources_pb2.EvalMetrics, code: int, details: str) -> None:
+    message.status.code = code
+    message.status.description = STATUS_TEXTS.get(code, STATUS_TEXTS[State.FAILED])
+    message.status.details = details
