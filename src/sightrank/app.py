@@ -29,6 +29,7 @@ from sightrank.api.concept_search import ConceptSearch
 from sightrank.api.concepts import Concepts
 from sightrank.api.dataset_inputs import DatasetInputs
 from sightrank.api.datasets import Datasets
+from sightrank.api.evaluations import Evaluations
 from sightrank.api.identity import Identity
 from sightrank.api.input_patch import InputPatches
 from sightrank.api.inputs import Inputs
@@ -78,6 +79,7 @@ from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.store.statistics import keep_fresh
+from sightrank.teach.evaluator import Evaluator
 from sightrank.vision.eye import Eye, ImageLimits
 from sightrank.vision.threads import Threads
 from sightrank.vision.thumbnail import MediaSizes
@@ -213,13 +215,14 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         url = await stack.enter_async_context(open_store(settings))
         core = await stack.enter_async_context(open_core(settings, url))
         first_start = await bootstrap(core.database, settings, core.catalogue)
-        wake = asyncio.Event()
+        wake, evaluation_wake = asyncio.Event(), asyncio.Event()
         if core.embedded:
             await core.database.execute(queries.load("ingest")["release_all"])
             await core.database.execute(queries.load("reindex")["release_all"])
+            await core.database.execute(queries.load("evaluations")["release_all"])
         for workflow_id, workflow in core.workflows.items():
             await requeue_after_upgrade(core.database, workflow, workflow_id)
-        await stack.enter_async_context(working(core, settings.workers, wake))
+        await stack.enter_async_context(working(core, settings.workers, wake, evaluation_wake))
         identity = Identity(core.database)
         hosted = HostedMedia(core.database, identity.authenticate, core.blobs, core.sizes)
         removal = Removal(core.database, core.blobs)
@@ -229,7 +232,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         await stack.enter_async_context(background(History(core.database, days=settings.history_days).keep_swept()))
         matrices = await stack.enter_async_context(_matrices(core))
         wire = WireServer(
-            _handlers(core, identity, removal, matrices, wake),
+            _handlers(core, identity, removal, matrices, wake, evaluation_wake),
             identity.authenticate,
             lambda: _is_ready(core.database),
             WireOptions(
@@ -260,12 +263,13 @@ def _provider(core: Core, model: ModelCard) -> str:
 
 
 @asynccontextmanager
-async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[None]:
-    """``count`` ingest workers for the length of the block, and one that re-indexes."""
+async def working(core: Core, count: int, wake: asyncio.Event, evaluation_wake: asyncio.Event) -> AsyncIterator[None]:
+    """``count`` ingest workers for the length of the block, one that re-indexes and one that evaluates models."""
     workers = [_worker(core, wake) for _ in range(count)]
     tasks = [asyncio.create_task(worker.run(), name="ingest worker") for worker in workers]
     if count:
         tasks.append(asyncio.create_task(_reindexer(core).run(), name="re-indexing"))
+        tasks.append(asyncio.create_task(_evaluator(core, evaluation_wake).run(), name="evaluation"))
     try:
         yield
     finally:
@@ -286,6 +290,11 @@ def _worker(core: Core, wake: asyncio.Event) -> Worker:
 
 def _reindexer(core: Core) -> Reindexer:
     return Reindexer(core.database, core.images, core.workflows, _idle(core), threads=core.threads, clock=core.clock)
+
+
+def _evaluator(core: Core, wake: asyncio.Event) -> Evaluator:
+    tables = {id: workflow.table for id, workflow in core.workflows.items()}
+    return Evaluator(core.database, core.book, tables, _idle(core), wake, threads=core.threads)
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
@@ -322,7 +331,14 @@ async def _matrices(core: Core) -> AsyncIterator[Matrices]:
         await asyncio.to_thread(scoring.close)
 
 
-def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matrices, wake: asyncio.Event) -> Handlers:
+def _handlers(
+    core: Core,
+    identity: Identity,
+    removal: Removal,
+    matrices: Matrices,
+    wake: asyncio.Event,
+    evaluation_wake: asyncio.Event,
+) -> Handlers:
     """Every rpc that is built. Those missing here answer 10040."""
     records = Records(core.database, core.book, core.urls)
     regions = Regions(core.database, core.images, core.clock, decoders=core.threads.cores)
@@ -350,6 +366,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Keys(core.database, identity),
         Models(core.catalogue),
         ModelTypes(),
+        Evaluations(core.database, core.book, records, evaluation_wake),
         Outputs(core.catalogue, core.images, core.runners),
         Workflows(core.catalogue),
         Concepts(core.database, core.book),

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from psycopg import sql
 
 from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call, Handlers
-from sightrank.api.datasets import find_dataset
 from sightrank.api.evaluation_messages import STATUS_TEXTS, Part, fill_metrics, fill_test_set
+from sightrank.api.evaluation_requests import check_dataset, find_version, name_model, queue
 from sightrank.api.pages import Page, list_page
 from sightrank.api.records import InputRow, Records
-from sightrank.errors import (
-    DoesNotExist,
-    DuplicateKey,
-    InvalidRequest,
-    ModelDoesNotExist,
-    ModelInvalidArgument,
-    ServerBusy,
-)
-from sightrank.ingest.rows import hold_app, new_id
+from sightrank.errors import DoesNotExist, InvalidRequest
+from sightrank.ingest.rows import hold_app
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
-from sightrank.store.database import Connection, Database, number_array
-from sightrank.store.status import MODEL_QUEUED, MODEL_TRAINED, MODEL_TRAINING
+from sightrank.store.database import Database, number_array
 from sightrank.teach.evaluation_queue import State
 from sightrank.vision.metrics import Metrics
 
 MAX_POSTED = 128
-MAX_WAITING = 128
 _FAILED = (21310, 21319)  # failures lie between these, both included
 _SQL = queries.load("evaluations")
 _CONCEPTS = queries.load("concepts")
@@ -99,13 +90,13 @@ class Evaluations:
         """Queues one evaluation. Asking again while it waits changes nothing."""
         if request.HasField("test_search"):
             raise InvalidRequest(
-                "test_search is not built: put the inputs that it finds into a dataset (PostDatasetInputs takes a search)"
-                " and name that by PostEvaluations' ground_truth_dataset."
+                "test_search is not built: put the inputs that it finds into a dataset (PostDatasetInputs takes a"
+                " search) and name that by PostEvaluations' ground_truth_dataset."
             )
         wanted = resources_pb2.EvalMetrics()
         if request.HasField("eval_info"):
             wanted.eval_info.CopyFrom(request.eval_info)
-        _name_model(wanted, request.model_id, request.version_id)
+        name_model(wanted, request.model_id, request.version_id)
         [evaluation_id] = await self._ask(call, [wanted])
         row = await self._row(call.require_app(), evaluation_id)
         version = resources_pb2.ModelVersion(id=row.model_version_id)
@@ -120,7 +111,7 @@ class Evaluations:
         for item in request.eval_metrics:
             copy = resources_pb2.EvalMetrics()
             copy.CopyFrom(item)
-            _name_model(copy, request.model_id, request.model_version_id)
+            name_model(copy, request.model_id, request.model_version_id)
             wanted.append(copy)
         return await self._posted(call, wanted)
 
@@ -144,29 +135,13 @@ class Evaluations:
     async def _ask(self, call: Call, wanted: Sequence[resources_pb2.EvalMetrics]) -> list[str]:
         """Ids of the evaluations, all of them in the queue."""
         for item in wanted:
-            await self._check_dataset(call, _dataset_id(item), item.ground_truth_dataset)
+            await check_dataset(self._database, call, item)
         app = call.require_app()
         async with self._database.transaction() as connection:
             await hold_app(connection, app.bucket)
             ids = [await queue(connection, app, item) for item in wanted]
         self._wake.set()
         return ids
-
-    async def _check_dataset(self, call: Call, dataset_id: str, dataset: resources_pb2.Dataset) -> None:
-        app = call.require_app()
-        if not dataset_id:
-            return
-        if dataset.app_id not in ("", app.app_id) or dataset.user_id not in ("", "me", app.user_id):
-            raise ModelInvalidArgument(
-                f"ground_truth_dataset is of {dataset.user_id}/{dataset.app_id}; a model can be evaluated on datasets of"
-                f" its own app {app.user_id}/{app.app_id} only."
-            )
-        if dataset.version.id:
-            raise ModelInvalidArgument(
-                f"ground_truth_dataset names the version {dataset.version.id!r}; datasets have no versions here. Leave it"
-                " out to use the inputs that are in the dataset now."
-            )
-        await find_dataset(self._database, call, dataset_id)
 
     # Reading ---------------------------------------------------------------------------------------------------------
 
@@ -232,7 +207,7 @@ class Evaluations:
     async def _version(self, call: Call, model_id: str, version_id: str) -> resources_pb2.ModelVersion:
         app = call.require_app()
         async with self._database.connection() as connection:
-            found_id, _, _ = await _find_version(connection, app, model_id, version_id)
+            found_id, _, _ = await find_version(connection, app, model_id, version_id)
         return resources_pb2.ModelVersion(id=found_id, app_id=app.app_id, user_id=app.user_id)
 
     async def _row(self, app: AppRef, evaluation_id: str) -> _Row:
@@ -284,74 +259,12 @@ class Evaluations:
             parts = {part.area_id: part for part in map(Part._make, await self._database.rows(_SQL["parts"], areas))}
             await asyncio.to_thread(fill_test_set, message, metrics, concepts, inputs, parts)
 
-    async def _concepts(self, app: AppRef, ids: Sequence[str]) -> list[resources_pb2.Concept]:
-        own = dict(await self._database.rows(_CONCEPTS["names"], {"bucket": app.bucket, "ids": list(ids)}))
+    async def _concepts(self, app: AppRef, ids: Sequence[str]) -> Sequence[resources_pb2.Concept]:
+        own: dict[str, str] = dict(
+            await self._database.rows(_CONCEPTS["names"], {"bucket": app.bucket, "ids": list(ids)})
+        )
         names = {id: own.get(id) or self._book.vocabulary.name(id) or id for id in ids}
         return [resources_pb2.Concept(id=id, name=names[id], app_id=app.app_id, user_id=app.user_id) for id in ids]
-
-
-async def queue(connection: Connection, app: AppRef, wanted: resources_pb2.EvalMetrics) -> str:
-    """Puts one evaluation into the queue, within the caller's transaction, which holds the app; returns its id.
-
-    A version that is being trained is evaluated afterwards. One that waits already and asks for the same is as good.
-    Raises ModelDoesNotExist, ModelInvalidArgument, DuplicateKey and ServerBusy.
-    """
-    model_id, dataset_id = wanted.model.id, _dataset_id(wanted)
-    if wanted.model.app_id not in ("", app.app_id) or wanted.model.user_id not in ("", "me", app.user_id):
-        raise ModelInvalidArgument(
-            f"Model {wanted.model.user_id}/{wanted.model.app_id}/{model_id} is not of app {app.app_id!r}; only models that"
-            " were trained in an app can be evaluated, in that app."
-        )
-    version_id, status, details = await _find_version(connection, app, model_id, wanted.model.model_version.id)
-    if status not in (MODEL_TRAINED, MODEL_TRAINING, MODEL_QUEUED):
-        raise ModelInvalidArgument(
-            f"Version {version_id!r} of model {model_id!r} is not trained and cannot be evaluated. {details}".rstrip()
-        )
-    request = _stored(wanted)
-    values = {"bucket": app.bucket, "version_id": version_id, "dataset_id": dataset_id, "request": request}
-    row = await (await connection.execute(_SQL["waiting"], values)).fetchone()
-    waiting, same = row or (0, None)
-    if same is not None and not wanted.id:
-        return str(same)
-    if waiting >= MAX_WAITING:
-        raise ServerBusy(f"{waiting} evaluations of app {app.app_id!r} wait already; ask again when some are done.")
-    evaluation_id = plain_text(wanted.id, "id") or new_id()
-    cursor = await connection.execute(_SQL["insert"], {**values, "id": evaluation_id, "model_id": model_id})
-    if not cursor.rowcount:
-        raise DuplicateKey(
-            f"There is already an evaluation {evaluation_id!r} in app {app.app_id!r}; choose another id."
-        )
-    return evaluation_id
-
-
-async def _find_version(connection: Connection, app: AppRef, model_id: str, version_id: str) -> Sequence[Any]:
-    """Id, status and what is said of it."""
-    wanted = {name: plain_text(value, name) for name, value in (("model_id", model_id), ("version_id", version_id))}
-    row = await (await connection.execute(_SQL["version"], {"bucket": app.bucket, **wanted})).fetchone()
-    if row is None:
-        which = f"version {version_id!r} of model {model_id!r}" if version_id else f"version of a model {model_id!r}"
-        raise ModelDoesNotExist(f"There is no {which} in app {app.app_id!r}.")
-    return row
-
-
-def _name_model(message: resources_pb2.EvalMetrics, model_id: str, version_id: str) -> None:
-    message.model.Clear()
-    message.model.id, message.model.model_version.id = model_id, version_id
-
-
-def _dataset_id(wanted: resources_pb2.EvalMetrics) -> str:
-    """The dataset to be judged by; older clients name it among the parameters. '' for what it was trained with."""
-    named = wanted.eval_info.params.fields["dataset_id"].string_value if wanted.eval_info.params.fields else ""
-    return wanted.ground_truth_dataset.id or named
-
-
-def _stored(wanted: resources_pb2.EvalMetrics) -> bytes:
-    """What of a posted evaluation is shown again as it came."""
-    kept = resources_pb2.EvalMetrics()
-    for name in ("eval_info", "extended_metrics"):
-        if wanted.HasField(name):
-            getattr(kept, name).CopyFrom(getattr(wanted, name))
-    return kept.SerializeToString(deterministic=True)
 
 
 def _condition(request: service_pb2.ListEvaluationsRequest) -> sql.Composable:
@@ -373,7 +286,7 @@ def _condition(request: service_pb2.ListEvaluationsRequest) -> sql.Composable:
 def _order(request: service_pb2.ListEvaluationsRequest) -> sql.Composable:
     """Evaluations without the number that is sorted by come last in either direction."""
     chosen = request.WhichOneof("sort_by") or "sort_by_created_at"
-    column = sql.SQL(_SORTS[chosen] if getattr(request, chosen, False) and chosen in _SORTS else "e.created_at")  # type: ignore[arg-type]
+    column = sql.SQL(_SORTS[chosen] if getattr(request, chosen, False) and chosen in _SORTS else "e.created_at")
     direction = sql.SQL("ASC" if request.sort_ascending else "DESC")
     return sql.SQL("{column} {direction} NULLS LAST, e.created_at {direction}, e.id {direction}").format(
         column=column, direction=direction

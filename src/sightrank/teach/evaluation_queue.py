@@ -37,7 +37,7 @@ class State(IntEnum):
 class Evaluation:
     """A leased evaluation of a version that is done with training, well or not (``version_status``).
 
-    ``dataset_id`` is '' where it is to be judged by what it was trained with. ``workflow_id``: what its app is indexed by.
+    ``dataset_id`` is '' where it is to be judged by what it was trained with. ``workflow_id``: what indexes its app.
     """
 
     bucket: int

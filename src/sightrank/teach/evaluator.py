@@ -191,7 +191,5 @@ class Evaluator:
         known = examples.input_numbers[np.isin(examples.area_ids, areas_of(data))]
         if not len(known):
             return ""
-        return (
-            f"The version was trained on {len(np.unique(known))} of these {len(np.unique(examples.input_numbers))} inputs:"
-            " on new ones it is not as good as it seems."
-        )
+        seen, count = len(np.unique(known)), len(np.unique(examples.input_numbers))
+        return f"The version was trained on {seen} of these {count} inputs: on new ones it is not as good as it seems."
