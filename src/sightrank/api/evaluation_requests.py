@@ -57,6 +57,8 @@ async def queue(connection: Connection, app: AppRef, wanted: resources_pb2.EvalM
         )
     request = _stored(wanted)
     values = {"bucket": app.bucket, "version_id": version_id, "dataset_id": dataset_id, "request": request}
+    if await (await connection.execute(_SQL["hold_version"], values)).fetchone() is None:
+        raise ModelDoesNotExist(f"Version {version_id!r} of model {model_id!r} has just been deleted.")
     row = await (await connection.execute(_SQL["waiting"], values)).fetchone()
     waiting, same = row or (0, None)
     if same is not None and not wanted.id:

@@ -1,10 +1,13 @@
 -- How good model versions are: what the API reads and writes, and the queue of what is to be evaluated (migration 0009).
 
 -- name: version
--- A version of an app's model, held; '' is the latest that is trained, else the latest.
+-- A version of an app's model; '' is the latest that is trained, else the latest.
 SELECT v.id, v.status, v.status_details FROM model_versions v
 WHERE v.bucket = %(bucket)s AND v.model_id = %(model_id)s AND (%(version_id)s = '' OR v.id = %(version_id)s)
-ORDER BY v.status = 21100 DESC, v.created_at DESC, v.id DESC LIMIT 1 FOR KEY SHARE
+ORDER BY v.status = 21100 DESC, v.created_at DESC, v.id DESC LIMIT 1
+
+-- name: hold_version
+SELECT FROM model_versions WHERE bucket = %(bucket)s AND id = %(version_id)s FOR KEY SHARE
 
 -- name: waiting
 -- How many wait in the app, and one that asks for the same of the same version.
