@@ -37,7 +37,12 @@ from sightrank.api.inputs_add_jobs import InputsAddJobs
 from sightrank.api.keys import Keys
 from sightrank.api.knowledge_graphs import KnowledgeGraphs
 from sightrank.api.media import HostedMedia
+from sightrank.api.model_contents import ModelContents
+from sightrank.api.model_edits import ModelEdits
+from sightrank.api.model_records import ModelRecords
 from sightrank.api.model_types import ModelTypes
+from sightrank.api.model_versions import ModelVersions
+from sightrank.api.model_writer import ModelWriter
 from sightrank.api.models import Models
 from sightrank.api.outputs import Outputs
 from sightrank.api.records import Records
@@ -80,6 +85,7 @@ from sightrank.store.database import Database
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.store.statistics import keep_fresh
 from sightrank.teach.evaluator import Evaluator
+from sightrank.teach.trainer import Trainer
 from sightrank.vision.eye import Eye, ImageLimits
 from sightrank.vision.threads import Threads
 from sightrank.vision.thumbnail import MediaSizes
@@ -107,6 +113,8 @@ class Core:
     urls: HostedUrls
     workflows: Mapping[str, Workflow]
     runners: Mapping[str, Eye]
+    to_train: asyncio.Event
+    to_evaluate: asyncio.Event
     embedded: bool
 
 
@@ -192,6 +200,8 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             urls=urls,
             workflows=await _workflows(database, installed),
             runners=installed.runners(),
+            to_train=asyncio.Event(),
+            to_evaluate=asyncio.Event(),
             embedded=not settings.database_url,
         )
 
@@ -215,14 +225,15 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         url = await stack.enter_async_context(open_store(settings))
         core = await stack.enter_async_context(open_core(settings, url))
         first_start = await bootstrap(core.database, settings, core.catalogue)
-        wake, evaluation_wake = asyncio.Event(), asyncio.Event()
+        wake = asyncio.Event()
         if core.embedded:
             await core.database.execute(queries.load("ingest")["release_all"])
             await core.database.execute(queries.load("reindex")["release_all"])
+            await core.database.execute(queries.load("training")["release_all"])
             await core.database.execute(queries.load("evaluations")["release_all"])
         for workflow_id, workflow in core.workflows.items():
             await requeue_after_upgrade(core.database, workflow, workflow_id)
-        await stack.enter_async_context(working(core, settings.workers, wake, evaluation_wake))
+        await stack.enter_async_context(working(core, settings.workers, wake))
         identity = Identity(core.database)
         hosted = HostedMedia(core.database, identity.authenticate, core.blobs, core.sizes)
         removal = Removal(core.database, core.blobs)
@@ -232,7 +243,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         await stack.enter_async_context(background(History(core.database, days=settings.history_days).keep_swept()))
         matrices = await stack.enter_async_context(_matrices(core))
         wire = WireServer(
-            _handlers(core, identity, removal, matrices, wake, evaluation_wake),
+            _handlers(core, identity, removal, matrices, wake),
             identity.authenticate,
             lambda: _is_ready(core.database),
             WireOptions(
@@ -263,13 +274,14 @@ def _provider(core: Core, model: ModelCard) -> str:
 
 
 @asynccontextmanager
-async def working(core: Core, count: int, wake: asyncio.Event, evaluation_wake: asyncio.Event) -> AsyncIterator[None]:
-    """``count`` ingest workers for the length of the block, one that re-indexes and one that evaluates models."""
+async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[None]:
+    """``count`` ingest workers for the length of the block, and one each that re-indexes, trains and evaluates."""
     workers = [_worker(core, wake) for _ in range(count)]
     tasks = [asyncio.create_task(worker.run(), name="ingest worker") for worker in workers]
     if count:
         tasks.append(asyncio.create_task(_reindexer(core).run(), name="re-indexing"))
-        tasks.append(asyncio.create_task(_evaluator(core, evaluation_wake).run(), name="evaluation"))
+        tasks.append(asyncio.create_task(_trainer(core).run(), name="training"))
+        tasks.append(asyncio.create_task(_evaluator(core).run(), name="evaluation"))
     try:
         yield
     finally:
@@ -292,9 +304,14 @@ def _reindexer(core: Core) -> Reindexer:
     return Reindexer(core.database, core.images, core.workflows, _idle(core), threads=core.threads, clock=core.clock)
 
 
-def _evaluator(core: Core, wake: asyncio.Event) -> Evaluator:
+def _trainer(core: Core) -> Trainer:
     tables = {id: workflow.table for id, workflow in core.workflows.items()}
-    return Evaluator(core.database, core.book, tables, _idle(core), wake, threads=core.threads)
+    return Trainer(core.database, core.book, tables, _idle(core), core.to_train, threads=core.threads)
+
+
+def _evaluator(core: Core) -> Evaluator:
+    tables = {id: workflow.table for id, workflow in core.workflows.items()}
+    return Evaluator(core.database, core.book, tables, _idle(core), core.to_evaluate, threads=core.threads)
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
@@ -331,14 +348,7 @@ async def _matrices(core: Core) -> AsyncIterator[Matrices]:
         await asyncio.to_thread(scoring.close)
 
 
-def _handlers(
-    core: Core,
-    identity: Identity,
-    removal: Removal,
-    matrices: Matrices,
-    wake: asyncio.Event,
-    evaluation_wake: asyncio.Event,
-) -> Handlers:
+def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matrices, wake: asyncio.Event) -> Handlers:
     """Every rpc that is built. Those missing here answer 10040."""
     records = Records(core.database, core.book, core.urls)
     regions = Regions(core.database, core.images, core.clock, decoders=core.threads.cores)
@@ -354,6 +364,8 @@ def _handlers(
     reader = SearchReader(history_days=core.settings.history_days)
     saved = SavedSearches(core.database, reader, max_image_bytes=core.settings.max_image_bytes)
     intake = Intake(core.database, core.blobs, removal, core.book, core.clock)
+    model_records, model_writer = ModelRecords(core.database), ModelWriter(core.book, core.clock)
+    evaluations = Evaluations(core.database, core.book, records, model_records, core.to_evaluate)
     resources = (
         Users(core.database),
         Apps(
@@ -364,9 +376,12 @@ def _handlers(
             on_deleted=removal.delete_bucket,
         ),
         Keys(core.database, identity),
-        Models(core.catalogue),
+        Models(core.database, core.catalogue, model_records),
+        ModelEdits(core.database, core.catalogue, model_records, model_writer),
+        ModelVersions(core.database, core.catalogue, model_records, model_writer, evaluations, core.to_train),
+        ModelContents(core.database, core.catalogue, model_records, records),
         ModelTypes(),
-        Evaluations(core.database, core.book, records, evaluation_wake),
+        evaluations,
         Outputs(core.catalogue, core.images, core.runners),
         Workflows(core.catalogue),
         Concepts(core.database, core.book),

@@ -221,7 +221,7 @@ async def _work(settings: Settings) -> None:
     async with (
         open_store(settings) as url,
         open_core(settings, url) as core,
-        working(core, settings.workers, asyncio.Event(), asyncio.Event()),
+        working(core, settings.workers, asyncio.Event()),
     ):
         typer.echo(f"ready: {settings.workers} ingest worker(s)")
         await _stopped()

@@ -18,10 +18,7 @@ from psycopg.types.json import Jsonb
 from tests.integration.worlds import World, Worlds
 
 from sightrank.api.datasets import Datasets
-from sightrank.api.evaluations import Evaluations
-from sightrank.api.records import Records
 from sightrank.background import end
-from sightrank.ingest.media import HostedUrls
 from sightrank.store import vectors
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.teach.evaluator import Evaluator
@@ -54,7 +51,6 @@ class Place:
     bucket: int
     workflow_id: str
     table: EmbedderTable
-    wake: asyncio.Event
 
     async def call(self, rpc: str, **fields: Any) -> Any:
         """The answer of an rpc; raises what the wire would tell."""
@@ -71,7 +67,9 @@ class Place:
         """What the server does in the background."""
         threads = Threads(1)
         tables = {self.workflow_id: self.table}
-        evaluator = Evaluator(self.world.database, self.world.book, tables, ["Empty"], self.wake, threads=threads)
+        evaluator = Evaluator(
+            self.world.database, self.world.book, tables, ["Empty"], self.world.to_evaluate, threads=threads
+        )
         task = asyncio.create_task(evaluator.run())
         try:
             yield
@@ -217,11 +215,8 @@ def run(world: Worlds, scenario: Callable[[Place], Awaitable[None]]) -> None:
             await one.database.rows("SELECT first_bucket, workflow_id FROM apps WHERE id = %s", [app.app_id])
         )[0]
         table = await vectors.register(one.database, "tiny", "1", DIMS)
-        records = Records(one.database, one.book, HostedUrls("http://here"))
-        wake = asyncio.Event()
-        for part in (Datasets(one.database), Evaluations(one.database, one.book, records, wake)):
-            one.handlers |= part.handlers()
-        place = Place(world=one, app=app, bucket=bucket, workflow_id=workflow_id, table=table, wake=wake)
+        one.handlers |= Datasets(one.database).handlers()
+        place = Place(world=one, app=app, bucket=bucket, workflow_id=workflow_id, table=table)
         await scenario(place)
 
     world.run(opened)

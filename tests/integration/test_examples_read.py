@@ -192,7 +192,8 @@ def test_what_was_frozen_comes_back_without_what_is_gone(database_url: str) -> N
 
         assert by_area(after) == {kept.area_id: [1, 0]}
         assert after.vectors.shape == (1, DIMS)
-        assert len(after.background) == 1 and len(before.background) == 1
+        assert len(after.background) == 1
+        assert len(before.background) == 1
         other = await vectors.register(place.database, "model", "v2", DIMS)
         assert not len((await thawed(place.database, bucket, other, data)).area_ids)
 

@@ -43,24 +43,33 @@ class Part(NamedTuple):
     frame_time_ms: int | None
 
 
+def fill_summary(message: resources_pb2.EvalMetrics, summary: Mapping[str, Any]) -> None:
+    """The averages: the fields of ``vision.metrics.Summary``."""
+    shown = message.summary
+    shown.top1_accuracy, shown.top5_accuracy = summary["top1"], summary["top5"]
+    shown.macro_avg_roc_auc, shown.macro_std_roc_auc = summary["roc_auc"], summary["roc_auc_std"]
+    shown.macro_avg_f1_score, shown.macro_std_f1_score = summary["f1"], summary["f1_std"]
+    shown.macro_avg_precision, shown.macro_avg_recall = summary["precision"], summary["recall"]
+    own = {
+        "mean_average_precision": summary["average_precision"],
+        "inputs": summary["input_count"],
+        "areas": summary["area_count"],
+        "folds": summary["fold_count"],
+        "threshold": THRESHOLD,
+    }
+    message.extended_metrics.user_metrics.update({OWN_METRICS: own})
+
+
 def fill_metrics(
     message: resources_pb2.EvalMetrics,
     metrics: Metrics,
     fields: resources_pb2.FieldsValue,
     concepts: Sequence[resources_pb2.Concept],
 ) -> None:
-    """The summary, and of the heavier parts those that are asked for, without the test set.
+    """Of the heavier parts those that are asked for, without the test set, after ``fill_summary``.
 
     ``concepts`` are those of the metrics, in their order.
     """
-    _fill_summary(message.summary, metrics)
-    own: dict[str, Any] = {
-        "mean_average_precision": metrics.summary.average_precision,
-        "inputs": metrics.input_count,
-        "areas": metrics.area_count,
-        "folds": metrics.fold_count,
-        "threshold": THRESHOLD,
-    }
     if fields.label_counts:
         for concept, count in zip(concepts, metrics.positives, strict=True):
             message.label_counts.positive_label_counts.add(concept_name=concept.name, count=int(count), concept=concept)
@@ -71,8 +80,7 @@ def fill_metrics(
     if fields.binary_metrics:
         for column, concept in enumerate(concepts):
             _fill_binary(message.binary_metrics.add(concept=concept), metrics, column)
-        own |= _beside_binary(metrics)
-    message.extended_metrics.user_metrics.update({OWN_METRICS: own})
+        message.extended_metrics.user_metrics.fields[OWN_METRICS].struct_value.update(_beside_binary(metrics))
 
 
 def fill_test_set(
@@ -98,14 +106,6 @@ def fill_test_set(
         if part is not None:
             _fill_part(entry.predicted_annotation.data, part, entry.predicted_concepts)
             _fill_part(entry.ground_truth_annotation.data, part, entry.ground_truth_concepts)
-
-
-def _fill_summary(message: resources_pb2.MetricsSummary, metrics: Metrics) -> None:
-    summary = metrics.summary
-    message.top1_accuracy, message.top5_accuracy = summary.top1, summary.top5
-    message.macro_avg_roc_auc, message.macro_std_roc_auc = summary.roc_auc, summary.roc_auc_std
-    message.macro_avg_f1_score, message.macro_std_f1_score = summary.f1, summary.f1_std
-    message.macro_avg_precision, message.macro_avg_recall = summary.precision, summary.recall
 
 
 def _fill_confusion(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from clarifai_grpc.grpc.api import resources_pb2
+from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 
 from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call
@@ -50,7 +50,7 @@ async def queue(connection: Connection, app: AppRef, wanted: resources_pb2.EvalM
             f"Model {wanted.model.user_id}/{wanted.model.app_id}/{model_id} is not of app {app.app_id!r}; a model can"
             " be evaluated in the app that it was trained in."
         )
-    version_id, status, details = await find_version(connection, app, model_id, wanted.model.model_version.id)
+    version_id, status, details = await _find_version(connection, app, model_id, wanted.model.model_version.id)
     if status not in (MODEL_TRAINED, MODEL_TRAINING, MODEL_QUEUED):
         raise ModelInvalidArgument(
             f"Version {version_id!r} of model {model_id!r} is not trained and cannot be evaluated. {details}".rstrip()
@@ -74,7 +74,7 @@ async def queue(connection: Connection, app: AppRef, wanted: resources_pb2.EvalM
     return evaluation_id
 
 
-async def find_version(connection: Connection, app: AppRef, model_id: str, version_id: str) -> Sequence[Any]:
+async def _find_version(connection: Connection, app: AppRef, model_id: str, version_id: str) -> Sequence[Any]:
     """Id, status and what is said of it; '' is the latest trained one. Raises ModelDoesNotExist."""
     wanted = {name: plain_text(value, name) for name, value in (("model_id", model_id), ("version_id", version_id))}
     row = await (await connection.execute(_SQL["version"], {"bucket": app.bucket, **wanted})).fetchone()
@@ -88,6 +88,16 @@ def name_model(message: resources_pb2.EvalMetrics, model_id: str, version_id: st
     """Says which version is to be evaluated."""
     message.model.Clear()
     message.model.id, message.model.model_version.id = model_id, version_id
+
+
+def after_training(request: service_pb2.PostModelVersionsRequest) -> resources_pb2.EvalMetrics | None:
+    """The evaluation that a training asks for, of a version yet to be named; None where it asks for none."""
+    wish = request.eval_info.params.fields.get("evaluate_after_training")
+    if not request.HasField("eval_info") or (wish is not None and not wish.bool_value):
+        return None
+    wanted = resources_pb2.EvalMetrics(eval_info=request.eval_info)
+    name_model(wanted, request.model_id, "")
+    return wanted
 
 
 def _dataset_id(wanted: resources_pb2.EvalMetrics) -> str:

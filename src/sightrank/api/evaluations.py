@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from psycopg import sql
 
 from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call, Handlers
-from sightrank.api.evaluation_messages import STATUS_TEXTS, Part, fill_metrics, fill_test_set
-from sightrank.api.evaluation_requests import check_dataset, find_version, name_model, queue
+from sightrank.api.datasets import public_only
+from sightrank.api.evaluation_messages import STATUS_TEXTS, Part, fill_metrics, fill_summary, fill_test_set
+from sightrank.api.evaluation_requests import check_dataset, name_model, queue
+from sightrank.api.model_records import ModelRecords, no_model, version_message
 from sightrank.api.pages import Page, list_page
 from sightrank.api.records import InputRow, Records
 from sightrank.errors import DoesNotExist, InvalidRequest
@@ -31,12 +33,12 @@ _NEWEST = sql.SQL("e.created_at DESC, e.id DESC")
 
 #: What ListEvaluations sorts by. All evaluations of a list are of one app.
 _SORTS: Mapping[str, str] = {
-    "sort_by_roc_auc": "e.roc_auc",
-    "sort_by_f1": "e.f1",
+    "sort_by_roc_auc": "(e.summary ->> 'roc_auc')::float8",
+    "sort_by_f1": "(e.summary ->> 'f1')::float8",
     "sort_by_created_at": "e.created_at",
-    "sort_by_mean_avg_precision": "e.average_precision",
-    "sort_by_precision": "e.precision",
-    "sort_by_recall": "e.recall",
+    "sort_by_mean_avg_precision": "(e.summary ->> 'average_precision')::float8",
+    "sort_by_precision": "(e.summary ->> 'precision')::float8",
+    "sort_by_recall": "(e.summary ->> 'recall')::float8",
     "sort_by_model_id": "e.model_id",
     "sort_by_eval_dataset_id": "e.dataset_id",
     "sort_by_train_dataset_id": "coalesce(v.training ->> 'dataset_id', '')",
@@ -55,7 +57,7 @@ class _Row(NamedTuple):
     status: int
     status_details: str
     request: bytes
-    metrics: bytes
+    summary: Mapping[str, Any] | None
 
 
 class Evaluations:
@@ -64,10 +66,18 @@ class Evaluations:
     ``wake`` is set when there is something to evaluate.
     """
 
-    def __init__(self, database: Database, book: ConceptBook, records: Records, wake: asyncio.Event) -> None:
+    def __init__(
+        self,
+        database: Database,
+        book: ConceptBook,
+        records: Records,
+        model_records: ModelRecords,
+        wake: asyncio.Event,
+    ) -> None:
         self._database = database
         self._book = book
         self._records = records
+        self._model_records = model_records
         self._wake = wake
 
     def handlers(self) -> Handlers:
@@ -97,10 +107,9 @@ class Evaluations:
         if request.HasField("eval_info"):
             wanted.eval_info.CopyFrom(request.eval_info)
         name_model(wanted, request.model_id, request.version_id)
-        [evaluation_id] = await self._ask(call, [wanted])
-        row = await self._row(call.require_app(), evaluation_id)
-        version = resources_pb2.ModelVersion(id=row.model_version_id)
-        version.metrics.CopyFrom(await self._message(call.require_app(), row, resources_pb2.FieldsValue()))
+        await self._ask(call, [wanted])
+        version = await self._version(call, request.model_id, request.version_id)
+        await self.fill_latest(call.require_app(), [version])
         return service_pb2.SingleModelVersionResponse(model_version=version)
 
     async def post_of_version(
@@ -206,9 +215,13 @@ class Evaluations:
 
     async def _version(self, call: Call, model_id: str, version_id: str) -> resources_pb2.ModelVersion:
         app = call.require_app()
-        async with self._database.connection() as connection:
-            found_id, _, _ = await find_version(connection, app, model_id, version_id)
-        return resources_pb2.ModelVersion(id=found_id, app_id=app.app_id, user_id=app.user_id)
+        row = await self._model_records.find(
+            app, model_id, version_id, public_only=public_only(call), trained_first=True
+        )
+        if row is None or row.version is None:
+            raise no_model(app, model_id, version_id)
+        names = await self._model_records.names(app, row.version.concept_ids)
+        return version_message(app.user_id, app.app_id, row.version, names)
 
     async def _row(self, app: AppRef, evaluation_id: str) -> _Row:
         wanted = plain_text(evaluation_id, "evaluation_id")
@@ -240,21 +253,24 @@ class Evaluations:
         if row.dataset_id:
             dataset = message.ground_truth_dataset
             dataset.id, dataset.app_id, dataset.user_id = row.dataset_id, app.app_id, app.user_id
-        if row.metrics:
-            await self._fill(app, message, row.metrics, fields)
+        if row.summary is not None:
+            fill_summary(message, row.summary)
+            if fields.ListFields():
+                await self._fill(app, message, fields)
         return message
 
-    async def _fill(
-        self, app: AppRef, message: resources_pb2.EvalMetrics, data: bytes, fields: resources_pb2.FieldsValue
-    ) -> None:
-        metrics = await asyncio.to_thread(Metrics.load, data)
+    async def _fill(self, app: AppRef, message: resources_pb2.EvalMetrics, fields: resources_pb2.FieldsValue) -> None:
+        found = await self._database.row(_SQL["metrics"], {"bucket": app.bucket, "id": message.id})
+        if found is None:
+            raise DoesNotExist(f"Evaluation {message.id!r} has just been deleted.")
+        metrics = await asyncio.to_thread(Metrics.load, found[0])
         concepts = await self._concepts(app, metrics.concept_ids)
         await asyncio.to_thread(fill_metrics, message, metrics, fields, concepts)
         if fields.test_set:
             numbers = number_array(sorted(set(metrics.test_input_numbers.tolist())))
             rows = await self._database.rows(_SQL["inputs"], {"bucket": app.bucket, "numbers": numbers})
-            found = [InputRow(*row) for row in rows]
-            inputs = {row.number: item for row, item in zip(found, await self._records.inputs(app, found), strict=True)}
+            known = [InputRow(*row) for row in rows]
+            inputs = {row.number: item for row, item in zip(known, await self._records.inputs(app, known), strict=True)}
             areas = {"bucket": app.bucket, "area_ids": number_array(metrics.test_area_ids.tolist())}
             parts = {part.area_id: part for part in map(Part._make, await self._database.rows(_SQL["parts"], areas))}
             await asyncio.to_thread(fill_test_set, message, metrics, concepts, inputs, parts)

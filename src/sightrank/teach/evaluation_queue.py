@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
+
+from psycopg.types.json import Jsonb
 
 from sightrank.store import queries
 from sightrank.store.database import Database
@@ -93,18 +95,8 @@ class EvaluationQueue:
 
     async def finish(self, evaluation: Evaluation, metrics: Metrics, *, details: str) -> bool:
         """Writes what was measured; False where the evaluation is not ours any more, and nothing is written."""
-        summary = metrics.summary
-        return await self._write(
-            "finish",
-            evaluation,
-            metrics=metrics.dump(),
-            details=details,
-            roc_auc=summary.roc_auc,
-            f1=summary.f1,
-            average_precision=summary.average_precision,
-            precision=summary.precision,
-            recall=summary.recall,
-        )
+        summary = Jsonb(asdict(metrics.summary))
+        return await self._write("finish", evaluation, metrics=metrics.dump(), summary=summary, details=details)
 
     async def fail(self, evaluation: Evaluation, state: State, details: str) -> bool:
         """Ends it for good, with the reason that people read."""

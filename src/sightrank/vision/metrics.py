@@ -29,7 +29,8 @@ class Summary:
     """Averages over concepts; ``*_std`` are their standard deviations. Predicted is what has THRESHOLD or more.
 
     ``top1``: how many of the areas that have any of the concepts have the most probable one; ``top5``: one of the five.
-    ``roc_auc`` averages concepts that have both positives and negatives, the others those with positives.
+    ``roc_auc`` averages concepts that have both positives and negatives, the others those with positives. The counts
+    are those of ``Metrics``.
     """
 
     roc_auc: float
@@ -41,6 +42,9 @@ class Summary:
     average_precision: float
     top1: float
     top5: float
+    input_count: int
+    area_count: int
+    fold_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,6 +94,9 @@ class Metrics:
             average_precision=_mean(self.average_precision[some]),
             top1=float(self.top[0]),
             top5=float(self.top[1]),
+            input_count=self.input_count,
+            area_count=self.area_count,
+            fold_count=self.fold_count,
         )
 
     def dump(self) -> bytes:

@@ -1,7 +1,7 @@
 -- Models of apps: what people make, train and evaluate.
 
--- `concept_ids` are those of `output_info.data.concepts`, in their order; `output_info` is the rest of that message and
--- `input_info` the other one, both in protobuf's own bytes. Operators (thresholds, writers …) are models too: what
+-- `output_info` is that message in protobuf's own bytes, its concepts having an id and a value; `concept_ids` are theirs, in the
+-- same order. Operators (thresholds, writers …) are models too: what
 -- they do is in the `params` of their latest version.
 CREATE TABLE models (
     bucket         bigint NOT NULL,
@@ -19,7 +19,6 @@ CREATE TABLE models (
     visibility     int NOT NULL DEFAULT 10,
     concept_ids    text[] NOT NULL DEFAULT '{}',
     output_info    bytea NOT NULL DEFAULT '',
-    input_info     bytea NOT NULL DEFAULT '',
     created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     modified_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (bucket, id)
@@ -67,8 +66,9 @@ CREATE TABLE model_fits (
     FOREIGN KEY (bucket, model_version_id) REFERENCES model_versions (bucket, id) ON DELETE CASCADE
 );
 
--- How good a version is. The row is also the job: 21303 waits, 21301 is worked on. `request` is the EvalMetrics as posted,
--- `metrics` all that was measured, both in protobuf's own bytes; the numbers beside them are what lists are ordered by.
+-- How good a version is. The row is also the job: 21303 waits, 21301 is worked on. `request` is what is shown
+-- again of the EvalMetrics as posted, in protobuf's own bytes; `metrics` is all that was measured (`vision.metrics`), and `summary`
+-- its averages, by which lists are ordered.
 CREATE TABLE model_evaluations (
     bucket            bigint NOT NULL,
     id                text NOT NULL,
@@ -82,11 +82,7 @@ CREATE TABLE model_evaluations (
     status_details    text NOT NULL DEFAULT '',
     request           bytea NOT NULL DEFAULT '',
     metrics           bytea NOT NULL DEFAULT '',
-    roc_auc           real,
-    f1                real,
-    average_precision real,
-    precision         real,
-    recall            real,
+    summary           jsonb,
     attempts          int NOT NULL DEFAULT 0,
     lease_owner       text,
     lease_until       timestamptz,

@@ -24,12 +24,15 @@ ON CONFLICT DO NOTHING
 -- name: read
 -- All evaluations, without an order: conditions, an order and a page are put in.
 SELECT e.id, e.model_id, e.model_version_id, m.name, m.model_type_id, e.dataset_id, e.status, e.status_details, e.request,
-    e.metrics
+    e.summary
 FROM model_evaluations e
 JOIN models m ON m.bucket = e.bucket AND m.id = e.model_id
 JOIN model_versions v ON v.bucket = e.bucket AND v.id = e.model_version_id
 WHERE e.bucket = {bucket} AND m.bucket = {bucket} AND v.bucket = {bucket} AND {condition}
 ORDER BY {order}
+
+-- name: metrics
+SELECT metrics FROM model_evaluations WHERE bucket = %(bucket)s AND id = %(id)s
 
 -- name: latest
 -- The evaluation of each of these versions that was asked for last.
@@ -83,8 +86,7 @@ SELECT examples FROM model_versions WHERE bucket = %(bucket)s AND id = %(version
 
 -- name: finish
 UPDATE model_evaluations
-SET status = 21300, status_details = %(details)s, metrics = %(metrics)s, roc_auc = %(roc_auc)s, f1 = %(f1)s,
-    average_precision = %(average_precision)s, precision = %(precision)s, recall = %(recall)s,
+SET status = 21300, status_details = %(details)s, metrics = %(metrics)s, summary = %(summary)s,
     completed_at = clock_timestamp(), modified_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
 WHERE bucket = %(bucket)s AND id = %(id)s AND lease_owner = %(owner)s AND status = 21301
 
