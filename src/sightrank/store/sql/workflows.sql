@@ -23,3 +23,6 @@ SELECT version, labels_version FROM app_buckets WHERE bucket = %(bucket)s
 SELECT id, nodes FROM workflow_versions
 WHERE bucket = %(bucket)s AND workflow_id = %(workflow_id)s AND (%(version_id)s = '' OR id = %(version_id)s)
 ORDER BY created_at DESC, id DESC LIMIT 1
+
+-- name: version_message
+SELECT message FROM model_versions WHERE bucket = %(bucket)s AND id = %(version_id)s
