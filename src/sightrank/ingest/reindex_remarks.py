@@ -31,6 +31,7 @@ class _AsideRemark:
     written_by: str
     concept_ids: Sequence[str]
     concept_values: Sequence[float]
+    annotation_info: Mapping[str, Any] | None
     data: Mapping[str, Any] | None
 
 
@@ -83,5 +84,6 @@ def _row(outcome: Outcome, remark: Remark, region_id: str | None) -> _AsideRemar
         written_by=remark.written_by,
         concept_ids=[concept_id for concept_id, _ in remark.concepts],
         concept_values=[round(value, 6) for _, value in remark.concepts],
+        annotation_info=remark.info,
         data=data,
     )

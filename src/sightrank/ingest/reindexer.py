@@ -20,9 +20,9 @@ import psycopg
 import structlog
 
 from sightrank.errors import AppError, ServerBusy
+from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.jobs import Job, Outcome
 from sightrank.ingest.media import ImageSource
-from sightrank.ingest.own_workflows import OwnWorkflows
 from sightrank.ingest.outcomes import outcome_of, outcome_of_video
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.reindex_rows import Looked, ReindexRows
@@ -53,7 +53,7 @@ class Reindexer:
         images: ImageSource,
         workflows: Mapping[str, Workflow],
         idle: Collection[str],
-        own_workflows: OwnWorkflows,
+        annotator: Annotator,
         book: ConceptBook,
         *,
         threads: Threads,
@@ -65,7 +65,7 @@ class Reindexer:
         self._rows = ReindexRows(database, self._queue, workflows, idle, book, clock=clock)
         self._images = images
         self._workflows = workflows
-        self._own_workflows = own_workflows
+        self._annotator = annotator
         self._ids = (*workflows, *idle)
         # Whole files wait for a decoder: one each, and one to follow.
         self._reading = asyncio.Semaphore(2 * threads.cores)
@@ -169,7 +169,7 @@ class Reindexer:
             else:
                 raise one
         if turn.own_workflow_id and outcomes:
-            outcomes = await self._own_workflows.look(turn.bucket, turn.own_workflow_id, workflow, outcomes)
+            outcomes = await self._annotator.look(workflow, outcomes)
             refused |= {outcome.job.number: outcome.trouble for outcome in outcomes if outcome.trouble}
         return Looked(outcomes=[outcome for outcome in outcomes if not outcome.trouble], refused=refused)
 

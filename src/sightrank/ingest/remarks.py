@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sightrank.ingest.areas import Area
 from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id
@@ -20,7 +21,8 @@ _SQL = queries.load("ingest")
 class Remark:
     """What one node says of one area: ``place`` is that of the area's vector among those of its input.
 
-    A model says it itself; an annotation-writer says it in the name of ``user_id``, and ``written_by`` is its version.
+    A model says it itself; an annotation-writer says it in the name of ``user_id``, and ``written_by`` is its version,
+    ``info`` the annotation_info it adds.
     """
 
     place: int
@@ -30,6 +32,7 @@ class Remark:
     user_id: str = ""
     written_by: str = ""
     status: int = ANNOTATION_SUCCESS
+    info: Mapping[str, Any] | None = None
 
     @property
     def trusted(self) -> bool:
@@ -71,6 +74,7 @@ async def write_remarks(
             written_by=remark.written_by,
             concept_ids=[concept_id for concept_id, _ in concepts],
             concept_values=[round(value, 6) for _, value in concepts],
+            annotation_info=remark.info,
             data=area.data(),
         )
         for (number, area, remark, concepts), created_at in zip(kept, clock.take(len(kept)), strict=True)

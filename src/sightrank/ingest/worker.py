@@ -17,9 +17,9 @@ import psycopg
 import structlog
 
 from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl, ServerBusy
+from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.jobs import Job, Jobs, Outcome
 from sightrank.ingest.media import ImageSource
-from sightrank.ingest.own_workflows import OwnWorkflows
 from sightrank.ingest.outcomes import outcome_of, outcome_of_video
 from sightrank.ingest.workflow import TAGS, Workflow
 from sightrank.vision.embedder import LARGEST_BATCH
@@ -63,7 +63,7 @@ class Worker:
         jobs: Jobs,
         images: ImageSource,
         workflows: Mapping[str, Workflow],
-        own_workflows: OwnWorkflows,
+        annotator: Annotator,
         wake: asyncio.Event,
         *,
         threads: Threads,
@@ -72,7 +72,7 @@ class Worker:
         self._images = images
         self._threads = threads
         self._workflows = workflows
-        self._own_workflows = own_workflows
+        self._annotator = annotator
         self._wake = wake
         self._held: dict[tuple[int, int], Job] = {}
         self._to_download: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
@@ -238,7 +238,7 @@ class Worker:
             try:
                 workflow = self._workflows.get(workflow_id)
                 if workflow is not None and own_workflow_id:
-                    group = await self._own_workflows.look(bucket, own_workflow_id, workflow, group)
+                    group = await self._annotator.look(workflow, group)
                 await self._jobs.finish(workflow, group)
             except Exception:
                 # One app's trouble must not keep the others waiting; its jobs come back when their lease runs out.

@@ -21,8 +21,7 @@ TAGS = 20  # predictions written for each area
 class Workflow:
     """What looks at an app's inputs, and the model versions that write into it.
 
-    ``tagger_id`` and ``detector_id`` are '' where the workflow has no such model; ``model_ids`` are all of its models, under
-    each of their names.
+    ``tagger_id`` and ``detector_id`` are '' where the workflow has no such model.
     """
 
     eye: Eye

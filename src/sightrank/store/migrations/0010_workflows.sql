@@ -59,6 +59,7 @@ CREATE TABLE reindexed_annotations (
     written_by        text NOT NULL,
     concept_ids       text[] NOT NULL,
     concept_values    real[] NOT NULL,
+    annotation_info   jsonb,
     data              jsonb,
     PRIMARY KEY (bucket, number),
     FOREIGN KEY (bucket, input_number) REFERENCES inputs (bucket, number) ON DELETE CASCADE,

@@ -141,13 +141,6 @@ UPDATE inputs SET status = %(status)s, status_details = %(details)s, modified_at
     lease_owner = NULL, lease_until = NULL
 WHERE bucket = %(bucket)s AND number = %(number)s AND status = 30003 AND lease_owner = %(owner)s
 
--- name: latest_nodes
--- What an own workflow is now: the owner of its app, and its latest version with its nodes.
-SELECT a.user_id, v.id, v.nodes
-FROM workflow_versions v JOIN apps a ON a.first_bucket = v.bucket
-WHERE v.bucket = %(bucket)s AND v.workflow_id = %(workflow_id)s
-ORDER BY v.created_at DESC, v.id DESC LIMIT 1
-
 -- name: app_of_bucket
 SELECT user_id, id FROM apps WHERE first_bucket = %(bucket)s
 

@@ -288,13 +288,13 @@ DELETE FROM reindexed_annotations WHERE bucket = %(bucket)s AND input_number = A
 -- name: put_annotations_aside
 INSERT INTO reindexed_annotations (
     bucket, input_number, area_id, region_id, status, trusted, user_id, model_id, model_version_id, written_by, concept_ids,
-    concept_values, data
+    concept_values, annotation_info, data
 )
 SELECT %(bucket)s, r.input_number, r.area_id, r.region_id, r.status, r.trusted, r.user_id, r.model_id, r.model_version_id,
-    r.written_by, r.concept_ids, r.concept_values, r.data
+    r.written_by, r.concept_ids, r.concept_values, r.annotation_info, r.data
 FROM jsonb_to_recordset(%(rows)s) AS r (
     input_number bigint, area_id bigint, region_id text, status int, trusted boolean, user_id text, model_id text,
-    model_version_id text, written_by text, concept_ids text[], concept_values real[], data jsonb
+    model_version_id text, written_by text, concept_ids text[], concept_values real[], annotation_info jsonb, data jsonb
 )
 
 -- name: concepts_aside
@@ -305,10 +305,10 @@ SELECT DISTINCT unnest(concept_ids) FROM reindexed_annotations WHERE bucket = %(
 -- What the nodes of an own workflow say. A writer says nothing of a concept of which people have said something there.
 INSERT INTO annotations (
     bucket, input_number, id, area_id, created_at, modified_at, status, trusted, user_id, model_id, model_version_id,
-    written_by, concept_ids, concept_values, data
+    written_by, concept_ids, concept_values, annotation_info, data
 )
 SELECT s.bucket, s.input_number, replace(gen_random_uuid()::text, '-', ''), s.of_area, s.instant, s.instant, s.status,
-    s.trusted, s.user_id, s.model_id, s.model_version_id, s.written_by, s.ids, s.values, s.data
+    s.trusted, s.user_id, s.model_id, s.model_version_id, s.written_by, s.ids, s.values, s.annotation_info, s.data
 FROM (
     SELECT g.*, r.id AS of_area, c.ids, c.values,
         t.now + row_number() OVER (ORDER BY g.number) * interval '1 us' AS instant
