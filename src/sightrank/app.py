@@ -20,6 +20,7 @@ import structlog
 from sightrank.api.annotation_filters import AnnotationFilters
 from sightrank.api.annotations import Annotations
 from sightrank.api.apps import Apps
+from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.bootstrap import Bootstrap, bootstrap
 from sightrank.api.call import Handler, Handlers
 from sightrank.api.catalogue import Catalogue, ModelCard, ModelType
@@ -280,7 +281,7 @@ def _idle(core: Core) -> frozenset[str]:
 def _worker(core: Core, wake: asyncio.Event) -> Worker:
     owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
     able = core.workflows.keys() | _idle(core)
-    jobs = Jobs(core.database, core.clock, owner=owner, lease_s=LEASE_S, workflow_ids=able)
+    jobs = Jobs(core.database, core.clock, core.book, owner=owner, lease_s=LEASE_S, workflow_ids=able)
     return Worker(jobs, core.images, core.workflows, wake, threads=core.threads)
 
 
@@ -343,8 +344,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Apps(
             core.database,
             identity,
-            core.catalogue,
-            base_workflow=core.settings.base_workflow,
+            BaseWorkflows(core.catalogue, base_workflow=core.settings.base_workflow),
             on_deleted=removal.delete_bucket,
         ),
         Keys(core.database, identity),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sightrank.api.apps import Apps
+from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.bootstrap import Bootstrap, bootstrap
 from sightrank.api.catalogue import EMPTY_WORKFLOW, Catalogue, WorkflowCard, missing_workflows
 from sightrank.api.concept_languages import ConceptLanguages
@@ -105,7 +106,12 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
     identity, book = Identity(database), ConceptBook(catalogue.vocabulary)
     world = World(database, identity, catalogue, book, settings, first)
     for part in (
-        Apps(database, identity, catalogue, base_workflow=settings.base_workflow, on_deleted=world.forget_app),
+        Apps(
+            database,
+            identity,
+            BaseWorkflows(catalogue, base_workflow=settings.base_workflow),
+            on_deleted=world.forget_app,
+        ),
         Keys(database, identity),
         Users(database),
         Models(catalogue),

@@ -16,13 +16,13 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sightrank.api.annotation_data import struct_to_json
+from sightrank.api.base_workflows import BaseWorkflows, PatchedApp
 from sightrank.api.call import AppRef, Call, Handlers
-from sightrank.api.catalogue import Catalogue
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER, Identity
 from sightrank.api.pages import list_page
 from sightrank.api.predictions import checked_sample_ms
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
-from sightrank.ingest.base_workflow import WantedWorkflow, want_workflow
+from sightrank.ingest.base_workflow import want_workflow
 from sightrank.ingest.reindex_progress import progress_of
 from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.queries import load
@@ -39,21 +39,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Apps:
-    """The app rpcs. ``base_workflow`` is what an app created without a workflow gets."""
+    """The app rpcs."""
 
     def __init__(
-        self,
-        database: Database,
-        identity: Identity,
-        catalogue: Catalogue,
-        *,
-        base_workflow: str,
-        on_deleted: OnDeleted,
+        self, database: Database, identity: Identity, base_workflows: BaseWorkflows, *, on_deleted: OnDeleted
     ) -> None:
         self._database = database
         self._identity = identity
-        self._catalogue = catalogue
-        self._base_workflow = base_workflow
+        self._base_workflows = base_workflows
         self._on_deleted = on_deleted
         self._sql = load("apps")
 
@@ -73,7 +66,7 @@ class Apps:
             raise InvalidRequest("apps is empty; send at least one app.")
         async with self._database.transaction() as connection:
             rows = await insert_apps(
-                connection, call.require_caller().user_id, request.apps, self._catalogue, self._base_workflow
+                connection, call.require_caller().user_id, request.apps, self._base_workflows
             )
         self._identity.forget()
         return service_pb2.MultiAppResponse(apps=map(app_proto, rows))
@@ -165,39 +158,37 @@ class Apps:
         row = await cursor.fetchone()
         if row is None:
             raise DoesNotExist(f"There is no app {app_id or '(empty id)'} of user {user_id}.")
-        bucket, _, workflow, language, metadata = row
+        bucket, _, workflow, own_workflow, language, metadata = row
         if app.default_language not in ("", language):
             raise InvalidRequest(f"default_language of app {app_id} is {language} and cannot change.")
         if app.HasField("metadata"):
             metadata = patched_metadata(metadata, app.metadata, request.metadata_action.op)
-        wanted = await self._new_workflow(connection, bucket, workflow, app, reindex=request.reindex)
-        values = _patch_values(app) | {"workflow": wanted, "metadata": Jsonb(metadata)} | ids
+        patched = PatchedApp(
+            user_id=user_id, app_id=app_id, bucket=bucket, workflow_id=workflow, own_workflow_id=own_workflow
+        )
+        now = await self._workflows_from_now(connection, patched, app, reindex=request.reindex)
+        workflows = {"workflow": now[0], "own_workflow": now[1]}
+        values = _patch_values(app) | workflows | {"metadata": Jsonb(metadata)} | ids
         return await _one(connection, self._sql["patch_app"], values)
 
-    async def _new_workflow(
-        self, connection: Connection, bucket: int, current: str, app: resources_pb2.App, *, reindex: bool
-    ) -> str | None:
-        """The workflow the app has from now on, or None when the patch is not about it. Where inputs have to be indexed
-        for the one it asks for, that is still the current one."""
-        named = app.default_workflow.id or app.default_workflow_id
-        if not named and not reindex:
-            return None
-        card = self._catalogue.usable_workflow(named or current)
-        wanted = WantedWorkflow(
-            id=card.id,
-            indexes=card.embedder is not None,
-            alike=current == card.id or self._catalogue.same_embedder(current, card.id),
-            reindex=reindex,
-        )
-        return await want_workflow(connection, bucket, current, wanted)
+    async def _workflows_from_now(
+        self, connection: Connection, patched: PatchedApp, app: resources_pb2.App, *, reindex: bool
+    ) -> tuple[str | None, str | None]:
+        """The public workflow the app has from now on and its own one, or None when the patch is not about them. Where
+        inputs have to be indexed for those it asks for, that is still the current ones."""
+        named = app.default_workflow if app.default_workflow.id else resources_pb2.Workflow(id=app.default_workflow_id)
+        if not named.id and not reindex:
+            return None, None
+        wanted = await self._base_workflows.wanted(connection, patched, named, reindex=reindex)
+        return await want_workflow(connection, patched.bucket, (patched.workflow_id, patched.own_workflow_id), wanted)
 
 
 async def insert_apps(
-    connection: Connection, user_id: str, apps: Sequence[resources_pb2.App], catalogue: Catalogue, base_workflow: str
+    connection: Connection, user_id: str, apps: Sequence[resources_pb2.App], base_workflows: BaseWorkflows
 ) -> Sequence[Sequence[Any]]:
     """Makes apps with a bucket each; their rows in the given order. Raises DuplicateKey when an id is taken, also by
     another app of this call, and WorkflowDoesNotExist or WorkflowNeedsModel for their workflows."""
-    values = {"user_id": user_id} | _insert_values(apps, catalogue, base_workflow)
+    values = {"user_id": user_id} | _insert_values(apps, base_workflows)
     try:
         cursor = await connection.execute(load("apps")["insert_apps"], values)
     except psycopg.errors.UniqueViolation as error:
@@ -206,8 +197,7 @@ async def insert_apps(
     return sorted(await cursor.fetchall(), key=lambda row: position[row[1]])
 
 
-def _insert_values(apps: Sequence[resources_pb2.App], catalogue: Catalogue, base_workflow: str) -> dict[str, Any]:
-    workflows = [app.default_workflow.id or app.default_workflow_id or base_workflow for app in apps]
+def _insert_values(apps: Sequence[resources_pb2.App], base_workflows: BaseWorkflows) -> dict[str, Any]:
     ids = [new_id(app.id) for app in apps]
     return {
         "ids": ids,
@@ -215,7 +205,7 @@ def _insert_values(apps: Sequence[resources_pb2.App], catalogue: Catalogue, base
         "descriptions": [plain_text(app.description, "description") for app in apps],
         "notes": [plain_text(app.notes, "notes") for app in apps],
         "languages": [_language(app.default_language) for app in apps],
-        "workflows": [catalogue.usable_workflow(workflow).id for workflow in workflows],
+        "workflows": [base_workflows.of_new_app(app) for app in apps],
         "metadata": [Jsonb(struct_to_json(app.metadata, InvalidRequest)) for app in apps],
         "visibilities": [app.visibility.gettable or PRIVATE for app in apps],
         "sample_ms": [checked_sample_ms(app.sample_ms, "sample_ms") or 1000 for app in apps],
@@ -283,9 +273,8 @@ def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def app_proto(row: Sequence[Any]) -> resources_pb2.App:
-    user_id, app_id, name, description, notes, language, workflow, metadata, visibility, sample_ms, template, *times = (
-        row
-    )
+    user_id, app_id, name, description, notes, language, public, own, metadata, visibility, sample_ms, *rest = row
+    template, created_at, modified_at = rest
     app = resources_pb2.App(
         id=app_id,
         user_id=user_id,
@@ -293,15 +282,17 @@ def app_proto(row: Sequence[Any]) -> resources_pb2.App:
         description=description,
         notes=notes,
         default_language=language,
-        default_workflow_id=workflow,
-        default_workflow=resources_pb2.Workflow(id=workflow, app_id=PUBLIC_APP, user_id=PUBLIC_USER),
+        default_workflow_id=own or public,
+        default_workflow=resources_pb2.Workflow(id=own, app_id=app_id, user_id=user_id)
+        if own
+        else resources_pb2.Workflow(id=public, app_id=PUBLIC_APP, user_id=PUBLIC_USER),
         visibility=resources_pb2.Visibility(gettable=visibility),
         sample_ms=sample_ms,
     )
     app.is_template.value = template
     app.metadata.update(metadata)
-    app.created_at.FromDatetime(times[0])
-    app.modified_at.FromDatetime(times[1])
+    app.created_at.FromDatetime(created_at)
+    app.modified_at.FromDatetime(modified_at)
     return app
 
 

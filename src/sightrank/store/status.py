@@ -14,3 +14,11 @@ INPUT_WAITING: Final = (INPUT_PENDING, INPUT_WORKING)
 
 #: The only status in which a person's annotation is trusted.
 ANNOTATION_SUCCESS: Final = 24150
+
+#: States of a model version (api-spec 5.4). One that is trained never changes again.
+MODEL_TRAINED: Final = 21100
+MODEL_TRAINING: Final = 21101
+MODEL_UNTRAINED: Final = 21102
+MODEL_QUEUED: Final = 21103
+MODEL_FAILED: Final = 21106
+MODEL_WITHOUT_DATA: Final = 21110
