@@ -20,6 +20,7 @@ import structlog
 from sightrank.api.annotation_filters import AnnotationFilters
 from sightrank.api.annotations import Annotations
 from sightrank.api.apps import Apps
+from sightrank.api.asking import Asking
 from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.bootstrap import Bootstrap, bootstrap
 from sightrank.api.call import Handler, Handlers
@@ -45,6 +46,9 @@ from sightrank.api.saved_searches import SavedSearches
 from sightrank.api.search_kinds import SearchReader
 from sightrank.api.searches import Searches, SearchModels
 from sightrank.api.users import Users
+from sightrank.api.workflow_changes import WorkflowChanges
+from sightrank.api.workflow_nodes import NodeReader
+from sightrank.api.workflow_versions import WorkflowVersions
 from sightrank.api.workflows import Workflows
 from sightrank.background import background, end
 from sightrank.ingest.add_jobs import AddJobs
@@ -79,6 +83,7 @@ from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.store.statistics import keep_fresh
+from sightrank.teach.workbench import PublicModel, Space, Workbench
 from sightrank.vision.eye import Eye, ImageLimits
 from sightrank.vision.threads import Threads
 from sightrank.vision.thumbnail import MediaSizes
@@ -106,6 +111,7 @@ class Core:
     urls: HostedUrls
     workflows: Mapping[str, Workflow]
     runners: Mapping[str, Eye]
+    workbench: Workbench
     embedded: bool
 
 
@@ -177,6 +183,8 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             Fetcher(allow=settings.fetch_allow_list(), limits=FetchLimits(total_s=settings.fetch_timeout_s))
         )
         urls = HostedUrls(settings.public_url or settings.http_base(settings.http_port))
+        book = ConceptBook(installed.vocabulary)
+        workflows = await _workflows(database, installed)
         yield Core(
             settings=settings,
             database=database,
@@ -184,13 +192,14 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             sizes=sizes,
             threads=threads,
             catalogue=installed.catalogue(),
-            book=ConceptBook(installed.vocabulary),
+            book=book,
             wording=Wording(installed.vocabulary, installed.words),
             clock=Clock(),
             images=ImageSource(database, blobs, sizes, fetcher, urls, limits),
             urls=urls,
-            workflows=await _workflows(database, installed),
+            workflows=workflows,
             runners=installed.runners(),
+            workbench=_workbench(database, book, installed, workflows),
             embedded=not settings.database_url,
         )
 
@@ -305,6 +314,19 @@ async def _workflows(database: Database, installed: InstalledModels) -> dict[str
     return found
 
 
+def _workbench(
+    database: Database, book: ConceptBook, installed: InstalledModels, workflows: Mapping[str, Workflow]
+) -> Workbench:
+    """What runs single models and the nodes of workflows."""
+    runners = installed.runners()
+    public = {
+        card.id: PublicModel(id=card.id, type_id=card.type.value, eye=runners[card.id])
+        for card in installed.catalogue().models
+    }
+    spaces = {id: Space(eye=workflow.eye, table=workflow.table) for id, workflow in workflows.items()}
+    return Workbench(database, book, public, spaces)
+
+
 @asynccontextmanager
 async def _matrices(core: Core) -> AsyncIterator[Matrices]:
     """What ranks, in memory and by SQL, with the threads and the background work it needs."""
@@ -350,8 +372,10 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Keys(core.database, identity),
         Models(core.catalogue),
         ModelTypes(),
-        Outputs(core.catalogue, core.images, core.runners),
-        Workflows(core.catalogue),
+        Outputs(core.catalogue, core.images, core.database, Asking(core.catalogue, core.database, core.workbench)),
+        Workflows(core.catalogue, core.database),
+        WorkflowChanges(core.catalogue, core.database, NodeReader(core.catalogue, core.workbench)),
+        WorkflowVersions(core.catalogue, core.database),
         Concepts(core.database, core.book),
         ConceptLanguages(core.database, core.book),
         ConceptRelations(core.database, core.book),

@@ -115,7 +115,7 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
         Keys(database, identity),
         Users(database),
         Models(catalogue),
-        Workflows(catalogue),
+        Workflows(catalogue, database),
         Concepts(database, book),
         ConceptLanguages(database, book),
         ConceptSearch(database, book, catalogue),

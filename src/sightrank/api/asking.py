@@ -84,9 +84,7 @@ class Asking:
         self._workbench = workbench
         self._workflows = OwnWorkflows(database)
 
-    async def model(
-        self, app: AppRef, model_id: str, version_id: str, config: resources_pb2.OutputConfig
-    ) -> Plan:
+    async def model(self, app: AppRef, model_id: str, version_id: str, config: resources_pb2.OutputConfig) -> Plan:
         """Raises ModelDoesNotExist, ModelNotTrained, WorkflowNeedsModel, and ModelInvalidArgument for an operator, which
         has nothing to work on by itself.
         """
@@ -154,9 +152,7 @@ class Asking:
             public=True,
         )
 
-    async def _owned(
-        self, app: AppRef, node: Node, own: OwnModel, *configs: resources_pb2.OutputConfig
-    ) -> Asked:
+    async def _owned(self, app: AppRef, node: Node, own: OwnModel, *configs: resources_pb2.OutputConfig) -> Asked:
         version = await self._version(own)
         return Asked(
             node_id=node.id,
@@ -168,9 +164,7 @@ class Asking:
 
     async def _version(self, own: OwnModel) -> resources_pb2.ModelVersion:
         """The version as it was posted."""
-        row = await self._database.row(
-            _SQL["version_message"], {"bucket": own.bucket, "version_id": own.version_id}
-        )
+        row = await self._database.row(_SQL["version_message"], {"bucket": own.bucket, "version_id": own.version_id})
         return resources_pb2.ModelVersion.FromString(row[0] if row else b"")
 
 

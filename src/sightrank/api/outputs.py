@@ -23,7 +23,7 @@ from sightrank.api.concept_names import ConceptNames, own_names
 from sightrank.api.inputs import MAX_VIDEO_UPLOAD_BYTES, fill_batch_status
 from sightrank.api.predictions import Selection
 from sightrank.api.records import timestamp
-from sightrank.api.workflow_nodes import card_nodes, own_workflow_proto, workflow_proto
+from sightrank.api.workflow_nodes import card_nodes, named_workflow_proto, workflow_proto
 from sightrank.errors import AppError, InputFailed, InputInvalid, InputInvalidRequest, InputOverLimit, InvalidRequest
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.rows import new_id
@@ -107,7 +107,7 @@ class Outputs:
         self, app: AppRef, request: service_pb2.PostWorkflowResultsRequest
     ) -> tuple[resources_pb2.Workflow, Plan]:
         """The workflow named, else the app's base workflow; an app's own before a public one of the same id."""
-        workflow_id = request.workflow_id or app.workflow_id
+        workflow_id = request.workflow_id or app.own_workflow_id or app.workflow_id
         own = None
         if not (request.favor_clarifai_workflows and self._catalogue.has_workflow(workflow_id)):
             own = await self._asking.own_workflow(app, workflow_id, request.version_id)
@@ -119,7 +119,7 @@ class Outputs:
                 if node.HasField("output_info_override")
             }
             plan = await self._asking.workflow(app, own.nodes, request.output_config, overrides)
-            return own_workflow_proto(self._catalogue, app, own.id, own.version_id, version.nodes), plan
+            return named_workflow_proto(self._catalogue, app, own.id, own.version_id, version.nodes), plan
         card = self._catalogue.usable_workflow(workflow_id, request.version_id)
         if not card.models:
             raise InvalidRequest(f"Workflow {card.id} runs no model, so it predicts nothing.")
@@ -273,7 +273,11 @@ async def _output(item: resources_pb2.Input, answer: _Answer, result: _Result) -
         data = output.data
         if time is not None:
             frame = output.data.frames.add()
-            frame.frame_info.index, frame.frame_info.number, frame.frame_info.time = time.index, time.number, time.time_ms
+            frame.frame_info.index, frame.frame_info.number, frame.frame_info.time = (
+                time.index,
+                time.number,
+                time.time_ms,
+            )
             data = frame.data
             await asyncio.sleep(0)  # hundreds of frames: others have their turn between them
         predictions.fill(data, said[answer.asked.node_id], answer.names, answer.asked.wanted, answer.selection)

@@ -125,9 +125,7 @@ def unselected(model_id: str, selection: Selection) -> str:
     return f"Model {model_id} does not predict the selected {names}; the others are answered."
 
 
-def fill(
-    data: resources_pb2.Data, said: NodeData, names: ConceptNames, wanted: Wanted, selection: Selection
-) -> None:
+def fill(data: resources_pb2.Data, said: NodeData, names: ConceptNames, wanted: Wanted, selection: Selection) -> None:
     """What a node says of a picture or a frame, as clients see it: concepts likeliest first, regions surest first."""
     _fill(data, said.whole, names, wanted, selection)
     if said.regions is None:
@@ -144,14 +142,10 @@ def fill(
             data.regions.append(message)
 
 
-def _fill(
-    data: resources_pb2.Data, said: Said, names: ConceptNames, wanted: Wanted, selection: Selection
-) -> None:
+def _fill(data: resources_pb2.Data, said: Said, names: ConceptNames, wanted: Wanted, selection: Selection) -> None:
     data.concepts.extend(_concepts(said.concepts, names, wanted, selection))
     if said.vector is not None:
-        data.embeddings.append(
-            resources_pb2.Embedding(vector=said.vector.tolist(), num_dimensions=len(said.vector))
-        )
+        data.embeddings.append(resources_pb2.Embedding(vector=said.vector.tolist(), num_dimensions=len(said.vector)))
     if said.cluster is not None:
         data.clusters.append(resources_pb2.Cluster(id=said.cluster.id, projection=said.cluster.projection))
 

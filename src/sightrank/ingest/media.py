@@ -18,7 +18,7 @@ from sightrank.search.query import ImageTerm
 from sightrank.store import queries
 from sightrank.store.blobs import BlobStore
 from sightrank.store.database import Database
-from sightrank.vision.eye import Eye, ImageLimits, Prepared, Queries
+from sightrank.vision.eye import Eye, ImageLimits, Queries
 from sightrank.vision.threads import Lane
 from sightrank.vision.thumbnail import SIZES, THUMBNAIL, MediaSizes
 
