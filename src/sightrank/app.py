@@ -48,6 +48,7 @@ from sightrank.api.users import Users
 from sightrank.api.workflows import Workflows
 from sightrank.background import background, end
 from sightrank.ingest.add_jobs import AddJobs
+from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.base_workflow import warn_of_absent
 from sightrank.ingest.fetch import Fetcher
 from sightrank.ingest.history import History
@@ -79,6 +80,7 @@ from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.store.statistics import keep_fresh
+from sightrank.teach.workbench import PublicModel, Space, Workbench
 from sightrank.vision.eye import Eye, ImageLimits
 from sightrank.vision.threads import Threads
 from sightrank.vision.thumbnail import MediaSizes
@@ -105,6 +107,8 @@ class Core:
     images: ImageSource
     urls: HostedUrls
     workflows: Mapping[str, Workflow]
+    workbench: Workbench
+    annotator: Annotator
     runners: Mapping[str, Eye]
     embedded: bool
 
@@ -177,20 +181,35 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             Fetcher(allow=settings.fetch_allow_list(), limits=FetchLimits(total_s=settings.fetch_timeout_s))
         )
         urls = HostedUrls(settings.public_url or settings.http_base(settings.http_port))
+        catalogue, runners = installed.catalogue(), installed.runners()
+        book = ConceptBook(installed.vocabulary)
+        images = ImageSource(database, blobs, sizes, fetcher, urls, limits)
+        workflows = await _workflows(database, installed)
+        workbench = Workbench(
+            database,
+            book,
+            {
+                card.id: PublicModel(id=card.id, type_id=card.type.value, eye=runners[card.id])
+                for card in catalogue.models
+            },
+            {workflow_id: Space(eye=one.eye, table=one.table) for workflow_id, one in workflows.items()},
+        )
         yield Core(
             settings=settings,
             database=database,
             blobs=blobs,
             sizes=sizes,
             threads=threads,
-            catalogue=installed.catalogue(),
-            book=ConceptBook(installed.vocabulary),
+            catalogue=catalogue,
+            book=book,
             wording=Wording(installed.vocabulary, installed.words),
             clock=Clock(),
-            images=ImageSource(database, blobs, sizes, fetcher, urls, limits),
+            images=images,
             urls=urls,
-            workflows=await _workflows(database, installed),
-            runners=installed.runners(),
+            workflows=workflows,
+            workbench=workbench,
+            annotator=Annotator(database, workbench, images),
+            runners=runners,
             embedded=not settings.database_url,
         )
 
@@ -282,11 +301,20 @@ def _worker(core: Core, wake: asyncio.Event) -> Worker:
     owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
     able = core.workflows.keys() | _idle(core)
     jobs = Jobs(core.database, core.clock, core.book, owner=owner, lease_s=LEASE_S, workflow_ids=able)
-    return Worker(jobs, core.images, core.workflows, wake, threads=core.threads)
+    return Worker(jobs, core.images, core.workflows, core.annotator, wake, threads=core.threads)
 
 
 def _reindexer(core: Core) -> Reindexer:
-    return Reindexer(core.database, core.images, core.workflows, _idle(core), threads=core.threads, clock=core.clock)
+    return Reindexer(
+        core.database,
+        core.images,
+        core.workflows,
+        _idle(core),
+        core.annotator,
+        core.book,
+        threads=core.threads,
+        clock=core.clock,
+    )
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
@@ -344,7 +372,9 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Apps(
             core.database,
             identity,
-            BaseWorkflows(core.catalogue, base_workflow=core.settings.base_workflow),
+            core.catalogue,
+            BaseWorkflows(core.database, core.catalogue, core.workbench, base_workflow=core.settings.base_workflow),
+            base_workflow=core.settings.base_workflow,
             on_deleted=removal.delete_bucket,
         ),
         Keys(core.database, identity),
