@@ -52,6 +52,7 @@ from sightrank.api.workflow_versions import WorkflowVersions
 from sightrank.api.workflows import Workflows
 from sightrank.background import background, end
 from sightrank.ingest.add_jobs import AddJobs
+from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.base_workflow import warn_of_absent
 from sightrank.ingest.fetch import Fetcher
 from sightrank.ingest.history import History
@@ -110,8 +111,9 @@ class Core:
     images: ImageSource
     urls: HostedUrls
     workflows: Mapping[str, Workflow]
-    runners: Mapping[str, Eye]
     workbench: Workbench
+    annotator: Annotator
+    runners: Mapping[str, Eye]
     embedded: bool
 
 
@@ -183,23 +185,35 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             Fetcher(allow=settings.fetch_allow_list(), limits=FetchLimits(total_s=settings.fetch_timeout_s))
         )
         urls = HostedUrls(settings.public_url or settings.http_base(settings.http_port))
+        catalogue, runners = installed.catalogue(), installed.runners()
         book = ConceptBook(installed.vocabulary)
+        images = ImageSource(database, blobs, sizes, fetcher, urls, limits)
         workflows = await _workflows(database, installed)
+        workbench = Workbench(
+            database,
+            book,
+            {
+                card.id: PublicModel(id=card.id, type_id=card.type.value, eye=runners[card.id])
+                for card in catalogue.models
+            },
+            {workflow_id: Space(eye=one.eye, table=one.table) for workflow_id, one in workflows.items()},
+        )
         yield Core(
             settings=settings,
             database=database,
             blobs=blobs,
             sizes=sizes,
             threads=threads,
-            catalogue=installed.catalogue(),
+            catalogue=catalogue,
             book=book,
             wording=Wording(installed.vocabulary, installed.words),
             clock=Clock(),
-            images=ImageSource(database, blobs, sizes, fetcher, urls, limits),
+            images=images,
             urls=urls,
             workflows=workflows,
-            runners=installed.runners(),
-            workbench=_workbench(database, book, installed, workflows),
+            workbench=workbench,
+            annotator=Annotator(database, workbench, images),
+            runners=runners,
             embedded=not settings.database_url,
         )
 
@@ -291,11 +305,20 @@ def _worker(core: Core, wake: asyncio.Event) -> Worker:
     owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
     able = core.workflows.keys() | _idle(core)
     jobs = Jobs(core.database, core.clock, core.book, owner=owner, lease_s=LEASE_S, workflow_ids=able)
-    return Worker(jobs, core.images, core.workflows, wake, threads=core.threads)
+    return Worker(jobs, core.images, core.workflows, core.annotator, wake, threads=core.threads)
 
 
 def _reindexer(core: Core) -> Reindexer:
-    return Reindexer(core.database, core.images, core.workflows, _idle(core), threads=core.threads, clock=core.clock)
+    return Reindexer(
+        core.database,
+        core.images,
+        core.workflows,
+        _idle(core),
+        core.annotator,
+        core.book,
+        threads=core.threads,
+        clock=core.clock,
+    )
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
@@ -312,19 +335,6 @@ async def _workflows(database: Database, installed: InstalledModels) -> dict[str
             detector_version_id=card.detector.version_id if card.detector else "",
         )
     return found
-
-
-def _workbench(
-    database: Database, book: ConceptBook, installed: InstalledModels, workflows: Mapping[str, Workflow]
-) -> Workbench:
-    """What runs single models and the nodes of workflows."""
-    runners = installed.runners()
-    public = {
-        card.id: PublicModel(id=card.id, type_id=card.type.value, eye=runners[card.id])
-        for card in installed.catalogue().models
-    }
-    spaces = {id: Space(eye=workflow.eye, table=workflow.table) for id, workflow in workflows.items()}
-    return Workbench(database, book, public, spaces)
 
 
 @asynccontextmanager
@@ -366,7 +376,9 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Apps(
             core.database,
             identity,
-            BaseWorkflows(core.catalogue, base_workflow=core.settings.base_workflow),
+            core.catalogue,
+            BaseWorkflows(core.database, core.catalogue, core.workbench, base_workflow=core.settings.base_workflow),
+            base_workflow=core.settings.base_workflow,
             on_deleted=removal.delete_bucket,
         ),
         Keys(core.database, identity),

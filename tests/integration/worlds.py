@@ -24,6 +24,7 @@ from sightrank.installed import general_cards, general_workflow
 from sightrank.search.concepts import ConceptBook
 from sightrank.settings import Settings
 from sightrank.store.database import Database
+from sightrank.teach.workbench import Workbench
 from sightrank.vision.vocabulary import Term, Vocabulary
 
 PAT = "a" * 32
@@ -109,7 +110,9 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
         Apps(
             database,
             identity,
-            BaseWorkflows(catalogue, base_workflow=settings.base_workflow),
+            catalogue,
+            BaseWorkflows(database, catalogue, Workbench(database, book, {}, {}), base_workflow=settings.base_workflow),
+            base_workflow=settings.base_workflow,
             on_deleted=world.forget_app,
         ),
         Keys(database, identity),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -16,8 +16,9 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sightrank.api.annotation_data import struct_to_json
-from sightrank.api.base_workflows import BaseWorkflows, PatchedApp
+from sightrank.api.base_workflows import AppNow, BaseWorkflows, Checked
 from sightrank.api.call import AppRef, Call, Handlers
+from sightrank.api.catalogue import Catalogue
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER, Identity
 from sightrank.api.pages import list_page
 from sightrank.api.predictions import checked_sample_ms
@@ -39,14 +40,23 @@ _log = structlog.get_logger(__name__)
 
 
 class Apps:
-    """The app rpcs."""
+    """The app rpcs. ``base_workflow`` is what an app created without a workflow gets."""
 
     def __init__(
-        self, database: Database, identity: Identity, base_workflows: BaseWorkflows, *, on_deleted: OnDeleted
+        self,
+        database: Database,
+        identity: Identity,
+        catalogue: Catalogue,
+        base_workflows: BaseWorkflows,
+        *,
+        base_workflow: str,
+        on_deleted: OnDeleted,
     ) -> None:
         self._database = database
         self._identity = identity
+        self._catalogue = catalogue
         self._base_workflows = base_workflows
+        self._base_workflow = base_workflow
         self._on_deleted = on_deleted
         self._sql = load("apps")
 
@@ -66,7 +76,7 @@ class Apps:
             raise InvalidRequest("apps is empty; send at least one app.")
         async with self._database.transaction() as connection:
             rows = await insert_apps(
-                connection, call.require_caller().user_id, request.apps, self._base_workflows
+                connection, call.require_caller().user_id, request.apps, self._catalogue, self._base_workflow
             )
         self._identity.forget()
         return service_pb2.MultiAppResponse(apps=map(app_proto, rows))
@@ -103,21 +113,13 @@ class Apps:
             raise InvalidRequest(
                 f"The request names the app {app.app_id} and its body {request.app.id}: ids cannot change."
             )
-        async with self._database.transaction() as connection:
-            row = await self._patch(connection, app.user_id, app.app_id, request.app, request)
-        self._identity.forget()
-        return await self._shown(app, row)
+        rows = await self._patch_all(app.user_id, {app.app_id: request.app}, request)
+        return await self._shown(app, rows[app.app_id])
 
     async def patch_many(self, call: Call, request: service_pb2.PatchAppsRequest) -> service_pb2.MultiAppResponse:
         """All of the changes, or none of them when one app cannot be changed."""
         user_id = call.require_caller().user_id
-        async with self._database.transaction() as connection:
-            # In order of id, so that two calls cannot wait for each other.
-            rows = {
-                app.id: await self._patch(connection, user_id, app.id, app, request)
-                for app in sorted(request.apps, key=lambda app: app.id)
-            }
-        self._identity.forget()
+        rows = await self._patch_all(user_id, {app.id: app for app in request.apps}, request)
         return service_pb2.MultiAppResponse(apps=[app_proto(rows[app.id]) for app in request.apps])
 
     async def delete(self, call: Call, request: service_pb2.DeleteAppRequest) -> status_pb2.BaseResponse:
@@ -147,48 +149,71 @@ class Apps:
         async with self._database.transaction() as connection:
             return await _delete_everything(connection, app)
 
-    async def _patch(
-        self, connection: Connection, user_id: str, app_id: str, app: resources_pb2.App, request: Any
-    ) -> Sequence[Any]:
-        """One app: what the patch sets is replaced, everything else stays (api-spec 2.1)."""
+    async def _patch_all(
+        self, user_id: str, apps: Mapping[str, resources_pb2.App], request: Any
+    ) -> Mapping[str, Sequence[Any]]:
+        """The rows of these apps by their ids; all are changed, or none is."""
         if request.action != "overwrite":
             raise InvalidRequest(f"action is {request.action or 'empty'}; apps are patched by `overwrite`.")
+
+        async def patched() -> Mapping[str, Sequence[Any]]:
+            checked = {app_id: await self._checked(user_id, app_id, app, request) for app_id, app in apps.items()}
+            async with self._database.transaction() as connection:
+                # In order of id, so that two calls cannot wait for each other.
+                return {
+                    app_id: await self._patch(connection, user_id, app_id, apps[app_id], request, checked[app_id])
+                    for app_id in sorted(apps)
+                }
+
+        rows = await retrying(patched, busy="Others keep changing the workflows of these apps; try again in a moment.")
+        self._identity.forget()
+        return rows
+
+    async def _checked(self, user_id: str, app_id: str, app: resources_pb2.App, request: Any) -> Checked | None:
+        """The workflow that a patch is about; None where it is about none."""
+        named = app.default_workflow if app.default_workflow.id else resources_pb2.Workflow(id=app.default_workflow_id)
+        if not named.id and not request.reindex:
+            return None
+        row = await self._database.row(self._sql["workflows"], {"user_id": user_id, "id": plain_text(app_id, "id")})
+        if row is None:
+            raise _no_app(user_id, app_id)
+        return await self._base_workflows.check(_now(user_id, app_id, *row), named)
+
+    async def _patch(
+        self,
+        connection: Connection,
+        user_id: str,
+        app_id: str,
+        app: resources_pb2.App,
+        request: Any,
+        checked: Checked | None,
+    ) -> Sequence[Any]:
+        """One app: what the patch sets is replaced, everything else stays (api-spec 2.1)."""
         ids = {"user_id": user_id, "id": plain_text(app_id, "id")}
         cursor = await connection.execute(self._sql["lock_app"], ids)
         row = await cursor.fetchone()
         if row is None:
-            raise DoesNotExist(f"There is no app {app_id or '(empty id)'} of user {user_id}.")
+            raise _no_app(user_id, app_id)
         bucket, _, workflow, own_workflow, language, metadata = row
         if app.default_language not in ("", language):
             raise InvalidRequest(f"default_language of app {app_id} is {language} and cannot change.")
         if app.HasField("metadata"):
             metadata = patched_metadata(metadata, app.metadata, request.metadata_action.op)
-        patched = PatchedApp(
-            user_id=user_id, app_id=app_id, bucket=bucket, workflow_id=workflow, own_workflow_id=own_workflow
-        )
-        now = await self._workflows_from_now(connection, patched, app, reindex=request.reindex)
-        workflows = {"workflow": now[0], "own_workflow": now[1]}
+        if checked is not None:
+            now = _now(user_id, app_id, bucket, workflow, own_workflow)
+            wanted = self._base_workflows.wanted(checked, now, reindex=request.reindex)
+            workflow, own_workflow = await want_workflow(connection, bucket, (workflow, own_workflow), wanted)
+        workflows = {"workflow": workflow, "own_workflow": own_workflow}
         values = _patch_values(app) | workflows | {"metadata": Jsonb(metadata)} | ids
         return await _one(connection, self._sql["patch_app"], values)
 
-    async def _workflows_from_now(
-        self, connection: Connection, patched: PatchedApp, app: resources_pb2.App, *, reindex: bool
-    ) -> tuple[str | None, str | None]:
-        """The public workflow the app has from now on and its own one, or None when the patch is not about them. Where
-        inputs have to be indexed for those it asks for, that is still the current ones."""
-        named = app.default_workflow if app.default_workflow.id else resources_pb2.Workflow(id=app.default_workflow_id)
-        if not named.id and not reindex:
-            return None, None
-        wanted = await self._base_workflows.wanted(connection, patched, named, reindex=reindex)
-        return await want_workflow(connection, patched.bucket, (patched.workflow_id, patched.own_workflow_id), wanted)
-
 
 async def insert_apps(
-    connection: Connection, user_id: str, apps: Sequence[resources_pb2.App], base_workflows: BaseWorkflows
+    connection: Connection, user_id: str, apps: Sequence[resources_pb2.App], catalogue: Catalogue, base_workflow: str
 ) -> Sequence[Sequence[Any]]:
     """Makes apps with a bucket each; their rows in the given order. Raises DuplicateKey when an id is taken, also by
     another app of this call, and WorkflowDoesNotExist or WorkflowNeedsModel for their workflows."""
-    values = {"user_id": user_id} | _insert_values(apps, base_workflows)
+    values = {"user_id": user_id} | _insert_values(apps, catalogue, base_workflow)
     try:
         cursor = await connection.execute(load("apps")["insert_apps"], values)
     except psycopg.errors.UniqueViolation as error:
@@ -197,7 +222,8 @@ async def insert_apps(
     return sorted(await cursor.fetchall(), key=lambda row: position[row[1]])
 
 
-def _insert_values(apps: Sequence[resources_pb2.App], base_workflows: BaseWorkflows) -> dict[str, Any]:
+def _insert_values(apps: Sequence[resources_pb2.App], catalogue: Catalogue, base_workflow: str) -> dict[str, Any]:
+    workflows = [app.default_workflow.id or app.default_workflow_id or base_workflow for app in apps]
     ids = [new_id(app.id) for app in apps]
     return {
         "ids": ids,
@@ -205,7 +231,7 @@ def _insert_values(apps: Sequence[resources_pb2.App], base_workflows: BaseWorkfl
         "descriptions": [plain_text(app.description, "description") for app in apps],
         "notes": [plain_text(app.notes, "notes") for app in apps],
         "languages": [_language(app.default_language) for app in apps],
-        "workflows": [base_workflows.of_new_app(app) for app in apps],
+        "workflows": [catalogue.usable_workflow(workflow).id for workflow in workflows],
         "metadata": [Jsonb(struct_to_json(app.metadata, InvalidRequest)) for app in apps],
         "visibilities": [app.visibility.gettable or PRIVATE for app in apps],
         "sample_ms": [checked_sample_ms(app.sample_ms, "sample_ms") or 1000 for app in apps],
@@ -232,6 +258,16 @@ async def _delete_everything(connection: Connection, app: AppRef) -> Sequence[in
             )
     await connection.execute(statements["delete_app"], ids)
     return buckets
+
+
+def _no_app(user_id: str, app_id: str) -> DoesNotExist:
+    return DoesNotExist(f"There is no app {app_id or '(empty id)'} of user {user_id}.")
+
+
+def _now(user_id: str, app_id: str, bucket: int, workflow_id: str, own_workflow_id: str) -> AppNow:
+    return AppNow(
+        user_id=user_id, app_id=app_id, bucket=bucket, workflow_id=workflow_id, own_workflow_id=own_workflow_id
+    )
 
 
 def new_id(wanted: str) -> str:

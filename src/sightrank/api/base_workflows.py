@@ -1,31 +1,38 @@
 """Which workflow an app is to be indexed by: a public one, or one of the app's own (api-spec 5.6).
 
-An own workflow does not index by itself. The models it names, or those its other nodes need, are those of a public one:
-by that the app is indexed and searched, and the own one's further nodes run over what its models saw.
+An own workflow does not index by itself. The models it names are those of a public one: by that the app is indexed and
+searched, and the own one's other nodes run over what its models saw (``ingest.annotator``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clarifai_grpc.grpc.api import resources_pb2
 
-from sightrank.api.catalogue import Catalogue, ModelCard, WorkflowCard
+from sightrank.api.catalogue import Catalogue, WorkflowCard
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER
-from sightrank.errors import WorkflowDoesNotExist, WorkflowInvalid, WorkflowNeedsModel
+from sightrank.errors import (
+    ModelDoesNotExist,
+    ModelNotTrained,
+    WorkflowDoesNotExist,
+    WorkflowInvalid,
+    WorkflowNeedsModel,
+)
 from sightrank.ingest.base_workflow import WantedWorkflow
 from sightrank.store import queries
-from sightrank.store.database import Connection
-from sightrank.store.status import MODEL_TRAINED
+from sightrank.store.database import Database, TryAgain
+from sightrank.teach.graph import Node
+from sightrank.teach.own_workflows import OwnWorkflow, OwnWorkflows
+from sightrank.teach.steps import Writes
+from sightrank.teach.workbench import Workbench
 
-_SQL = queries.load("ingest")
-_MODELS = queries.load("models")
+_USERS = queries.load("annotations")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatchedApp:
-    """An app whose workflow is to change, and what it has now."""
+class AppNow:
+    """An app and the workflows it has."""
 
     user_id: str
     app_id: str
@@ -34,120 +41,110 @@ class PatchedApp:
     own_workflow_id: str
 
 
-class BaseWorkflows:
-    """Finds out what an app has to be indexed by. ``base_workflow`` is what apps get that have not said."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A workflow that ``app`` can have: ``card`` indexes, ``own_id`` names the app's own one, '' for none."""
 
-    def __init__(self, catalogue: Catalogue, *, base_workflow: str) -> None:
+    app: AppNow
+    own_id: str
+    card: WorkflowCard
+
+
+class BaseWorkflows:
+    """Finds out what an app is to be indexed by. ``base_workflow`` is what apps get that do not say."""
+
+    def __init__(self, database: Database, catalogue: Catalogue, workbench: Workbench, *, base_workflow: str) -> None:
+        self._database = database
         self._catalogue = catalogue
+        self._workbench = workbench
+        self._workflows = OwnWorkflows(database)
         self._base_workflow = base_workflow
 
-    def of_new_app(self, app: resources_pb2.App) -> str:
-        """The workflow of an app that is being made, and so can have none of its own yet. Raises WorkflowDoesNotExist, or
-        WorkflowNeedsModel where its model is not here."""
-        named = app.default_workflow.id or app.default_workflow_id or self._base_workflow
-        return self._catalogue.usable_workflow(named).id
+    async def check(self, app: AppNow, named: resources_pb2.Workflow) -> Checked:
+        """The workflow named, or the one the app has where ``named`` is empty.
 
-    async def wanted(
-        self, connection: Connection, app: PatchedApp, named: resources_pb2.Workflow, *, reindex: bool
-    ) -> WantedWorkflow:
-        """What the app asks for: the workflow named, or without a name the one it has. The caller holds the app's row.
-
-        Raises WorkflowDoesNotExist (22102), WorkflowNeedsModel for a model that is not here, not trained or gone (22002),
-        and WorkflowInvalid for an own workflow by whose models no app can be indexed.
+        Raises WorkflowDoesNotExist (22102), WorkflowNeedsModel for a model that is gone, not installed here or not
+        trained (22002), WorkflowInvalid for an own workflow by whose models no app can be indexed (22104).
         """
-        own_id, card = await self._found(connection, app, named)
-        return WantedWorkflow(
-            id=card.id,
-            own_id=own_id,
-            indexes=card.embedder is not None,
-            alike=app.workflow_id == card.id or self._catalogue.same_embedder(app.workflow_id, card.id),
-            reindex=reindex,
-        )
-
-    async def _found(
-        self, connection: Connection, app: PatchedApp, named: resources_pb2.Workflow
-    ) -> tuple[str, WorkflowCard]:
         if not named.id:
-            named = resources_pb2.Workflow(id=app.own_workflow_id or app.workflow_id)
-            if not app.own_workflow_id:
-                named.user_id, named.app_id = PUBLIC_USER, PUBLIC_APP
-        whose = (named.user_id, named.app_id)
+            named = _present(app)
         may_be_own = named.user_id in ("", ME, app.user_id) and named.app_id in ("", app.app_id)
         may_be_public = named.user_id in ("", PUBLIC_USER) and named.app_id in ("", PUBLIC_APP)
         if not may_be_own and not may_be_public:
             raise WorkflowDoesNotExist(
-                f"default_workflow is of {'/'.join(whose)}; an app can have a workflow of its own or one of"
-                f" {PUBLIC_USER}/{PUBLIC_APP}."
+                f"default_workflow is of {named.user_id or app.user_id}/{named.app_id}; an app can have a workflow of"
+                f" its own or one of {PUBLIC_USER}/{PUBLIC_APP}."
             )
-        nodes = await self._nodes(connection, app, named.id) if may_be_own else None
-        if nodes is not None:
-            return named.id, await self._base_of(connection, app, named.id, nodes)
+        own = await self._workflows.find(app.bucket, named.id) if may_be_own and "\0" not in named.id else None
+        if own is not None:
+            card = self._indexing(app, own)
+            for node in own.nodes:
+                await self._check_can_run(app, own, node, card)
+            return Checked(app=app, own_id=own.id, card=card)
         if not may_be_public:
             raise WorkflowDoesNotExist(f"App {app.app_id} has no workflow {named.id}; make it by PostWorkflows first.")
-        return "", self._catalogue.usable_workflow(named.id)
+        return Checked(app=app, own_id="", card=self._catalogue.usable_workflow(named.id))
 
-    async def _nodes(
-        self, connection: Connection, app: PatchedApp, workflow_id: str
-    ) -> Sequence[resources_pb2.WorkflowNode] | None:
-        """Those of the latest version of the app's own workflow; None where there is none of that id."""
-        keys = {"bucket": app.bucket, "workflow_id": workflow_id}
-        row = await (await connection.execute(_SQL["latest_nodes"], keys)).fetchone()
-        return resources_pb2.WorkflowVersion.FromString(row[2]).nodes if row else None
+    def wanted(self, checked: Checked, now: AppNow, *, reindex: bool) -> WantedWorkflow:
+        """What the app asks for; the caller holds its row. Raises TryAgain where its workflows have changed since it was
+        checked."""
+        if now != checked.app:
+            raise TryAgain
+        card = checked.card
+        return WantedWorkflow(
+            id=card.id,
+            own_id=checked.own_id,
+            indexes=card.embedder is not None,
+            alike=now.workflow_id == card.id or self._catalogue.same_embedder(now.workflow_id, card.id),
+            reindex=reindex,
+        )
 
-    async def _base_of(
-        self,
-        connection: Connection,
-        app: PatchedApp,
-        workflow_id: str,
-        nodes: Sequence[resources_pb2.WorkflowNode],
-    ) -> WorkflowCard:
-        public = []
-        for node in nodes:
-            card = await self._public_model(connection, app, workflow_id, node)
-            if card is not None:
-                public.append(card)
-        return self._by_models(app, workflow_id, public)
-
-    async def _public_model(
-        self, connection: Connection, app: PatchedApp, workflow_id: str, node: resources_pb2.WorkflowNode
-    ) -> ModelCard | None:
-        """The node's model where that is a public one; None where it is one of the app's, which can run."""
-        model = node.model
-        if model.user_id != PUBLIC_USER:
-            keys = {"bucket": app.bucket, "model_id": model.id, "version_id": model.model_version.id}
-            row = await (await connection.execute(_MODELS["find"], keys)).fetchone()
-            if row is not None:
-                if row[3] != MODEL_TRAINED:
-                    raise WorkflowNeedsModel(
-                        f"Node {node.id} of workflow {workflow_id} needs model {model.id}, which is not trained yet;"
-                        " train it by PostModelVersions first."
-                    )
-                return None
-        card = self._catalogue.find_model(model.id)
-        if card is None:
-            raise WorkflowNeedsModel(
-                f"Node {node.id} of workflow {workflow_id} needs model {model.id}, which is not there any more; patch the"
-                " workflow, or make the model again."
-            )
-        return card
-
-    def _by_models(self, app: PatchedApp, workflow_id: str, named: Sequence[ModelCard]) -> WorkflowCard:
-        """The public workflow that runs all of these models and the fewest besides. Without any, the app stays with what it
-        is indexed by, or gets what apps get that have not said, if that is nothing."""
-        if not named:
+    def _indexing(self, app: AppNow, own: OwnWorkflow) -> WorkflowCard:
+        """The public workflow that runs all of the public models named and the fewest besides. Where none is named, the
+        one that the app has; where that indexes nothing, the one that apps get that do not say."""
+        ids = {self._public_id(own, node) for node in own.nodes if node.public}
+        if not ids:
             card = self._catalogue.usable_workflow(app.workflow_id)
             return card if card.embedder else self._catalogue.usable_workflow(self._base_workflow)
-        ids = {card.id for card in named}
         able = [
-            card
-            for card in self._catalogue.workflows
-            if not card.lacks and ids <= {model.id for model in card.models}
+            card for card in self._catalogue.workflows if not card.lacks and ids <= {model.id for model in card.models}
         ]
         if not able:
             raise WorkflowInvalid(
-                f"Workflow {workflow_id} names the models {', '.join(sorted(ids))}, and no workflow of"
-                f" {PUBLIC_USER}/{PUBLIC_APP} runs all of these: an app is indexed by one embedding model and at most one"
-                " detector. Leave some of them out."
+                f"Workflow {own.id} names the models {', '.join(sorted(ids))}, and no workflow of {PUBLIC_USER}/"
+                f"{PUBLIC_APP} runs all of these: an app is indexed by one embedding model and at most one detector."
+                " Leave some of them out."
             )
-        # The first of the smallest; the one the app has, if it is among them.
         return min(able, key=lambda card: (len(card.models), card.id != app.workflow_id))
+
+    def _public_id(self, own: OwnWorkflow, node: Node) -> str:
+        card = self._catalogue.find_model(node.model_id)
+        if card is None:
+            raise WorkflowNeedsModel(
+                f"Node {node.id} of workflow {own.id} needs the model {node.model_id}, which is not installed here."
+                " Install it and start the server again, or patch the workflow."
+            )
+        return card.id
+
+    async def _check_can_run(self, app: AppNow, own: OwnWorkflow, node: Node, card: WorkflowCard) -> None:
+        if node.public:
+            return
+        try:
+            model = await self._workbench.own(app.bucket, node.model_id, node.version_id)
+            step = await self._workbench.own_step(card.id, model)
+        except (ModelDoesNotExist, ModelNotTrained) as error:
+            raise WorkflowNeedsModel(f"Node {node.id} of workflow {own.id}: {error.details}") from error
+        if isinstance(step, Writes) and step.user_id:
+            known = await self._database.row(_USERS["known_users"], {"ids": [step.user_id]})
+            if known is None:
+                raise WorkflowInvalid(
+                    f"Node {node.id} of workflow {own.id} writes in the name of {step.user_id!r}, and there is no such"
+                    " user on this server; leave annotation_user_id out for the app's owner."
+                )
+
+
+def _present(app: AppNow) -> resources_pb2.Workflow:
+    """What the app has, as a patch would name it."""
+    if app.own_workflow_id:
+        return resources_pb2.Workflow(id=app.own_workflow_id, app_id=app.app_id, user_id=app.user_id)
+    return resources_pb2.Workflow(id=app.workflow_id, app_id=PUBLIC_APP, user_id=PUBLIC_USER)

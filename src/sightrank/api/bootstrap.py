@@ -15,7 +15,6 @@ from pathlib import Path
 from clarifai_grpc.grpc.api import resources_pb2
 
 from sightrank.api.apps import PUBLIC, insert_apps, new_id
-from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.catalogue import EMPTY_WORKFLOW, Catalogue
 from sightrank.api.identity import APP_KEY, ME, PAT, PUBLIC_APP, PUBLIC_USER, key_hash
 from sightrank.api.keys import key_prefix, new_key
@@ -153,7 +152,7 @@ async def _ensure(
     cursor = await connection.execute(load("identity")["app"], {"user_id": user_id, "app_id": app.id})
     if await cursor.fetchone() is not None:
         return False
-    await insert_apps(connection, user_id, [app], BaseWorkflows(catalogue, base_workflow=base_workflow))
+    await insert_apps(connection, user_id, [app], catalogue, base_workflow)
     return True
 
 

@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 class AppRef:
     """A resolved application and the buckets its rows live in (``bucket`` is the first and, mostly, the only one).
 
-    ``workflow_id`` is the public workflow that indexes its inputs, ``own_workflow_id`` the app's own one whose other nodes
-    run then, '' without one.
+    ``workflow_id`` is the public workflow that indexes its inputs, ``own_workflow_id`` the app's own one whose other
+    nodes run then, '' without one.
     """
 
     user_id: str

@@ -61,7 +61,7 @@ async def want_workflow(
     connection: Connection, bucket: int, current: tuple[str, str], wanted: WantedWorkflow
 ) -> tuple[str, str]:
     """Takes note of what is wanted, in a transaction that holds the app's row; returns the workflow that the app has
-    from now on, with its own one: the wanted ones where nothing has to be indexed for them, else still the current ones.
+    from now on, and its own one: those wanted where nothing has to be indexed for them, else still the current ones.
 
     Asking for the current ones calls off a change that is under way.
     """

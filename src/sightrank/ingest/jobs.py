@@ -59,8 +59,8 @@ class Outcome:
     concepts of each area, then of each region that the detector found, or of each frame that is no area yet.
 
     ``found_again``: place of an area to what the detector says of it. ``vectors`` is None when nothing is to be
-    embedded (the workflow is Empty, or the input is a text). ``remarks`` is what the nodes of the app's own workflow say;
-    ``trouble`` tells why they say nothing, where they should have.
+    embedded (the workflow is Empty, or the input is a text). ``remarks`` is what the nodes of the app's own workflow
+    say; ``trouble`` tells why they say nothing, where they should have.
     """
 
     job: Job

@@ -38,8 +38,8 @@ class _AsideRemark:
 async def put_aside(
     connection: Connection, bucket: int, outcomes: Sequence[Outcome], regions: Mapping[tuple[int, int], str]
 ) -> None:
-    """Keeps what is said of these inputs, in place of what was said of them before. ``regions``: the ids of those that a
-    detector found, by number of their input and place."""
+    """Keeps what is said of these inputs, in place of what was said of them before. ``regions``: the ids of those that
+    a detector found, by number of their input and place."""
     numbers = [outcome.job.number for outcome in outcomes]
     await connection.execute(_SQL["drop_aside_annotations"], {"bucket": bucket, "numbers": numbers})
     rows = [
@@ -58,7 +58,8 @@ async def make_concepts(connection: Connection, book: ConceptBook, bucket: int) 
 
 
 async def take_over(connection: Connection, bucket: int) -> None:
-    """Makes annotations and labels of what was put aside. The caller has removed those of before and holds all inputs."""
+    """Makes annotations and labels of what was put aside. The caller has removed those of before and holds
+    all inputs."""
     keys = {"bucket": bucket}
     await connection.execute(_SQL["take_annotations"], keys)
     await connection.execute(_SQL["label_written"], keys)

@@ -38,6 +38,9 @@ SELECT user_id, id, name, description, notes, default_language, workflow_id, own
    AND (%(id)s = '' OR strpos(lower(id), lower(%(id)s)) > 0)
    AND (%(text)s = '' OR strpos(lower(id || ' ' || name || ' ' || description), lower(%(text)s)) > 0)
 
+-- name: workflows
+SELECT first_bucket, workflow_id, own_workflow_id FROM apps WHERE user_id = %(user_id)s AND id = %(id)s
+
 -- name: lock_app
 SELECT first_bucket, bucket_count, workflow_id, own_workflow_id, default_language, metadata
   FROM apps
@@ -47,8 +50,8 @@ SELECT first_bucket, bucket_count, workflow_id, own_workflow_id, default_languag
 -- name: patch_app
 UPDATE apps
    SET name = coalesce(%(name)s, name), description = coalesce(%(description)s, description),
-       notes = coalesce(%(notes)s, notes), workflow_id = coalesce(%(workflow)s, workflow_id),
-       own_workflow_id = coalesce(%(own_workflow)s, own_workflow_id),
+       notes = coalesce(%(notes)s, notes), workflow_id = %(workflow)s,
+       own_workflow_id = %(own_workflow)s,
        metadata = coalesce(%(metadata)s::jsonb, metadata), visibility = coalesce(%(visibility)s, visibility),
        sample_ms = coalesce(%(sample_ms)s, sample_ms), is_template = coalesce(%(template)s, is_template),
        modified_at = clock_timestamp()
