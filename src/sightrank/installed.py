@@ -272,6 +272,7 @@ def clusterer_card(version_id: str) -> ModelCard:
         type=ModelType.CLUSTERER,
         description="Names the group of alike images that an image belongs to.",
         version_id=version_id,
+        of_embedder="general-image-embedding",
         aliases=frozenset({CLUSTERER_ALIAS}),
         stands_for=frozenset({CLUSTERER_VERSION}),
     )

@@ -85,8 +85,8 @@ class Asking:
         self._workflows = OwnWorkflows(database)
 
     async def model(self, app: AppRef, model_id: str, version_id: str, config: resources_pb2.OutputConfig) -> Plan:
-        """Raises ModelDoesNotExist, ModelNotTrained, WorkflowNeedsModel, and ModelInvalidArgument for an operator, which
-        has nothing to work on by itself.
+        """Raises ModelDoesNotExist, ModelNotTrained, WorkflowNeedsModel, and ModelInvalidArgument for an operator,
+        which has nothing to work on by itself.
         """
         own = await self._own(app, model_id, version_id)
         if own is None:
@@ -97,8 +97,8 @@ class Asking:
         node = Node(id=own.id, model_id=own.id, version_id=own.version_id, type_id=own.type_id)
         if not sees_input(node):
             raise ModelInvalidArgument(
-                f"Model {own.id!r} is of type {own.type_id} and works on what other models say; ask a workflow that has it"
-                " behind them."
+                f"Model {own.id!r} is of type {own.type_id} and works on what other models say; ask a workflow that"
+                " has it behind them."
             )
         step = await self._workbench.own_step(app.workflow_id, own)
         asked = await self._owned(app, node, own, config)
@@ -111,7 +111,10 @@ class Asking:
         config: resources_pb2.OutputConfig,
         overrides: Mapping[str, resources_pb2.OutputConfig],
     ) -> Plan:
-        """``overrides``: what nodes say of their outputs, by node id. Raises ModelDoesNotExist and WorkflowNeedsModel."""
+        """``overrides``: what nodes say of their outputs, by node id.
+
+        Raises ModelDoesNotExist and WorkflowNeedsModel.
+        """
         models = await self._workbench.models(app.bucket, nodes)
         steps = await self._workbench.steps_of(app.workflow_id, nodes, models)
         asked = []

@@ -48,7 +48,8 @@ class ModelType(Enum):
 class ModelCard:
     """One public model. ``concepts`` are those it predicts, ``dims`` the length of its vectors (0: it makes none).
 
-    ``aliases`` are Clarifai's ids of what it stands for, ``stands_for`` the versions of it that the guide prints.
+    ``aliases`` are Clarifai's ids of what it stands for, ``stands_for`` the versions of it that the guide prints;
+    ``of_embedder`` is the model whose vectors a clusterer groups.
     """
 
     id: str
@@ -60,6 +61,7 @@ class ModelCard:
     dims: int = 0
     aliases: frozenset[str] = frozenset()
     stands_for: frozenset[str] = frozenset()
+    of_embedder: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

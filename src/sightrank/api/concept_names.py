@@ -36,7 +36,7 @@ class ConceptNames:
     app_id: str = ""
 
     def concept(self, concept_id: str, value: float) -> resources_pb2.Concept:
-        """The concept as clients see it. One that nobody named is called by its id, as the app's where it has an app."""
+        """The concept as clients see it. One that nobody named goes by its id, as the app's where there is one."""
         own = self.own.get(concept_id)
         term = self.public.get(concept_id) if own is None else None
         if term is not None or (own is None and not self.app_id):

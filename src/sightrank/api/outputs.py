@@ -273,11 +273,8 @@ async def _output(item: resources_pb2.Input, answer: _Answer, result: _Result) -
         data = output.data
         if time is not None:
             frame = output.data.frames.add()
-            frame.frame_info.index, frame.frame_info.number, frame.frame_info.time = (
-                time.index,
-                time.number,
-                time.time_ms,
-            )
+            frame.frame_info.index, frame.frame_info.number = time.index, time.number
+            frame.frame_info.time = time.time_ms
             data = frame.data
             await asyncio.sleep(0)  # hundreds of frames: others have their turn between them
         predictions.fill(data, said[answer.asked.node_id], answer.names, answer.asked.wanted, answer.selection)

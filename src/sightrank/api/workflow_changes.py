@@ -156,7 +156,8 @@ class WorkflowChanges:
             for name in ids:
                 if name in bases:
                     raise WorkflowInvalid(
-                        f"Workflow {name} is the base workflow of app {app.app_id}; choose another one by PatchApps first."
+                        f"Workflow {name} is the base workflow of app {app.app_id}; choose another one by PatchApps"
+                        " first."
                     )
             await connection.execute(_SQL["delete"], {"bucket": app.bucket, "ids": list(ids)})
         return status_pb2.BaseResponse()
@@ -207,7 +208,9 @@ async def lock_workflows(
     known = [plain_text(name, "id") for name in ids]
     cursor = await connection.execute(_SQL["lock"], {"bucket": app.bucket, "ids": known})
     columns = ("id", "description", "notes", "metadata", "use_cases", "image_url", "visibility")
-    stored = {row[0]: dict(zip(columns, row, strict=True)) for row in await cursor.fetchall()}
+    stored: dict[str, Mapping[str, Any]] = {
+        row[0]: dict(zip(columns, row, strict=True)) for row in await cursor.fetchall()
+    }
     for name in ids:
         if name not in stored and name not in may_lack:
             raise _missing(app, name)
@@ -241,8 +244,8 @@ def checked_id(workflow_id: str, where: str) -> str:
     """Raises WorkflowInvalid for what can be no id of a workflow."""
     if not _ID.fullmatch(workflow_id):
         raise WorkflowInvalid(
-            f"{where} is {workflow_id[:140]!r}; use up to {MAX_ID_CHARACTERS} letters, digits, '-' and '_', beginning with"
-            " a letter or digit."
+            f"{where} is {workflow_id[:140]!r}; use up to {MAX_ID_CHARACTERS} letters, digits, '-' and '_', beginning"
+            " with a letter or digit."
         )
     return workflow_id
 

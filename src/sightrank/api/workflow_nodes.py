@@ -72,8 +72,8 @@ class NodeReader:
         own = user_id in ("", ME, app.user_id) and app_id in ("", app.app_id)
         if not public and not own:
             raise WorkflowInvalid(
-                f"{where} is of {user_id or app.user_id}/{app_id or app.app_id}; a workflow can have models of its own app"
-                f" and of {PUBLIC_USER}/{PUBLIC_APP}."
+                f"{where} is of {user_id or app.user_id}/{app_id or app.app_id}; a workflow can have models of its own"
+                f" app and of {PUBLIC_USER}/{PUBLIC_APP}."
             )
         found = await self._own(app, named) if own else None
         if found is not None:

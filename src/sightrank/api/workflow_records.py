@@ -22,7 +22,7 @@ class VersionRow(NamedTuple):
     description: str
     license: str
     metadata: Mapping[str, Any]
-    visibility: int
+    visibility: resources_pb2.Visibility.Gettable.ValueType
     is_deprecated: bool
     created_at: datetime
     modified_at: datetime
@@ -37,7 +37,7 @@ class WorkflowRow(NamedTuple):
     metadata: Mapping[str, Any]
     use_cases: Sequence[str]
     image_url: str
-    visibility: int
+    visibility: resources_pb2.Visibility.Gettable.ValueType
     created_at: datetime
     modified_at: datetime
 

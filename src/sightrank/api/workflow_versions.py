@@ -38,7 +38,10 @@ class WorkflowVersions:
     async def patch(
         self, call: Call, request: service_pb2.PatchWorkflowVersionsRequest
     ) -> service_pb2.MultiWorkflowVersionResponse:
-        """``merge`` and ``overwrite`` set what is sent, ``remove`` takes metadata away. Raises WorkflowInvalid for nodes."""
+        """``merge`` and ``overwrite`` set what is sent, ``remove`` takes metadata away.
+
+        Raises WorkflowInvalid for nodes.
+        """
         app, action = call.require_app(), Action.named(request.action)
         if not request.workflow_versions:
             raise WorkflowInvalid("workflow_versions is empty; send at least one.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from psycopg import sql
 
@@ -47,7 +49,7 @@ class Workflows:
         page = list_page(request)
         if request.starred_only:
             return service_pb2.MultiWorkflowResponse()
-        workflows = await self._own_list(call, request, page)
+        workflows = [*await self._own_list(call, request, page)]
         text = fold(request.search or request.query or request.search_term)
         if lists_public(call, request.user_app_id):
             cards = [
@@ -68,8 +70,8 @@ class Workflows:
         versions = await self._versions(call.require_app(), request.workflow_id, wanted, Page(1, 1))
         if not versions or not wanted:
             raise WorkflowDoesNotExist(
-                f"Workflow {request.workflow_id} has no version {wanted or '(empty id)'}; ListWorkflowVersions names those"
-                " it has."
+                f"Workflow {request.workflow_id} has no version {wanted or '(empty id)'}; ListWorkflowVersions names"
+                " those it has."
             )
         return service_pb2.SingleWorkflowVersionResponse(workflow_version=versions[0])
 
@@ -79,8 +81,8 @@ class Workflows:
         """Newest first."""
         page = list_page(request)
         if await self._own(call, request.workflow_id) is None:
-            versions = [card_version_proto(self._catalogue.workflow(request.workflow_id))]
-            return service_pb2.MultiWorkflowVersionResponse(workflow_versions=page.of(versions))
+            only = [card_version_proto(self._catalogue.workflow(request.workflow_id))]
+            return service_pb2.MultiWorkflowVersionResponse(workflow_versions=page.of(only))
         versions = await self._versions(call.require_app(), request.workflow_id, "", page)
         return service_pb2.MultiWorkflowVersionResponse(workflow_versions=versions)
 
@@ -98,7 +100,7 @@ class Workflows:
 
     async def _own_list(
         self, call: Call, request: service_pb2.ListWorkflowsRequest, page: Page
-    ) -> list[resources_pb2.Workflow]:
+    ) -> Sequence[resources_pb2.Workflow]:
         """As many of the app's as the page can reach."""
         app = call.require_app()
         if (app.user_id, app.app_id) == (PUBLIC_USER, PUBLIC_APP):
@@ -117,7 +119,7 @@ class Workflows:
 
     async def _versions(
         self, app: AppRef, workflow_id: str, version_id: str, page: Page
-    ) -> list[resources_pb2.WorkflowVersion]:
+    ) -> Sequence[resources_pb2.WorkflowVersion]:
         parameters = {"bucket": app.bucket, "workflow_id": workflow_id, "id": version_id}
         rows = await self._database.rows(page.limit(_SQL["read_versions"]), parameters)
         return [own_version_proto(self._catalogue, app, VersionRow(*row)) for row in rows]
