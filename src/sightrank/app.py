@@ -20,6 +20,7 @@ import structlog
 from sightrank.api.annotation_filters import AnnotationFilters
 from sightrank.api.annotations import Annotations
 from sightrank.api.apps import Apps
+from sightrank.api.asking import Asking
 from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.bootstrap import Bootstrap, bootstrap
 from sightrank.api.call import Handler, Handlers
@@ -37,7 +38,12 @@ from sightrank.api.inputs_add_jobs import InputsAddJobs
 from sightrank.api.keys import Keys
 from sightrank.api.knowledge_graphs import KnowledgeGraphs
 from sightrank.api.media import HostedMedia
+from sightrank.api.model_contents import ModelContents
+from sightrank.api.model_edits import ModelEdits
+from sightrank.api.model_records import ModelRecords
 from sightrank.api.model_types import ModelTypes
+from sightrank.api.model_versions import ModelVersions
+from sightrank.api.model_writer import ModelWriter
 from sightrank.api.models import Models
 from sightrank.api.outputs import Outputs
 from sightrank.api.records import Records
@@ -45,6 +51,9 @@ from sightrank.api.saved_searches import SavedSearches
 from sightrank.api.search_kinds import SearchReader
 from sightrank.api.searches import Searches, SearchModels
 from sightrank.api.users import Users
+from sightrank.api.workflow_changes import WorkflowChanges
+from sightrank.api.workflow_nodes import NodeReader
+from sightrank.api.workflow_versions import WorkflowVersions
 from sightrank.api.workflows import Workflows
 from sightrank.background import background, end
 from sightrank.ingest.add_jobs import AddJobs
@@ -80,6 +89,7 @@ from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.store.statistics import keep_fresh
+from sightrank.teach.trainer import Trainer
 from sightrank.teach.workbench import PublicModel, Space, Workbench
 from sightrank.vision.eye import Eye, ImageLimits
 from sightrank.vision.threads import Threads
@@ -110,6 +120,7 @@ class Core:
     workbench: Workbench
     annotator: Annotator
     runners: Mapping[str, Eye]
+    to_train: asyncio.Event
     embedded: bool
 
 
@@ -210,6 +221,7 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             workbench=workbench,
             annotator=Annotator(database, workbench, images),
             runners=runners,
+            to_train=asyncio.Event(),
             embedded=not settings.database_url,
         )
 
@@ -237,6 +249,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         if core.embedded:
             await core.database.execute(queries.load("ingest")["release_all"])
             await core.database.execute(queries.load("reindex")["release_all"])
+            await core.database.execute(queries.load("training")["release_all"])
         for workflow_id, workflow in core.workflows.items():
             await requeue_after_upgrade(core.database, workflow, workflow_id)
         await stack.enter_async_context(working(core, settings.workers, wake))
@@ -281,11 +294,12 @@ def _provider(core: Core, model: ModelCard) -> str:
 
 @asynccontextmanager
 async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[None]:
-    """``count`` ingest workers for the length of the block, and one that re-indexes."""
+    """``count`` ingest workers for the length of the block, one that re-indexes and one that trains."""
     workers = [_worker(core, wake) for _ in range(count)]
     tasks = [asyncio.create_task(worker.run(), name="ingest worker") for worker in workers]
     if count:
         tasks.append(asyncio.create_task(_reindexer(core).run(), name="re-indexing"))
+        tasks.append(asyncio.create_task(_trainer(core).run(), name="training"))
     try:
         yield
     finally:
@@ -315,6 +329,11 @@ def _reindexer(core: Core) -> Reindexer:
         threads=core.threads,
         clock=core.clock,
     )
+
+
+def _trainer(core: Core) -> Trainer:
+    tables = {id: workflow.table for id, workflow in core.workflows.items()}
+    return Trainer(core.database, core.book, tables, _idle(core), core.to_train, threads=core.threads)
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
@@ -367,6 +386,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     reader = SearchReader(history_days=core.settings.history_days)
     saved = SavedSearches(core.database, reader, max_image_bytes=core.settings.max_image_bytes)
     intake = Intake(core.database, core.blobs, removal, core.book, core.clock)
+    model_records, model_writer = ModelRecords(core.database), ModelWriter(core.book, core.clock)
     resources = (
         Users(core.database),
         Apps(
@@ -378,10 +398,15 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
             on_deleted=removal.delete_bucket,
         ),
         Keys(core.database, identity),
-        Models(core.catalogue),
+        Models(core.database, core.catalogue, model_records),
+        ModelEdits(core.database, core.catalogue, model_records, model_writer),
+        ModelVersions(core.database, core.catalogue, model_records, model_writer, core.to_train),
+        ModelContents(core.database, core.catalogue, model_records, records),
         ModelTypes(),
-        Outputs(core.catalogue, core.images, core.runners),
-        Workflows(core.catalogue),
+        Outputs(core.catalogue, core.images, core.database, Asking(core.catalogue, core.database, core.workbench)),
+        Workflows(core.catalogue, core.database),
+        WorkflowChanges(core.catalogue, core.database, NodeReader(core.catalogue, core.workbench)),
+        WorkflowVersions(core.catalogue, core.database),
         Concepts(core.database, core.book),
         ConceptLanguages(core.database, core.book),
         ConceptRelations(core.database, core.book),

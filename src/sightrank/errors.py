@@ -15,6 +15,7 @@ An ``AppError`` carries a Clarifai status code (``api-spec`` section 7), the pub
     │   └── CredentialMissing   11102   the same, answered with HTTP 401
     ├── MethodNotAllowed        11103
     ├── ModelDoesNotExist       21200
+    ├── ModelForbidden          21201   a public model is to be changed
     ├── ModelInvalidArgument    21202   a model is asked for what it cannot do
     ├── ModelNotTrained         21353   a model is asked to predict before it has learnt
     ├── WorkflowNeedsModel      22002   a workflow whose models are not here, or have not learnt yet
@@ -98,6 +99,10 @@ class MethodNotAllowed(AppError):
 
 class ModelDoesNotExist(AppError):
     code, http_status, description = 21200, 404, "Model does not exist"
+
+
+class ModelForbidden(AppError):
+    code, http_status, description = 21201, 403, "Model permission denied"
 
 
 class ModelInvalidArgument(AppError):

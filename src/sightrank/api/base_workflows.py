@@ -124,7 +124,7 @@ class BaseWorkflows:
                 f"Node {node.id} of workflow {own.id} needs the model {node.model_id}, which is not installed here."
                 " Install it and start the server again, or patch the workflow."
             )
-        return card.id
+        return card.of_embedder or card.id
 
     async def _check_can_run(self, app: AppNow, own: OwnWorkflow, node: Node, card: WorkflowCard) -> None:
         if node.public:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -271,6 +271,17 @@ def type_card(model_type_id: str) -> TypeCard:
             return card
     known = ", ".join(card.id for card in _TYPES)
     raise ModelInvalidArgument(f"There is no model type {model_type_id!r}; there are {known}.")
+
+
+def types_with(*, id: str = "", input_fields: Collection[str] = (), output_fields: Collection[str] = ()) -> list[str]:
+    """Ids of the types with that id and all of these fields."""
+    return [
+        card.id
+        for card in _TYPES
+        if (not id or id == card.id or id in card.aliases)
+        and set(card.input_fields).issuperset(input_fields)
+        and set(card.output_fields).issuperset(output_fields)
+    ]
 
 
 def checked_params(card: TypeCard, output_info: resources_pb2.OutputInfo) -> dict[str, Any]:

@@ -72,6 +72,11 @@ _RULES = {
 }
 
 
+def sees_input(node: Node) -> bool:
+    """Whether the node can do something without other nodes before it."""
+    return _RULES[node.type_id].alone
+
+
 def ordered(nodes: Sequence[Node]) -> tuple[Node, ...]:
     """The nodes so that each comes after its inputs, else in their own order.
 

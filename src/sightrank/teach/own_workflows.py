@@ -16,12 +16,15 @@ _SQL = queries.load("workflows")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnWorkflow:
-    """A workflow of an app in one of its versions; ``nodes`` in the order of its outputs."""
+    """A workflow of an app in one of its versions; ``nodes`` in the order of its outputs, ``stored`` the same as a
+    WorkflowVersion in protobuf's own bytes.
+    """
 
     bucket: int
     id: str
     version_id: str
     nodes: tuple[Node, ...]
+    stored: bytes
 
 
 class OwnWorkflows:
@@ -36,8 +39,10 @@ class OwnWorkflows:
         row = await self._database.row(_SQL["nodes"], parameters)
         if row is None:
             return None
-        found_id, nodes = row
-        return OwnWorkflow(bucket=bucket, id=workflow_id, version_id=found_id, nodes=parsed(nodes))
+        found_id, stored = row
+        return OwnWorkflow(
+            bucket=bucket, id=workflow_id, version_id=found_id, nodes=parsed(stored), stored=bytes(stored)
+        )
 
 
 def parsed(stored: bytes) -> tuple[Node, ...]:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 import uuid
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import numpy as np
@@ -20,7 +20,7 @@ import structlog
 from sightrank.errors import DoesNotExist, ServerBusy
 from sightrank.search.concepts import ConceptBook
 from sightrank.store.database import Database
-from sightrank.store.status import MODEL_FAILED, MODEL_WITHOUT_DATA
+from sightrank.store.status import MODEL_FAILED, MODEL_WITHOUT_DATA, MODEL_WITHOUT_POSITIVES
 from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.examples import areas_of, frozen, read_examples, thawed
 from sightrank.teach.training_queue import Refit, Training, TrainingLost, TrainingQueue
@@ -120,6 +120,11 @@ class Trainer:
         if not len(examples.area_ids):
             await self._give_up(training, MODEL_WITHOUT_DATA, _no_data(dataset_id))
             return
+        lacking = _without_positives(examples) if training.training.get("needs_positives") else ()
+        if lacking:
+            reason = f"No indexed input has the concept {', '.join(lacking)}: label some with value 1, and train again."
+            await self._give_up(training, MODEL_WITHOUT_POSITIVES, reason)
+            return
         fitted = await self._fit(training, examples, run)
         await self._queue.finish(
             training,
@@ -197,6 +202,14 @@ class _Run:
             raise TrainingLost
         self.share = share
         self._threads.make_way()
+
+
+def _without_positives(examples: Examples) -> Sequence[str]:
+    return [
+        concept_id
+        for concept_id, labels in zip(examples.concept_ids, examples.labels.T, strict=True)
+        if not (labels > 0.5).any()
+    ]
 
 
 def _no_data(dataset_id: str) -> str:

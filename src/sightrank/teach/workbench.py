@@ -77,14 +77,30 @@ class Workbench:
 
         Raises ModelDoesNotExist for a model that is gone and WorkflowNeedsModel for one that cannot predict.
         """
+        return await self.steps_of(base_workflow_id, nodes, await self.models(bucket, nodes))
+
+    async def models(self, bucket: int, nodes: Sequence[Node]) -> dict[str, OwnModel]:
+        """The app's models among those of these nodes, by node id. Raises ModelDoesNotExist."""
+        found = {}
+        for node in nodes:
+            if not node.public:
+                try:
+                    found[node.id] = await self.own(bucket, node.model_id, node.version_id)
+                except ModelDoesNotExist as error:
+                    raise ModelDoesNotExist(f"Node {node.id!r}: {error.details}") from error
+        return found
+
+    async def steps_of(
+        self, base_workflow_id: str, nodes: Sequence[Node], models: Mapping[str, OwnModel]
+    ) -> dict[str, Step]:
+        """What each node does now, by node id; ``models`` has the app's. Raises as ``steps``."""
         steps: dict[str, Step] = {}
         for node in nodes:
             try:
-                if node.public:
-                    steps[node.id] = self.public_step(node.model_id)
-                else:
-                    model = await self.own(bucket, node.model_id, node.version_id)
-                    steps[node.id] = await self.own_step(base_workflow_id, model)
+                own = models.get(node.id)
+                steps[node.id] = (
+                    self.public_step(node.model_id) if own is None else await self.own_step(base_workflow_id, own)
+                )
             except ModelNotTrained as error:
                 raise WorkflowNeedsModel(f"Node {node.id!r}: {error.details}") from error
             except ModelDoesNotExist as error:

@@ -1,7 +1,7 @@
 -- Models of apps: what people make, train and evaluate.
 
--- `concept_ids` are those of `output_info.data.concepts`, in their order; `output_info` is the rest of that message and
--- `input_info` the other one, both in protobuf's own bytes. Operators (thresholds, writers …) are models too: what
+-- `output_info` is that message in protobuf's own bytes, its concepts having an id and a value; `concept_ids` are theirs, in the
+-- same order. Operators (thresholds, writers …) are models too: what
 -- they do is in the `params` of their latest version.
 CREATE TABLE models (
     bucket         bigint NOT NULL,
@@ -19,7 +19,6 @@ CREATE TABLE models (
     visibility     int NOT NULL DEFAULT 10,
     concept_ids    text[] NOT NULL DEFAULT '{}',
     output_info    bytea NOT NULL DEFAULT '',
-    input_info     bytea NOT NULL DEFAULT '',
     created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     modified_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (bucket, id)

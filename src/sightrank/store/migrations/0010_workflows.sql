@@ -29,7 +29,7 @@ CREATE TABLE workflow_versions (
     created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     modified_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (bucket, id),
-    FOREIGN KEY (bucket, workflow_id) REFERENCES workflows (bucket, id) ON DELETE CASCADE
+    FOREIGN KEY (bucket, workflow_id) REFERENCES workflows (bucket, id) ON UPDATE CASCADE ON DELETE CASCADE
 );
 CREATE INDEX workflow_versions_by_workflow ON workflow_versions (bucket, workflow_id, created_at, id);
 
