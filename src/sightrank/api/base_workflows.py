@@ -22,9 +22,11 @@ from sightrank.errors import (
 from sightrank.ingest.base_workflow import WantedWorkflow
 from sightrank.store import queries
 from sightrank.store.database import Database, TryAgain
+from sightrank.store.status import MODEL_TRAINED
 from sightrank.teach.graph import Node
+from sightrank.teach.own_models import OwnModel
 from sightrank.teach.own_workflows import OwnWorkflow, OwnWorkflows
-from sightrank.teach.steps import Writes
+from sightrank.teach.steps import Step, Writes
 from sightrank.teach.workbench import Workbench
 
 _USERS = queries.load("annotations")
@@ -78,15 +80,14 @@ class BaseWorkflows:
         own = await self._workflows.find(app.bucket, named.id) if may_be_own and "\0" not in named.id else None
         if own is not None:
             card = self._indexing(app, own)
-            for node in own.nodes:
-                await self._check_can_run(app, own, node, card)
+            await self._check_can_run(app, own, card)
             return Checked(app=app, own_id=own.id, card=card)
         if not may_be_public:
             raise WorkflowDoesNotExist(f"App {app.app_id} has no workflow {named.id}; make it by PostWorkflows first.")
         return Checked(app=app, own_id="", card=self._catalogue.usable_workflow(named.id))
 
     def wanted(self, checked: Checked, now: AppNow, *, reindex: bool) -> WantedWorkflow:
-        """What the app asks for; the caller holds its row. Raises TryAgain where its workflows have changed since it was
+        """What the app asks for; the caller holds its row. Raises TryAgain where its workflows changed since it was
         checked."""
         if now != checked.app:
             raise TryAgain
@@ -126,21 +127,30 @@ class BaseWorkflows:
             )
         return card.of_embedder or card.id
 
-    async def _check_can_run(self, app: AppNow, own: OwnWorkflow, node: Node, card: WorkflowCard) -> None:
-        if node.public:
-            return
+    async def _check_can_run(self, app: AppNow, own: OwnWorkflow, card: WorkflowCard) -> None:
         try:
-            model = await self._workbench.own(app.bucket, node.model_id, node.version_id)
-            step = await self._workbench.own_step(card.id, model)
+            models = await self._workbench.models(app.bucket, own.nodes)
+            steps = {name: await self._step(app, card, model) for name, model in models.items()}
         except (ModelDoesNotExist, ModelNotTrained) as error:
-            raise WorkflowNeedsModel(f"Node {node.id} of workflow {own.id}: {error.details}") from error
-        if isinstance(step, Writes) and step.user_id:
-            known = await self._database.row(_USERS["known_users"], {"ids": [step.user_id]})
-            if known is None:
-                raise WorkflowInvalid(
-                    f"Node {node.id} of workflow {own.id} writes in the name of {step.user_id!r}, and there is no such"
-                    " user on this server; leave annotation_user_id out for the app's owner."
-                )
+            raise WorkflowNeedsModel(f"Workflow {own.id} cannot run: {error.details}") from error
+        users = {step.user_id for step in steps.values() if isinstance(step, Writes) and step.user_id}
+        known = await self._database.rows(_USERS["known_users"], {"ids": sorted(users)}) if users else []
+        for user_id in sorted(users - {name for (name,) in known}):
+            raise WorkflowInvalid(
+                f"Workflow {own.id} writes annotations in the name of {user_id!r}, and there is no such user on this"
+                " server; leave annotation_user_id out for the app's owner."
+            )
+
+    async def _step(self, app: AppNow, card: WorkflowCard, model: OwnModel) -> Step:
+        try:
+            return await self._workbench.own_step(card.id, model)
+        except ModelNotTrained as error:
+            if model.status == MODEL_TRAINED and app.workflow_id != card.id:
+                raise ModelNotTrained(
+                    f"Model {model.id!r} knows the vectors of {app.workflow_id} only. Patch the app to {card.id} first:"
+                    " when it has changed over, its models know the new ones."
+                ) from error
+            raise
 
 
 def _present(app: AppNow) -> resources_pb2.Workflow:

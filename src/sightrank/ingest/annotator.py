@@ -80,23 +80,20 @@ class Annotator:
         return looked
 
     async def _plan(self, bucket: int, workflow_id: str, own_workflow_id: str) -> _Plan:
-        """Raises WorkflowDoesNotExist, WorkflowNeedsModel, ModelDoesNotExist or ModelNotTrained for what is gone."""
+        """Raises WorkflowDoesNotExist, WorkflowNeedsModel or ModelDoesNotExist for what is gone or cannot run."""
         own = await self._workflows.find(bucket, own_workflow_id)
         app = await self._database.row(_SQL["app_of_bucket"], {"bucket": bucket})
         if app is None:
             raise DoesNotExist("The app was deleted.")
         if own is None:
             raise WorkflowDoesNotExist("it is not there any more. Patch the app to another default_workflow.")
-        steps: dict[str, Step] = {}
-        versions: dict[str, str] = {}
-        for node in own.nodes:
-            if node.public:
-                steps[node.id] = self._workbench.public_step(node.model_id)
-                continue
-            model = await self._workbench.own(bucket, node.model_id, node.version_id)
-            steps[node.id] = await self._workbench.own_step(workflow_id, model)
-            versions[node.id] = model.version_id
-        return _Plan(nodes=ordered(own.nodes), steps=steps, versions=versions, owner=app[0])
+        models = await self._workbench.models(bucket, own.nodes)
+        return _Plan(
+            nodes=ordered(own.nodes),
+            steps=await self._workbench.steps_of(workflow_id, own.nodes, models),
+            versions={node_id: model.version_id for node_id, model in models.items()},
+            owner=app[0],
+        )
 
     async def _looked(self, plan: _Plan, workflow: Workflow, outcome: Outcome) -> Outcome:
         if outcome.vectors is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from sightrank.errors import WorkflowGraphInvalid
 from sightrank.teach.steps import Step
-from sightrank.vision.operators import NodeData, joined
+from sightrank.vision.operators import NodeData, joined, likeliest
 from sightrank.vision.sight import Sight
 
 
@@ -25,6 +26,10 @@ class Node:
     public: bool = False
     inputs: tuple[str, ...] = ()
     suppressed: bool = False
+
+
+#: Concepts that a node passes on to the next ones, of each area.
+PASSED_ON: Final = 20
 
 
 class _Part(Enum):
@@ -125,10 +130,14 @@ def check(nodes: Sequence[Node]) -> None:
 
 
 async def run(nodes: Sequence[Node], steps: Mapping[str, Step], sight: Sight) -> dict[str, NodeData]:
-    """What each node, ``ordered`` and with its step, says of one input, by node id. Raises what ``sight`` raises."""
+    """What each node, ``ordered`` and with its step, says of one input, by node id. Raises what ``sight`` raises.
+
+    The next nodes get its likeliest concepts, as many as a prediction shows: what a model thinks unlikely it has not
+    predicted, so that a threshold for low values finds the doubtful predictions and not all the rest.
+    """
     data: dict[str, NodeData] = {}
     for node in nodes:
-        given = joined([data[name] for name in node.inputs]) if node.inputs else None
+        given = joined([likeliest(data[name], PASSED_ON) for name in node.inputs]) if node.inputs else None
         data[node.id] = await steps[node.id].run(given, sight)
     return data
 

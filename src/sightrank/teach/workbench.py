@@ -157,7 +157,7 @@ class Workbench:
             case "annotation-writer":
                 return Writes(
                     status=model.params["annotation_status"],
-                    user_id=model.params["annotation_user_id"],
+                    user_id="" if model.params["annotation_user_id"] == "me" else model.params["annotation_user_id"],
                     info=model.params["annotation_info"],
                 )
         return await self._taught_step(base_workflow_id, model)

@@ -118,6 +118,20 @@ def joined(parts: Sequence[NodeData]) -> NodeData:
     )
 
 
+def likeliest(data: NodeData, count: int) -> NodeData:
+    """At most ``count`` concepts of the whole and of each region: those with the highest values."""
+
+    def cut(said: Said) -> Said:
+        if len(said.concepts) <= count:
+            return said
+        return replace(said, concepts=tuple(sorted(said.concepts, key=lambda value: -value[1])[:count]))
+
+    regions = data.regions
+    if regions is not None:
+        regions = tuple(replace(region, said=cut(region.said)) for region in regions)
+    return NodeData(whole=cut(data.whole), regions=regions)
+
+
 def threshold(data: NodeData, thresholds: Mapping[str, float], comparison: int) -> NodeData:
     """Only the concepts that compare as wanted with their thresholds, of the whole and of regions; regions that are
     left with none are left out. A concept without threshold never passes.
