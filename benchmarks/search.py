@@ -41,7 +41,7 @@ def run(stage: Stage) -> None:
 
 
 def _taught(stage: Stage, searches: Searches) -> None:
-    """A concept that people taught beside one of the tagger; concepts that exclude each other are no single direction."""
+    """A concept that people taught beside one of the tagger's; what excludes others is no single direction."""
     public = kinds(stage.models)["concept"]
     rows = []
     for what, concepts, exclusive in (
@@ -61,8 +61,8 @@ def _taught(stage: Stage, searches: Searches) -> None:
     show(
         f"Trained concepts: {stage.areas:,} areas, {HITS} hits, p50 as a multiple of a public concept's",
         rows,
-        caption=f"{_ROUNDS} calls each, taking turns with a rank by a public concept; the first is the next search after"
-        " the commit that the version is trained, the input comes by another process.",
+        caption=f"{_ROUNDS} calls each, taking turns with a rank by a public concept; the first is the next search"
+        " after the commit that the version is trained, the input comes by another process.",
     )
 
 
