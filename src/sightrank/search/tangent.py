@@ -1,8 +1,8 @@
 """Several ranks as one direction: bounds of scores that are concave in their cosines. No I/O.
 
-The logarithms of (1 ± cos) / 2, of a sigmoid and of a softmax are concave, and so is any mean of them. Such a score lies below each
-of its tangents, and a tangent is linear in the cosines: a product with one direction, however many ranks there are.
-What stands far enough down in the order along that direction cannot be among the first.
+The logarithms of (1 ± cos) / 2, of a sigmoid and of a softmax are concave, and so is any mean of them. Such a score
+lies below each of its tangents, and a tangent is linear in the cosines: a product with one direction, however many
+there are. What stands far enough down in the order along that direction cannot be among the first.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Tangent:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """One term of a score: its share of the log score, its ``directions`` [n, dims], and its law: a + b cos, its sigmoid,
-    or with several directions the softmax, of which it is the first. ``a`` and ``b`` [n].
+    """One term of a score: its share of the log score, its ``directions`` [n, dims], and its law: a + b cos, its
+    sigmoid, or with several directions the softmax, of which it is the first. ``a`` and ``b`` [n].
     """
 
     share: float
