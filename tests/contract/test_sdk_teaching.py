@@ -91,7 +91,7 @@ def test_training_predicting_and_deleting(sdk: SdkApp, server: Server, pictures:
     assert sum(values.values()) == pytest.approx(1.0, abs=1e-3)
     # A model has a version from its first moment on; the one that is trained is the latest.
     version_id = version.model_info.model_version.id
-    assert [found.model_info.model_version.id for found in model.list_versions()][0] == version_id
+    assert next(iter(model.list_versions())).model_info.model_version.id == version_id
     assert "parity" in [found.id for found in sdk.list_models(only_in_app=True)]
 
     model.delete_version(version.model_info.model_version.id)
