@@ -196,7 +196,7 @@ def _validated(lesson: _Lesson, counts: Doubles, options: FitOptions, report: Pr
     """Learns from everything, and for the link from all folds but one in turn."""
     weights, bias = _regression(lesson, np.ones_like(lesson.truth), counts, options)
     # Of an only example nothing is known but its score by what learnt from it, and half of that is hindsight.
-    unseen = lesson.vectors @ weights / 2 + bias
+    unseen = (lesson.vectors @ weights).astype(np.float64) / 2 + bias
     folds = _folds(lesson)
     for fold in range(folds.max() + 1):
         report((fold + 1) / (folds.max() + 2))
@@ -206,14 +206,14 @@ def _validated(lesson: _Lesson, counts: Doubles, options: FitOptions, report: Pr
             unseen[~kept] = lesson.vectors[~kept] @ part + offset
     link = calibration.link(unseen, lesson.truth)
     return _Learnt(
-        weights=link.slope * weights,
+        weights=link.slope * weights.astype(np.float64),
         bias=link.slope * bias + link.offset,
         places=lesson.places,
         unseen=link.logits(unseen),
     )
 
 
-def _regression(lesson: _Lesson, kept: Truth, counts: Doubles, options: FitOptions) -> tuple[Doubles, float]:
+def _regression(lesson: _Lesson, kept: Truth, counts: Doubles, options: FitOptions) -> tuple[Floats, float]:
     """Weights and bias by the examples that are ``kept`` and the others, which count as so many negatives each.
 
     Positives count as much together as all negatives do.
@@ -228,7 +228,7 @@ def _regression(lesson: _Lesson, kept: Truth, counts: Doubles, options: FitOptio
         positive > 0,
         sample_weight=positive / positive.sum() + negative / negative.sum(),
     )
-    return np.asarray(fitted.coef_[0], np.float64), float(fitted.intercept_[0])
+    return np.asarray(fitted.coef_[0], np.float32), float(fitted.intercept_[0])
 
 
 def _folds(lesson: _Lesson) -> Places:
