@@ -278,7 +278,7 @@ def test_training_goes_on_after_a_kill(server: Server) -> None:
             app = new_app(own, stub)
             reds_and_blues(app)
             new_model(app)
-            wanted = [train(app, "red", "blue") for _ in range(12)]
+            wanted = [train(app, "red", "blue") for _ in range(6)]
             wait_for("one to be trained", lambda: own.sql("SELECT 1 FROM model_fits"), **FAST)
             own.kill()
         own.start()
