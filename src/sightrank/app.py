@@ -36,7 +36,12 @@ from sightrank.api.inputs_add_jobs import InputsAddJobs
 from sightrank.api.keys import Keys
 from sightrank.api.knowledge_graphs import KnowledgeGraphs
 from sightrank.api.media import HostedMedia
+from sightrank.api.model_contents import ModelContents
+from sightrank.api.model_edits import ModelEdits
+from sightrank.api.model_records import ModelRecords
 from sightrank.api.model_types import ModelTypes
+from sightrank.api.model_versions import ModelVersions
+from sightrank.api.model_writer import ModelWriter
 from sightrank.api.models import Models
 from sightrank.api.outputs import Outputs
 from sightrank.api.records import Records
@@ -78,6 +83,7 @@ from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.store.statistics import keep_fresh
+from sightrank.teach.trainer import Trainer
 from sightrank.vision.eye import Eye, ImageLimits
 from sightrank.vision.threads import Threads
 from sightrank.vision.thumbnail import MediaSizes
@@ -105,6 +111,7 @@ class Core:
     urls: HostedUrls
     workflows: Mapping[str, Workflow]
     runners: Mapping[str, Eye]
+    to_train: asyncio.Event
     embedded: bool
 
 
@@ -190,6 +197,7 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             urls=urls,
             workflows=await _workflows(database, installed),
             runners=installed.runners(),
+            to_train=asyncio.Event(),
             embedded=not settings.database_url,
         )
 
@@ -217,6 +225,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         if core.embedded:
             await core.database.execute(queries.load("ingest")["release_all"])
             await core.database.execute(queries.load("reindex")["release_all"])
+            await core.database.execute(queries.load("training")["release_all"])
         for workflow_id, workflow in core.workflows.items():
             await requeue_after_upgrade(core.database, workflow, workflow_id)
         await stack.enter_async_context(working(core, settings.workers, wake))
@@ -261,11 +270,12 @@ def _provider(core: Core, model: ModelCard) -> str:
 
 @asynccontextmanager
 async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[None]:
-    """``count`` ingest workers for the length of the block, and one that re-indexes."""
+    """``count`` ingest workers for the length of the block, one that re-indexes and one that trains."""
     workers = [_worker(core, wake) for _ in range(count)]
     tasks = [asyncio.create_task(worker.run(), name="ingest worker") for worker in workers]
     if count:
         tasks.append(asyncio.create_task(_reindexer(core).run(), name="re-indexing"))
+        tasks.append(asyncio.create_task(_trainer(core).run(), name="training"))
     try:
         yield
     finally:
@@ -286,6 +296,11 @@ def _worker(core: Core, wake: asyncio.Event) -> Worker:
 
 def _reindexer(core: Core) -> Reindexer:
     return Reindexer(core.database, core.images, core.workflows, _idle(core), threads=core.threads, clock=core.clock)
+
+
+def _trainer(core: Core) -> Trainer:
+    tables = {id: workflow.table for id, workflow in core.workflows.items()}
+    return Trainer(core.database, core.book, tables, _idle(core), core.to_train, threads=core.threads)
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
@@ -338,6 +353,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     reader = SearchReader(history_days=core.settings.history_days)
     saved = SavedSearches(core.database, reader, max_image_bytes=core.settings.max_image_bytes)
     intake = Intake(core.database, core.blobs, removal, core.book, core.clock)
+    model_records, model_writer = ModelRecords(core.database), ModelWriter(core.book, core.clock)
     resources = (
         Users(core.database),
         Apps(
@@ -348,7 +364,10 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
             on_deleted=removal.delete_bucket,
         ),
         Keys(core.database, identity),
-        Models(core.catalogue),
+        Models(core.database, core.catalogue, model_records),
+        ModelEdits(core.database, core.catalogue, model_records, model_writer),
+        ModelVersions(core.database, core.catalogue, model_records, model_writer, core.to_train),
+        ModelContents(core.database, core.catalogue, model_records, records),
         ModelTypes(),
         Outputs(core.catalogue, core.images, core.runners),
         Workflows(core.catalogue),

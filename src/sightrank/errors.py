@@ -15,6 +15,7 @@ An ``AppError`` carries a Clarifai status code (``api-spec`` section 7), the pub
     │   └── CredentialMissing   11102   the same, answered with HTTP 401
     ├── MethodNotAllowed        11103
     ├── ModelDoesNotExist       21200
+    ├── ModelForbidden          21201   a public model is to be changed
     ├── ModelInvalidArgument    21202   a model is asked for what it cannot do
     ├── WorkflowNeedsModel      22002   a workflow of Clarifai's whose models are not here
     ├── WorkflowDoesNotExist    22102
@@ -94,6 +95,10 @@ class MethodNotAllowed(AppError):
 
 class ModelDoesNotExist(AppError):
     code, http_status, description = 21200, 404, "Model does not exist"
+
+
+class ModelForbidden(AppError):
+    code, http_status, description = 21201, 403, "Model permission denied"
 
 
 class ModelInvalidArgument(AppError):

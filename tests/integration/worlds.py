@@ -16,12 +16,20 @@ from sightrank.api.concept_search import ConceptSearch
 from sightrank.api.concepts import Concepts
 from sightrank.api.identity import Identity
 from sightrank.api.keys import Keys
+from sightrank.api.model_contents import ModelContents
+from sightrank.api.model_edits import ModelEdits
+from sightrank.api.model_records import ModelRecords
+from sightrank.api.model_versions import ModelVersions
+from sightrank.api.model_writer import ModelWriter
 from sightrank.api.models import Models
+from sightrank.api.records import Records
 from sightrank.api.users import Users
 from sightrank.api.workflows import Workflows
+from sightrank.ingest.media import HostedUrls
 from sightrank.installed import general_cards, general_workflow
 from sightrank.search.concepts import ConceptBook
 from sightrank.settings import Settings
+from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.vision.vocabulary import Term, Vocabulary
 
@@ -66,6 +74,7 @@ class World:
     pat: str = PAT
     api_key: str = API_KEY
     deleted: list[int] = field(default_factory=list)
+    to_train: asyncio.Event = field(default_factory=asyncio.Event)
     handlers: dict[str, Any] = field(default_factory=dict)
 
     async def call(self, rpc: str, request: Any, *, key: str | None = PAT) -> Any:
@@ -104,11 +113,15 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
     first = await bootstrap(database, settings, catalogue)
     identity, book = Identity(database), ConceptBook(catalogue.vocabulary)
     world = World(database, identity, catalogue, book, settings, first)
+    models, writer = ModelRecords(database), ModelWriter(book, Clock())
     for part in (
         Apps(database, identity, catalogue, base_workflow=settings.base_workflow, on_deleted=world.forget_app),
         Keys(database, identity),
         Users(database),
-        Models(catalogue),
+        Models(database, catalogue, models),
+        ModelEdits(database, catalogue, models, writer),
+        ModelVersions(database, catalogue, models, writer, world.to_train),
+        ModelContents(database, catalogue, models, Records(database, book, HostedUrls("http://localhost"))),
         Workflows(catalogue),
         Concepts(database, book),
         ConceptLanguages(database, book),

@@ -1,25 +1,38 @@
-"""Public models: reading and finding them (api-spec 5.1, 5.2)."""
+"""Models of apps and public ones: reading and finding them (api-spec 5.1, 5.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.status import status_code_pb2, status_pb2
+from psycopg import sql
 
+from sightrank.api.apps import plain_text
 from sightrank.api.call import Call, Handlers
 from sightrank.api.catalogue import Catalogue, ModelCard, ModelType
-from sightrank.api.identity import PUBLIC_APP, PUBLIC_USER, lists_public
-from sightrank.api.pages import list_page
+from sightrank.api.datasets import public_only
+from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER, lists_public
+from sightrank.api.model_records import ModelRecords, model_message, model_row
+from sightrank.api.model_types import types_with
+from sightrank.api.pages import Page, list_page
+from sightrank.store import queries
+from sightrank.store.database import Database
 from sightrank.vision.vocabulary import ENGLISH, Term, fold, matches
+
+_SQL = queries.load("models")
+_SORTS = {"sort_by_name": "m.name", "sort_by_num_inputs": "v.total_input_count", "sort_by_modified_at": "m.modified_at"}
 
 
 class Models:
-    """GetModel, ListModels and their relatives over the catalogue. A model id is looked up in clarifai/main whatever
-    app the call names, because that is where all models live until an app trains its own."""
+    """GetModel, ListModels and their relatives. A model id is looked up in the app of the call, then in clarifai/main:
+    programs name public models beside an app of their own."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, database: Database, catalogue: Catalogue, records: ModelRecords) -> None:
+        self._database = database
         self._catalogue = catalogue
+        self._records = records
 
     def handlers(self) -> Handlers:
         return {
@@ -27,66 +40,145 @@ class Models:
             "ListModels": self.list,
             "PostModelsSearches": self.search,
             "GetModelOutputInfo": self.output_info,
-            "GetModelVersion": self.get_version,
-            "ListModelVersions": self.list_versions,
-            "ListModelConcepts": self.list_concepts,
         }
 
     async def get(self, call: Call, request: service_pb2.GetModelRequest) -> service_pb2.SingleModelResponse:
-        card = self._catalogue.model(request.model_id, request.version_id)
-        return service_pb2.SingleModelResponse(model=model_proto(card))
-
-    async def list(self, call: Call, request: service_pb2.ListModelsRequest) -> service_pb2.MultiModelResponse:
-        """Models of the app named; of the user named; with neither, all that the caller can use (api-spec 5.1)."""
-        cards = [card for card in self._visible(call, request) if _wanted(card, request)]
-        if request.sort_by_name:
-            cards.sort(key=lambda card: card.name, reverse=not request.sort_ascending)
-        return service_pb2.MultiModelResponse(models=map(model_proto, list_page(request).of(cards)))
-
-    async def search(
-        self, call: Call, request: service_pb2.PostModelsSearchesRequest
-    ) -> service_pb2.MultiModelResponse:
-        """By name only, with ``*`` as wildcard; never by id (api-spec 5.1 "Name search")."""
-        query = request.model_query
-        pattern = fold(query.name) or "*"
-        cards = [
-            card
-            for card in self._catalogue.models
-            if matches(pattern, fold(card.name)) and query.model_type_id in ("", card.type.value)
-        ]
-        return service_pb2.MultiModelResponse(models=map(model_proto, list_page(request.pagination).of(cards)))
+        """With the version asked for, else the latest; ``trained_before``: the latest that is trained, if one is."""
+        own = await self._own(call, request)
+        if own is None:
+            own = model_proto(self._catalogue.model(request.model_id, request.version_id))
+        return service_pb2.SingleModelResponse(model=own)
 
     async def output_info(self, call: Call, request: service_pb2.GetModelRequest) -> service_pb2.SingleModelResponse:
         """The model with ``output_info.data.concepts``: everything it can predict."""
+        own = await self._own(call, request)
+        if own is not None:
+            return service_pb2.SingleModelResponse(model=own)
         card = self._catalogue.model(request.model_id, request.version_id)
         model = model_proto(card)
         if len(card.concepts):
             model.output_info.data.concepts.extend(public_concept(term) for term in card.concepts)
         return service_pb2.SingleModelResponse(model=model)
 
-    async def get_version(
-        self, call: Call, request: service_pb2.GetModelVersionRequest
-    ) -> service_pb2.SingleModelVersionResponse:
-        card = self._catalogue.model(request.model_id, request.version_id)
-        return service_pb2.SingleModelVersionResponse(model_version=version_proto(card))
+    async def list(self, call: Call, request: service_pb2.ListModelsRequest) -> service_pb2.MultiModelResponse:
+        """Models of the app named; of the user named; with neither, all that the caller can use (api-spec 5.1). Own
+        ones come first, newest first unless told otherwise."""
+        cards = [card for card in self._visible(call, request) if _wanted(card, request)]
+        if request.sort_by_name:
+            cards.sort(key=lambda card: card.name, reverse=not request.sort_ascending)
+        own = _own_filter(call, request.user_app_id, _list_values(request))
+        if request.featured_only or request.starred_only or request.bookmark:
+            own = None
+        models = await self._page(list_page(request), own, _order(request), cards)
+        return service_pb2.MultiModelResponse(models=models)
 
-    async def list_versions(
-        self, call: Call, request: service_pb2.ListModelVersionsRequest
-    ) -> service_pb2.MultiModelVersionResponse:
-        versions = [version_proto(self._catalogue.model(request.model_id))]
-        return service_pb2.MultiModelVersionResponse(model_versions=list_page(request).of(versions))
+    async def search(
+        self, call: Call, request: service_pb2.PostModelsSearchesRequest
+    ) -> service_pb2.MultiModelResponse:
+        """By name only, with ``*`` as wildcard; never by id (api-spec 5.1 "Name search")."""
+        query = request.model_query
+        pattern = fold(plain_text(query.name, "model_query.name")) or "*"
+        cards = [
+            card
+            for card in self._catalogue.models
+            if matches(pattern, fold(card.name)) and query.model_type_id in ("", card.type.value)
+        ]
+        values = _filter_values(name=pattern, type_ids=types_with(id=query.model_type_id))
+        own = _own_filter(call, request.user_app_id, values)
+        models = await self._page(list_page(request.pagination), own, _ORDER, cards)
+        return service_pb2.MultiModelResponse(models=models)
 
-    async def list_concepts(
-        self, call: Call, request: service_pb2.ListModelConceptsRequest
-    ) -> service_pb2.MultiConceptResponse:
-        vocabulary = self._catalogue.model(request.model_id, request.version_id).concepts
-        terms: Sequence[Term] = vocabulary.search(request.search) if request.search else list(vocabulary)
-        return service_pb2.MultiConceptResponse(concepts=map(public_concept, list_page(request).of(terms)))
+    async def _own(self, call: Call, request: service_pb2.GetModelRequest) -> resources_pb2.Model | None:
+        """The app's own model, with its concepts."""
+        app = call.require_app()
+        row = await self._records.find(
+            app,
+            request.model_id,
+            request.version_id,
+            public_only=public_only(call),
+            trained_first=request.trained_before,
+        )
+        return None if row is None else (await self._records.messages(app, [row]))[0]
+
+    async def _page(
+        self, page: Page, own: dict[str, Any] | None, order: sql.Composable, cards: Sequence[ModelCard]
+    ) -> Sequence[resources_pb2.Model]:
+        """Own models in that order, then public ones."""
+        models: list[resources_pb2.Model] = []
+        total = 0
+        if own is not None:
+            statement = sql.SQL(_SQL["list"])
+            counted = await self._database.row(sql.SQL("SELECT count(*) FROM ({}) found").format(statement), own)
+            assert counted is not None
+            total = counted[0]
+            rows = await self._database.rows(page.limit(sql.SQL("{} {}").format(statement, order)), own)
+            models = [model_message(model_row(row), names=None) for row in rows]
+        first = max(page.offset - total, 0)
+        return models + [model_proto(card) for card in cards[first : first + page.per_page - len(models)]]
 
     def _visible(self, call: Call, request: service_pb2.ListModelsRequest) -> Sequence[ModelCard]:
         if request.dont_fetch_from_main and not request.user_app_id.app_id:
             return ()
         return self._catalogue.models if lists_public(call, request.user_app_id) else ()
+
+
+_ORDER = sql.SQL("ORDER BY m.created_at DESC, m.id DESC")
+
+
+def _order(request: service_pb2.ListModelsRequest) -> sql.Composable:
+    column = next((column for flag, column in _SORTS.items() if getattr(request, flag)), "m.created_at")
+    direction = sql.SQL("ASC" if request.sort_ascending else "DESC")
+    table, name = column.split(".")
+    return sql.SQL("ORDER BY {column} {direction} NULLS LAST, m.id {direction}").format(
+        column=sql.Identifier(table, name), direction=direction
+    )
+
+
+def _own_filter(call: Call, ids: resources_pb2.UserAppIDSet, values: dict[str, Any]) -> dict[str, Any] | None:
+    """Parameters that find the models of the app, or of the user, that a request names; None where it names none."""
+    caller, app = call.require_caller(), call.require_app()
+    if ids.app_id:
+        user_id, app_id = app.user_id, app.app_id
+    elif caller.app is not None and ids.user_id in ("", ME, caller.user_id):
+        user_id, app_id = caller.app.user_id, caller.app.app_id
+    else:
+        user_id, app_id = caller.user_id if ids.user_id == ME else ids.user_id, ""
+    if user_id in ("", PUBLIC_USER) or "\0" in user_id:
+        return None
+    return {"user_id": user_id, "app_id": app_id, "public_only": user_id != caller.user_id} | values
+
+
+def _list_values(request: service_pb2.ListModelsRequest) -> dict[str, Any]:
+    name = fold(plain_text(request.name, "name"))
+    return _filter_values(
+        name=name if "*" in name else f"*{name}*",
+        type_ids=types_with(
+            id=request.model_type_id, input_fields=request.input_fields, output_fields=request.output_fields
+        ),
+        words=plain_text(request.search or request.query, "search").split(),
+        trained_only=request.trained_only,
+        visibility=request.visibility.gettable,
+        toolkits=list(request.toolkits),
+        use_cases=list(request.use_cases),
+        languages=list(request.languages),
+        version_ids=list(request.model_version_ids),
+    )
+
+
+def _filter_values(*, name: str, type_ids: Sequence[str], **values: Any) -> dict[str, Any]:
+    """Parameters of ``list`` in models.sql; ``name`` with ``*`` as wildcard."""
+    escaped = name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
+    return {
+        "name": escaped,
+        "type_ids": list(type_ids),
+        "words": [],
+        "trained_only": False,
+        "visibility": 0,
+        "toolkits": [],
+        "use_cases": [],
+        "languages": [],
+        "version_ids": [],
+    } | values
 
 
 def _wanted(card: ModelCard, request: service_pb2.ListModelsRequest) -> bool:

@@ -1,7 +1,8 @@
 """Indexes an app's inputs for the base workflow it is to have, beside what it has, and switches when all is there.
 
     sweeping ──► running ──► switching ──► sweeping ──► gone       what is left of earlier attempts goes first, the old
-                    │            │                                  vectors go last
+                    │            │                                  vectors go last; before the switch the models of the
+                    │            │                                  app are fitted to the new ones (``teach.trainer``)
                     └────────────┴──► failed                       an input cannot be looked at: nothing changes
 
 One step, a batch or a part of the sweeping, is one lease. Between steps another app has its turn, another process may
@@ -29,6 +30,7 @@ from sightrank.ingest.workflow import TAGS, Workflow
 from sightrank.store.blobs import BlobMissingError
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
+from sightrank.teach.training_queue import lacks_fits
 from sightrank.vision.eye import Eye
 from sightrank.vision.threads import Lane, Threads
 from sightrank.vision.viewing import watch
@@ -39,6 +41,7 @@ _LEASE_S = 60.0
 _BATCH = 64
 _IDLE_S = 1.0
 _AGAIN_S = 5.0  # until a step that failed is tried again
+_FITS_S = 0.5  # until it is asked again whether the app's models have been fitted to the new vectors
 _INGEST_S = 0.1  # until ingest is asked again whether it is done with its last inputs of the app
 
 
@@ -56,6 +59,7 @@ class Reindexer:
         clock: Clock,
     ) -> None:
         """``idle``: the workflows that run no model."""
+        self._database = database
         self._threads = threads
         self._queue = ReindexQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=_LEASE_S)
         self._rows = ReindexRows(database, self._queue, workflows, idle, clock=clock)
@@ -142,6 +146,8 @@ class Reindexer:
             await self._rows.advance(turn, state=State.SWITCHING, embedder_id=turn.embedder_id)
         elif await self._rows.is_working(turn):
             return _INGEST_S
+        elif turn.embedder_id is not None and await lacks_fits(self._database, turn.bucket, turn.embedder_id):
+            return _FITS_S
         elif await self._rows.switch(turn):
             _log.info("the base workflow has changed", bucket=turn.bucket, workflow=turn.workflow_id)
         return 0.0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ _T = TypeVar("_T")
 _INGEST_NICENESS = 10
 #: As long as this ingest waits for people at each step, so that it goes on, slowly, where somebody always searches.
 _GIVES_WAY_S = 0.05
+_LOOKS_EVERY_S = 0.002
 
 
 class Lane(Enum):
@@ -37,12 +39,13 @@ class Threads:
         self.cores = cores
         self._decoding = {lane: _pool(lane, cores, "decode") for lane in Lane}
         self._inferring = {lane: _pool(lane, cores, "infer") for lane in Lane}
+        self._learning = _pool(Lane.INGEST, cores, "learn")
         self._answers = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
 
     def close(self) -> None:
-        for pool in (*self._decoding.values(), *self._inferring.values()):
+        for pool in (*self._decoding.values(), *self._inferring.values(), self._learning):
             pool.shutdown(wait=True, cancel_futures=True)
 
     @contextmanager
@@ -74,6 +77,16 @@ class Threads:
     async def infer(self, lane: Lane, work: Callable[[], _T]) -> _T:
         """Runs a network."""
         return await self._run(self._inferring[lane], lane, work)
+
+    async def learn(self, work: Callable[[], _T]) -> _T:
+        """Runs what learns from examples, beside ingest and like it after people; it calls ``make_way`` in between."""
+        return await self._run(self._learning, Lane.INGEST, work)
+
+    def make_way(self) -> None:
+        """As ``give_way``, for work in a thread."""
+        until = time.monotonic() + _GIVES_WAY_S
+        while self._answers and time.monotonic() < until:
+            time.sleep(_LOOKS_EVERY_S)
 
     async def _run(self, pool: ThreadPoolExecutor, lane: Lane, work: Callable[[], _T]) -> _T:
         if lane is Lane.INGEST:

@@ -1,7 +1,7 @@
 -- Models of apps: what people make, train and evaluate.
 
--- `concept_ids` are those of `output_info.data.concepts`, in their order; `output_info` is the rest of that message and
--- `input_info` the other one, both in protobuf's own bytes. Operators (thresholds, writers …) are models too: what
+-- `output_info` is that message in protobuf's own bytes, its concepts having an id and a value; `concept_ids` are theirs, in the
+-- same order. Operators (thresholds, writers …) are models too: what
 -- they do is in the `params` of their latest version.
 CREATE TABLE models (
     bucket         bigint NOT NULL,
@@ -19,7 +19,6 @@ CREATE TABLE models (
     visibility     int NOT NULL DEFAULT 10,
     concept_ids    text[] NOT NULL DEFAULT '{}',
     output_info    bytea NOT NULL DEFAULT '',
-    input_info     bytea NOT NULL DEFAULT '',
     created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     modified_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (bucket, id)
@@ -55,6 +54,7 @@ CREATE TABLE model_versions (
 );
 CREATE INDEX model_versions_by_model ON model_versions (bucket, model_id, created_at, id);
 CREATE INDEX model_versions_in_queue ON model_versions (created_at) WHERE status IN (21101, 21103);
+CREATE INDEX model_versions_trained ON model_versions (bucket, id) WHERE examples IS NOT NULL;
 
 -- What a version learnt, for the vectors of one embedder (`vision.concept_model`).
 CREATE TABLE model_fits (

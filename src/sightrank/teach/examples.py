@@ -1,0 +1,187 @@
+"""What people said of an app's areas, as examples to learn from (api-spec 5.4).
+
+The latest trusted label of a concept on an area counts, of inputs that are indexed. Whoever says what is in an area has
+looked at it, so what a model could have said of it and nobody did is not there: a positive label of one concept is a
+negative one of the model's others, and so is a negative label. One thing is left open: a part of an input may show
+what somebody said of the whole, and the whole shows what is in its parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import sql
+
+from sightrank.errors import DoesNotExist
+from sightrank.search.concepts import ConceptBook
+from sightrank.search.query import ConceptName
+from sightrank.store import queries, vectors
+from sightrank.store.database import Connection, Database, number_array
+from sightrank.store.vectors import EmbedderTable
+from sightrank.vision.fitting import Examples
+
+MAX_BACKGROUND = 8_000  # learning looks at half as many of them for each concept
+_SQL = queries.load("examples")
+_LABEL = np.dtype([("area", ">i8"), ("input", ">i8"), ("column", ">i4"), ("value", ">f4"), ("whole", "?")])
+_UNSAID = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Said:
+    """What was said of areas: ``labels`` [n, concepts] with 1, 0 and NaN as in ``Examples``, without vectors."""
+
+    concept_ids: tuple[str, ...]
+    area_ids: NDArray[np.int64]
+    input_numbers: NDArray[np.int64]
+    labels: NDArray[np.float32]
+
+
+async def read_examples(
+    database: Database,
+    book: ConceptBook,
+    bucket: int,
+    table: EmbedderTable,
+    concept_ids: Sequence[str],
+    *,
+    dataset_id: str = "",
+    background: int = MAX_BACKGROUND,
+) -> Examples:
+    """The labelled areas that have a vector in ``table``; those of a dataset's inputs where one is named.
+
+    An own concept counts as one with the public concept of its name. ``background`` vectors at most are of inputs
+    without labels. Raises DoesNotExist when the app is gone.
+    """
+    async with vectors.snapshot(database) as connection:
+        said = await _said(connection, book, bucket, concept_ids, dataset_id)
+        return await _examples(connection, table, bucket, said, background)
+
+
+async def thawed(
+    database: Database, bucket: int, table: EmbedderTable, data: bytes, *, background: int = MAX_BACKGROUND
+) -> Examples:
+    """What ``frozen`` made, with the vectors that ``table`` has of it: areas that are gone are left out."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        labels = arrays["labels"].astype(np.float32)
+        labels[labels == _UNSAID] = np.nan
+        said = Said(
+            concept_ids=tuple(str(concept_id) for concept_id in arrays["concept_ids"]),
+            area_ids=arrays["area_ids"],
+            input_numbers=arrays["input_numbers"],
+            labels=labels,
+        )
+    async with vectors.snapshot(database) as connection:
+        return await _examples(connection, table, bucket, said, background)
+
+
+def frozen(examples: Examples) -> bytes:
+    """Which areas they are and what was said of them, without vectors, as the database keeps it."""
+    with io.BytesIO() as file:
+        np.savez_compressed(
+            file,
+            concept_ids=np.array(examples.concept_ids, np.str_),
+            area_ids=examples.area_ids,
+            input_numbers=examples.input_numbers,
+            labels=np.nan_to_num(examples.labels, nan=_UNSAID).astype(np.int8),
+        )
+        return file.getvalue()
+
+
+def areas_of(data: bytes) -> NDArray[np.int64]:
+    """The areas that were frozen."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return np.asarray(arrays["area_ids"], np.int64)
+
+
+async def _said(
+    connection: Connection, book: ConceptBook, bucket: int, concept_ids: Sequence[str], dataset_id: str
+) -> Said:
+    row = await (await connection.execute(_SQL["language"], {"bucket": bucket})).fetchone()
+    if row is None:
+        raise DoesNotExist("The app was deleted.")
+    names = [ConceptName(id=concept_id) for concept_id in concept_ids]
+    meanings = await book.resolve_all(connection, bucket, names, row[0])
+    ids: list[str] = []
+    places: list[int] = []
+    for place, (concept_id, meaning) in enumerate(zip(concept_ids, meanings, strict=True)):
+        same = dict.fromkeys([concept_id, *(one for group in meaning for one in group)])
+        ids += same
+        places += [place] * len(same)
+    parameters = {"bucket": bucket, "concept_ids": ids, "places": places, "dataset_id": dataset_id}
+    cursor = await connection.execute(_SQL["labels"], parameters, binary=True)
+    found = await cursor.fetchone()
+    rows = np.frombuffer((found and found[0]) or b"", _LABEL)
+    return await asyncio.to_thread(_joined, tuple(concept_ids), rows)
+
+
+def _joined(concept_ids: tuple[str, ...], rows: NDArray[np.void]) -> Said:
+    """Labels by area, with what follows from them."""
+    area_ids, firsts, of_area = np.unique(rows["area"].astype(np.int64), return_index=True, return_inverse=True)
+    input_numbers = rows["input"].astype(np.int64)[firsts]
+    labels = np.full((len(area_ids), len(concept_ids)), np.nan, np.float32)
+    labels[of_area, rows["column"]] = rows["value"] >= 0.5
+    open_to_doubt = _elsewhere(labels == 1, input_numbers, rows["whole"][firsts])
+    implied = np.where(open_to_doubt, np.float32(np.nan), np.float32(0))
+    return Said(
+        concept_ids=concept_ids,
+        area_ids=area_ids,
+        input_numbers=input_numbers,
+        labels=np.where(np.isnan(labels), implied, labels),
+    )
+
+
+def _elsewhere(
+    positive: NDArray[np.bool_], input_numbers: NDArray[np.int64], is_whole: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """[areas, concepts]: of a whole input, what is in one of its parts; of a part, what is in the whole."""
+    inputs, of_input = np.unique(input_numbers, return_inverse=True)
+    in_whole = np.zeros((len(inputs), positive.shape[1]), np.bool_)
+    in_parts = in_whole.copy()
+    np.logical_or.at(in_whole, of_input[is_whole], positive[is_whole])
+    np.logical_or.at(in_parts, of_input[~is_whole], positive[~is_whole])
+    return np.where(is_whole[:, None], in_parts[of_input], in_whole[of_input])
+
+
+async def _examples(connection: Connection, table: EmbedderTable, bucket: int, said: Said, background: int) -> Examples:
+    areas, found = await _vectors(connection, table, bucket, said.area_ids)
+    known = np.isin(said.area_ids, areas)
+    others = await _others(connection, table, bucket, np.unique(said.input_numbers), background)
+    _, rest = await _vectors(connection, table, bucket, others)
+    return Examples(
+        concept_ids=said.concept_ids,
+        area_ids=said.area_ids[known],
+        input_numbers=said.input_numbers[known],
+        vectors=found[np.searchsorted(areas, said.area_ids[known])],
+        labels=said.labels[known],
+        background=rest,
+    )
+
+
+async def _others(
+    connection: Connection, table: EmbedderTable, bucket: int, numbers: NDArray[np.int64], limit: int
+) -> NDArray[np.int64]:
+    """Areas of other inputs than these."""
+    statement = sql.SQL(_SQL["background"]).format(vectors=table.name)
+    parameters = {"bucket": bucket, "numbers": number_array(numbers.tolist()), "limit": limit}
+    row = await (await connection.execute(statement, parameters, binary=True)).fetchone()
+    return np.frombuffer((row and row[0]) or b"", ">i8").astype(np.int64)
+
+
+async def _vectors(
+    connection: Connection, table: EmbedderTable, bucket: int, area_ids: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Those of these areas that have a vector, in order of their numbers, and the vectors."""
+    if not len(area_ids):
+        return area_ids, np.empty((0, table.dims), np.float32)
+    async with aclosing(vectors.of_areas(connection, table, bucket, area_ids)) as parts:
+        rows = [part async for part in parts]
+    if not rows:
+        return area_ids[:0], np.empty((0, table.dims), np.float32)
+    found = np.concatenate([part.area_ids for part in rows])
+    order = np.argsort(found)
+    return found[order], np.concatenate([part.vectors for part in rows])[order].astype(np.float32)

@@ -1,0 +1,234 @@
+"""Trains model versions: reads what people said, learns it in a thread, and commits the whole of it or nothing.
+
+A version that is trained stays so when its app gets another embedder: it is fitted again, by the same examples, to the
+new vectors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import numpy as np
+import psycopg
+import structlog
+
+from sightrank.errors import DoesNotExist, ServerBusy
+from sightrank.search.concepts import ConceptBook
+from sightrank.store.database import Database
+from sightrank.store.status import MODEL_FAILED, MODEL_WITHOUT_DATA, MODEL_WITHOUT_POSITIVES
+from sightrank.store.vectors import EmbedderTable
+from sightrank.teach.examples import areas_of, frozen, read_examples, thawed
+from sightrank.teach.training_queue import Refit, Training, TrainingLost, TrainingQueue
+from sightrank.vision.fitting import Examples, fit, read_options
+from sightrank.vision.threads import Threads
+
+_log = structlog.get_logger(__name__)
+
+LEASE_S = 30.0
+_AT_ONCE = 2  # so that a short training does not wait for a long one
+_KEPT_EVERY_S = 1.0  # within this time whoever deletes a version has stopped its training
+_REFITS_S = 2.0  # how often it is looked for models that lack a fit
+_IDLE_S = 1.0  # how long an idle trainer waits for other processes' versions; its own server wakes it at once
+_AGAIN_S = 5.0  # until a training that failed is tried again
+
+
+class Trainer:
+    """``run()`` works until it is cancelled. ``wake`` is set by whoever has just asked for a training."""
+
+    def __init__(
+        self,
+        database: Database,
+        book: ConceptBook,
+        tables: Mapping[str, EmbedderTable],
+        idle: Collection[str],
+        wake: asyncio.Event,
+        *,
+        threads: Threads,
+    ) -> None:
+        """``tables``: where the vectors are, by workflow; ``idle``: the workflows that make none."""
+        self._database = database
+        self._book = book
+        self._tables = tables
+        self._workflow_ids = (*tables, *idle)
+        self._wake = wake
+        self._threads = threads
+        self._refits_at = 0.0
+        self._queue = TrainingQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=LEASE_S)
+
+    async def run(self) -> None:
+        """Takes one version after the other, waiting where there is none."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_AT_ONCE):
+                group.create_task(self._forever())
+
+    async def _forever(self) -> None:
+        while True:
+            try:
+                self._wake.clear()
+                training = await self._queue.claim(self._workflow_ids)
+                training = training or await self._claim_unfitted()
+            except Exception:
+                _log.exception("looking for models to train failed")
+                training = None
+            if training is not None:
+                await self._take(training)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_IDLE_S):
+                    await self._wake.wait()
+
+    async def _claim_unfitted(self) -> Refit | None:
+        """Nobody waits for these, and looking for them takes longer than for the others."""
+        now = time.monotonic()
+        if now < self._refits_at:
+            return None
+        self._refits_at = now + _REFITS_S
+        refit = await self._queue.claim_unfitted(self._tables)
+        if refit is not None:
+            self._refits_at = 0.0
+        return refit
+
+    async def _take(self, training: Training) -> None:
+        """One training. What goes wrong for no reason of its own comes again; an error in learning ends it."""
+        try:
+            await self._train(training)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._queue.hand_back(training, pause_s=0.0, blameless=True))
+            raise
+        except (TrainingLost, DoesNotExist):
+            _log.info("training called off", bucket=training.bucket, model=training.model_id, version=training.id)
+        except (ServerBusy, psycopg.OperationalError, OSError) as error:
+            _log.warning("training put off", bucket=training.bucket, model=training.model_id, reason=str(error))
+            await self._put_off(training, blameless=True)
+        except Exception as error:
+            _log.exception("training failed", bucket=training.bucket, model=training.model_id, version=training.id)
+            await self._give_up(training, MODEL_FAILED, f"Learning failed: {type(error).__name__}: {error}"[:500])
+
+    async def _train(self, training: Training) -> None:
+        async with self._kept(training) as run:
+            if isinstance(training, Refit):
+                await self._fit_anew(training, run)
+                return
+            table = self._tables.get(training.workflow_id)
+            if training.hopeless:
+                reason = f"Training ended the server {training.attempts - 1} times; nothing was learnt."
+                await self._give_up(training, MODEL_FAILED, reason)
+            elif table is None:
+                reason = f"Workflow {training.workflow_id} of the app makes no vectors to learn from; choose another."
+                await self._give_up(training, MODEL_WITHOUT_DATA, reason)
+            else:
+                await self._fit_first(training, table, run)
+
+    async def _fit_first(self, training: Training, table: EmbedderTable, run: _Run) -> None:
+        dataset_id = str(training.training.get("dataset_id", ""))
+        examples = await read_examples(
+            self._database, self._book, training.bucket, table, training.concept_ids, dataset_id=dataset_id
+        )
+        if not len(examples.area_ids):
+            await self._give_up(training, MODEL_WITHOUT_DATA, _no_data(dataset_id))
+            return
+        lacking = _without_positives(examples) if training.training.get("needs_positives") else ()
+        if lacking:
+            reason = f"No indexed input has the concept {', '.join(lacking)}: label some with value 1, and train again."
+            await self._give_up(training, MODEL_WITHOUT_POSITIVES, reason)
+            return
+        fitted = await self._fit(training, examples, run)
+        await self._queue.finish(
+            training,
+            table=table,
+            fitted=fitted,
+            examples=await asyncio.to_thread(frozen, examples),
+            inputs=len(np.unique(examples.input_numbers)),
+        )
+        _log.info("model trained", bucket=training.bucket, model=training.model_id, version=training.id)
+
+    async def _fit_anew(self, refit: Refit, run: _Run) -> None:
+        examples = await thawed(self._database, refit.bucket, refit.table, refit.examples)
+        missing = np.setdiff1d(areas_of(refit.examples), examples.area_ids)
+        if len(missing) and await self._queue.any_awaited(refit, missing.tolist()):
+            await self._put_off(refit, blameless=True)
+        elif not len(examples.area_ids):
+            await self._put_off(refit, blameless=False)
+        else:
+            fitted = await self._fit(refit, examples, run)
+            await self._queue.finish_refit(refit, fitted)
+            _log.info("model fitted anew", bucket=refit.bucket, model=refit.model_id, version=refit.id)
+
+    async def _fit(self, training: Training, examples: Examples, run: _Run) -> bytes:
+        """What is learnt, as the database keeps it."""
+        options = read_options(training.training)
+        return await self._threads.learn(lambda: fit(examples, options, run.tell).dump())
+
+    async def _give_up(self, training: Training, status: int, reason: str) -> None:
+        """Ends it without a model. A version that is trained already only lacks a fit, and stays as it is."""
+        if isinstance(training, Refit):
+            await self._put_off(training, blameless=False)
+            return
+        with suppress(TrainingLost):
+            await self._queue.fail(training, status, reason)
+
+    async def _put_off(self, training: Training, *, blameless: bool) -> None:
+        with suppress(ServerBusy, psycopg.OperationalError):  # then it comes again when the lease runs out
+            await self._queue.hand_back(training, pause_s=_AGAIN_S, blameless=blameless)
+
+    @asynccontextmanager
+    async def _kept(self, training: Training) -> AsyncIterator[_Run]:
+        """The version is ours as long as the block lasts, or the run is told that it is not."""
+        run = _Run(self._threads)
+        keeping = asyncio.create_task(self._keep(training, run))
+        try:
+            yield run
+        finally:
+            run.stop()
+            keeping.cancel()
+            await asyncio.wait([keeping])
+
+    async def _keep(self, training: Training, run: _Run) -> None:
+        while True:
+            await asyncio.sleep(_KEPT_EVERY_S)
+            try:
+                if not await self._queue.keep(training, run.share):
+                    run.stop()
+            except (ServerBusy, psycopg.OperationalError) as error:
+                _log.warning("a lease was not renewed", version=training.id, reason=str(error))
+
+
+class _Run:
+    """What the thread that learns and its trainer tell each other."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._stopped = threading.Event()
+        self.share = 0.0
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def tell(self, share: float) -> None:
+        """How far the learning is, 0 to 1. Raises TrainingLost when nobody wants it any more."""
+        if self._stopped.is_set():
+            raise TrainingLost
+        self.share = share
+        self._threads.make_way()
+
+
+def _without_positives(examples: Examples) -> Sequence[str]:
+    return [
+        concept_id
+        for concept_id, labels in zip(examples.concept_ids, examples.labels.T, strict=True)
+        if not (labels > 0.5).any()
+    ]
+
+
+def _no_data(dataset_id: str) -> str:
+    where = f"of dataset {dataset_id} " if dataset_id else ""
+    return (
+        f"No indexed input {where}has a label of the model's concepts. Label some with them (value 1: has it, 0: has it"
+        " not), wait until they are at 30000, and train again."
+    )

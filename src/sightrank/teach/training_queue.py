@@ -1,0 +1,150 @@
+"""Model versions to be trained, as a queue: any number of processes share it, and one that dies leaves its lease."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sightrank.store import queries
+from sightrank.store.buckets import next_version
+from sightrank.store.database import Connection, Database
+from sightrank.store.vectors import EmbedderTable
+
+ATTEMPTS = 4
+_SQL = queries.load("training")
+
+
+class TrainingLost(Exception):
+    """The version was deleted, or another process has it now; nothing is written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """A leased version. ``training``: how it is to be fitted; ``workflow_id``: what its app is indexed by."""
+
+    bucket: int
+    id: str
+    model_id: str
+    concept_ids: tuple[str, ...]
+    training: Mapping[str, Any]
+    attempts: int
+    workflow_id: str
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether it has ended so many attempts that it is to be left alone."""
+        return self.attempts > ATTEMPTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refit(Training):
+    """A trained version that is to be fitted to other vectors: those of ``table``, with the same ``examples``."""
+
+    examples: bytes
+    table: EmbedderTable
+
+
+class TrainingQueue:
+    """The queue as one process sees it. ``owner`` names the process in the leases it takes."""
+
+    def __init__(self, database: Database, *, owner: str, lease_s: float) -> None:
+        self._database = database
+        self._lease = {"owner": owner, "lease_s": lease_s}
+
+    async def claim(self, workflow_ids: Collection[str]) -> Training | None:
+        """The version that waits longest, of apps that have one of these workflows."""
+        row = await self._database.row(_SQL["claim"], {**self._lease, "workflow_ids": list(workflow_ids)})
+        if row is None:
+            return None
+        bucket, id, model_id, concept_ids, training, attempts, workflow_id = row
+        return Training(
+            bucket=bucket,
+            id=id,
+            model_id=model_id,
+            concept_ids=tuple(concept_ids),
+            training=training,
+            attempts=attempts,
+            workflow_id=workflow_id,
+        )
+
+    async def claim_unfitted(self, tables: Mapping[str, EmbedderTable]) -> Refit | None:
+        """A trained version without a fit for the vectors that its app has, by workflow, or is about to have."""
+        embedder_ids = [table.id for table in tables.values()]
+        wanted = {"workflow_ids": list(tables), "embedder_ids": embedder_ids, "attempts": ATTEMPTS}
+        row = await self._database.row(_SQL["claim_unfitted"], self._lease | wanted)
+        if row is None:
+            return None
+        bucket, id, model_id, concept_ids, training, attempts, examples, embedder_id, dims = row
+        return Refit(
+            bucket=bucket,
+            id=id,
+            model_id=model_id,
+            concept_ids=tuple(concept_ids),
+            training=training,
+            attempts=attempts,
+            workflow_id="",
+            examples=examples,
+            table=EmbedderTable(id=embedder_id, dims=dims),
+        )
+
+    async def keep(self, training: Training, progress: float) -> bool:
+        """Renews the lease and says how far the work is, 0 to 1; False where the version is not ours any more."""
+        return await self._database.execute(_SQL["keep"], {**self._keys(training), "progress": progress}) > 0
+
+    async def hand_back(self, training: Training, *, pause_s: float, blameless: bool) -> None:
+        """Gives the version back untrained; ``blameless``: it did not fail for a reason of its own."""
+        await self._database.execute(
+            _SQL["hand_back"], {**self._keys(training), "pause_s": pause_s, "blameless": blameless}
+        )
+
+    async def any_awaited(self, training: Training, area_ids: list[int]) -> bool:
+        """Whether one of these areas is of an input that is yet to be indexed."""
+        row = await self._database.row(_SQL["any_awaited"], {"bucket": training.bucket, "area_ids": area_ids})
+        return row == (True,)
+
+    async def finish(
+        self, training: Training, *, table: EmbedderTable, fitted: bytes, examples: bytes, inputs: int
+    ) -> None:
+        """Makes the version a trained one, in one commit with what it learnt. Raises TrainingLost."""
+        async with self._held(training) as connection:
+            values = {"examples": examples, "inputs": inputs}
+            await connection.execute(_SQL["trained"], self._keys(training) | values)
+            await self._insert_fit(connection, training, table, fitted)
+
+    async def finish_refit(self, refit: Refit, fitted: bytes) -> None:
+        """Adds what the version learnt of the other vectors. Raises TrainingLost."""
+        async with self._held(refit) as connection:
+            await connection.execute(_SQL["fitted_anew"], self._keys(refit))
+            await self._insert_fit(connection, refit, refit.table, fitted)
+
+    async def fail(self, training: Training, status: int, reason: str) -> None:
+        """Ends the training without a model. Raises TrainingLost."""
+        async with self._held(training) as connection:
+            await connection.execute(_SQL["failed"], {**self._keys(training), "status": status, "reason": reason})
+
+    @asynccontextmanager
+    async def _held(self, training: Training) -> AsyncIterator[Connection]:
+        async with self._database.transaction() as connection:
+            await connection.execute(_SQL["hold_app"], {"bucket": training.bucket})
+            cursor = await connection.execute(_SQL["hold"], self._keys(training))
+            if await cursor.fetchone() is None:
+                raise TrainingLost
+            yield connection
+
+    async def _insert_fit(
+        self, connection: Connection, training: Training, table: EmbedderTable, fitted: bytes
+    ) -> None:
+        values = {"embedder_id": table.id, "fitted": fitted}
+        await connection.execute(_SQL["insert_fit"], self._keys(training) | values)
+        await next_version(connection, training.bucket, labels=True)
+
+    def _keys(self, training: Training) -> dict[str, Any]:
+        return {**self._lease, "bucket": training.bucket, "id": training.id}
+
+
+async def lacks_fits(database: Database, bucket: int, embedder_id: int) -> bool:
+    """Whether a trained version of the app can still be fitted to the vectors of this embedder and has not been."""
+    row = await database.row(_SQL["any_unfitted"], {"bucket": bucket, "embedder_id": embedder_id, "attempts": ATTEMPTS})
+    return row == (True,)
