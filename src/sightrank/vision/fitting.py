@@ -7,6 +7,7 @@ on labels that the scores were not learnt from (Platt scaling over the folds of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -62,14 +63,33 @@ class FitOptions:
 
 
 def read_options(training: Mapping[str, Any]) -> FitOptions:
-    """The options within what a model version keeps of its training; defaults for those that are not there."""
+    """The options within what a model version keeps of its training; defaults for those that are not there.
+
+    Raises ValueError naming the one that is no number, or none that it can be.
+    """
     known = FitOptions()
+    strength = _number(training, "strength", known.strength)
+    if strength <= 0:
+        raise ValueError(f"strength is {strength:g}; it must be more than 0.")
+    background_weight = _number(training, "background_weight", known.background_weight)
+    if background_weight < 0:
+        raise ValueError(f"background_weight is {background_weight:g}; it cannot be less than 0.")
     return FitOptions(
         exclusive=bool(training.get("exclusive", known.exclusive)),
-        seed=int(training.get("seed", known.seed)),
-        strength=float(training.get("strength", known.strength)),
-        background_weight=float(training.get("background_weight", known.background_weight)),
+        seed=int(_number(training, "seed", known.seed)) % 2**32,
+        strength=strength,
+        background_weight=background_weight,
     )
+
+
+def _number(training: Mapping[str, Any], name: str, default: float) -> float:
+    try:
+        number = float(training.get(name, default))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is no number.") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is not finite.")
+    return number
 
 
 def fit(examples: Examples, options: FitOptions, progress: Progress) -> ConceptModel:
