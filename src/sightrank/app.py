@@ -20,6 +20,8 @@ import structlog
 from sightrank.api.annotation_filters import AnnotationFilters
 from sightrank.api.annotations import Annotations
 from sightrank.api.apps import Apps
+from sightrank.api.asking import Asking
+from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.bootstrap import Bootstrap, bootstrap
 from sightrank.api.call import Handler, Handlers
 from sightrank.api.catalogue import Catalogue, ModelCard, ModelType
@@ -29,6 +31,7 @@ from sightrank.api.concept_search import ConceptSearch
 from sightrank.api.concepts import Concepts
 from sightrank.api.dataset_inputs import DatasetInputs
 from sightrank.api.datasets import Datasets
+from sightrank.api.evaluations import Evaluations
 from sightrank.api.identity import Identity
 from sightrank.api.input_patch import InputPatches
 from sightrank.api.inputs import Inputs
@@ -49,9 +52,13 @@ from sightrank.api.saved_searches import SavedSearches
 from sightrank.api.search_kinds import SearchReader
 from sightrank.api.searches import Searches, SearchModels
 from sightrank.api.users import Users
+from sightrank.api.workflow_changes import WorkflowChanges
+from sightrank.api.workflow_nodes import NodeReader
+from sightrank.api.workflow_versions import WorkflowVersions
 from sightrank.api.workflows import Workflows
 from sightrank.background import background, end
 from sightrank.ingest.add_jobs import AddJobs
+from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.base_workflow import warn_of_absent
 from sightrank.ingest.fetch import Fetcher
 from sightrank.ingest.history import History
@@ -83,7 +90,9 @@ from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.store.statistics import keep_fresh
+from sightrank.teach.evaluator import Evaluator
 from sightrank.teach.trainer import Trainer
+from sightrank.teach.workbench import PublicModel, Space, Workbench
 from sightrank.vision.eye import Eye, ImageLimits
 from sightrank.vision.threads import Threads
 from sightrank.vision.thumbnail import MediaSizes
@@ -110,8 +119,11 @@ class Core:
     images: ImageSource
     urls: HostedUrls
     workflows: Mapping[str, Workflow]
+    workbench: Workbench
+    annotator: Annotator
     runners: Mapping[str, Eye]
     to_train: asyncio.Event
+    to_evaluate: asyncio.Event
     embedded: bool
 
 
@@ -183,21 +195,37 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             Fetcher(allow=settings.fetch_allow_list(), limits=FetchLimits(total_s=settings.fetch_timeout_s))
         )
         urls = HostedUrls(settings.public_url or settings.http_base(settings.http_port))
+        catalogue, runners = installed.catalogue(), installed.runners()
+        book = ConceptBook(installed.vocabulary)
+        images = ImageSource(database, blobs, sizes, fetcher, urls, limits)
+        workflows = await _workflows(database, installed)
+        workbench = Workbench(
+            database,
+            book,
+            {
+                card.id: PublicModel(id=card.id, type_id=card.type.value, eye=runners[card.id])
+                for card in catalogue.models
+            },
+            {workflow_id: Space(eye=one.eye, table=one.table) for workflow_id, one in workflows.items()},
+        )
         yield Core(
             settings=settings,
             database=database,
             blobs=blobs,
             sizes=sizes,
             threads=threads,
-            catalogue=installed.catalogue(),
-            book=ConceptBook(installed.vocabulary),
+            catalogue=catalogue,
+            book=book,
             wording=Wording(installed.vocabulary, installed.words),
             clock=Clock(),
-            images=ImageSource(database, blobs, sizes, fetcher, urls, limits),
+            images=images,
             urls=urls,
-            workflows=await _workflows(database, installed),
-            runners=installed.runners(),
+            workflows=workflows,
+            workbench=workbench,
+            annotator=Annotator(database, workbench, images),
+            runners=runners,
             to_train=asyncio.Event(),
+            to_evaluate=asyncio.Event(),
             embedded=not settings.database_url,
         )
 
@@ -226,6 +254,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
             await core.database.execute(queries.load("ingest")["release_all"])
             await core.database.execute(queries.load("reindex")["release_all"])
             await core.database.execute(queries.load("training")["release_all"])
+            await core.database.execute(queries.load("evaluations")["release_all"])
         for workflow_id, workflow in core.workflows.items():
             await requeue_after_upgrade(core.database, workflow, workflow_id)
         await stack.enter_async_context(working(core, settings.workers, wake))
@@ -270,12 +299,13 @@ def _provider(core: Core, model: ModelCard) -> str:
 
 @asynccontextmanager
 async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[None]:
-    """``count`` ingest workers for the length of the block, one that re-indexes and one that trains."""
+    """``count`` ingest workers for the length of the block, and one each that re-indexes, trains and evaluates."""
     workers = [_worker(core, wake) for _ in range(count)]
     tasks = [asyncio.create_task(worker.run(), name="ingest worker") for worker in workers]
     if count:
         tasks.append(asyncio.create_task(_reindexer(core).run(), name="re-indexing"))
         tasks.append(asyncio.create_task(_trainer(core).run(), name="training"))
+        tasks.append(asyncio.create_task(_evaluator(core).run(), name="evaluation"))
     try:
         yield
     finally:
@@ -290,17 +320,31 @@ def _idle(core: Core) -> frozenset[str]:
 def _worker(core: Core, wake: asyncio.Event) -> Worker:
     owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
     able = core.workflows.keys() | _idle(core)
-    jobs = Jobs(core.database, core.clock, owner=owner, lease_s=LEASE_S, workflow_ids=able)
-    return Worker(jobs, core.images, core.workflows, wake, threads=core.threads)
+    jobs = Jobs(core.database, core.clock, core.book, owner=owner, lease_s=LEASE_S, workflow_ids=able)
+    return Worker(jobs, core.images, core.workflows, core.annotator, wake, threads=core.threads)
 
 
 def _reindexer(core: Core) -> Reindexer:
-    return Reindexer(core.database, core.images, core.workflows, _idle(core), threads=core.threads, clock=core.clock)
+    return Reindexer(
+        core.database,
+        core.images,
+        core.workflows,
+        _idle(core),
+        core.annotator,
+        core.book,
+        threads=core.threads,
+        clock=core.clock,
+    )
 
 
 def _trainer(core: Core) -> Trainer:
     tables = {id: workflow.table for id, workflow in core.workflows.items()}
     return Trainer(core.database, core.book, tables, _idle(core), core.to_train, threads=core.threads)
+
+
+def _evaluator(core: Core) -> Evaluator:
+    tables = {id: workflow.table for id, workflow in core.workflows.items()}
+    return Evaluator(core.database, core.book, tables, _idle(core), core.to_evaluate, threads=core.threads)
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
@@ -354,23 +398,28 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     saved = SavedSearches(core.database, reader, max_image_bytes=core.settings.max_image_bytes)
     intake = Intake(core.database, core.blobs, removal, core.book, core.clock)
     model_records, model_writer = ModelRecords(core.database), ModelWriter(core.book, core.clock)
+    evaluations = Evaluations(core.database, core.book, records, model_records, core.to_evaluate)
     resources = (
         Users(core.database),
         Apps(
             core.database,
             identity,
             core.catalogue,
+            BaseWorkflows(core.database, core.catalogue, core.workbench, base_workflow=core.settings.base_workflow),
             base_workflow=core.settings.base_workflow,
             on_deleted=removal.delete_bucket,
         ),
         Keys(core.database, identity),
         Models(core.database, core.catalogue, model_records),
         ModelEdits(core.database, core.catalogue, model_records, model_writer),
-        ModelVersions(core.database, core.catalogue, model_records, model_writer, core.to_train),
+        ModelVersions(core.database, core.catalogue, model_records, model_writer, evaluations, core.to_train),
         ModelContents(core.database, core.catalogue, model_records, records),
         ModelTypes(),
-        Outputs(core.catalogue, core.images, core.runners),
-        Workflows(core.catalogue),
+        evaluations,
+        Outputs(core.catalogue, core.images, core.database, Asking(core.catalogue, core.database, core.workbench)),
+        Workflows(core.catalogue, core.database),
+        WorkflowChanges(core.catalogue, core.database, NodeReader(core.catalogue, core.workbench)),
+        WorkflowVersions(core.catalogue, core.database),
         Concepts(core.database, core.book),
         ConceptLanguages(core.database, core.book),
         ConceptRelations(core.database, core.book),

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from sightrank.api.apps import Apps
+from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.bootstrap import Bootstrap, bootstrap
 from sightrank.api.catalogue import EMPTY_WORKFLOW, Catalogue, WorkflowCard, missing_workflows
 from sightrank.api.concept_languages import ConceptLanguages
 from sightrank.api.concept_search import ConceptSearch
 from sightrank.api.concepts import Concepts
+from sightrank.api.evaluations import Evaluations
 from sightrank.api.identity import Identity
 from sightrank.api.keys import Keys
 from sightrank.api.model_contents import ModelContents
@@ -31,6 +33,7 @@ from sightrank.search.concepts import ConceptBook
 from sightrank.settings import Settings
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
+from sightrank.teach.workbench import Workbench
 from sightrank.vision.vocabulary import Term, Vocabulary
 
 PAT = "a" * 32
@@ -75,6 +78,7 @@ class World:
     api_key: str = API_KEY
     deleted: list[int] = field(default_factory=list)
     to_train: asyncio.Event = field(default_factory=asyncio.Event)
+    to_evaluate: asyncio.Event = field(default_factory=asyncio.Event)
     handlers: dict[str, Any] = field(default_factory=dict)
 
     async def call(self, rpc: str, request: Any, *, key: str | None = PAT) -> Any:
@@ -114,15 +118,25 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
     identity, book = Identity(database), ConceptBook(catalogue.vocabulary)
     world = World(database, identity, catalogue, book, settings, first)
     models, writer = ModelRecords(database), ModelWriter(book, Clock())
+    records = Records(database, book, HostedUrls("http://localhost"))
+    evaluations = Evaluations(database, book, records, models, world.to_evaluate)
     for part in (
-        Apps(database, identity, catalogue, base_workflow=settings.base_workflow, on_deleted=world.forget_app),
+        Apps(
+            database,
+            identity,
+            catalogue,
+            BaseWorkflows(database, catalogue, Workbench(database, book, {}, {}), base_workflow=settings.base_workflow),
+            base_workflow=settings.base_workflow,
+            on_deleted=world.forget_app,
+        ),
         Keys(database, identity),
         Users(database),
         Models(database, catalogue, models),
         ModelEdits(database, catalogue, models, writer),
-        ModelVersions(database, catalogue, models, writer, world.to_train),
-        ModelContents(database, catalogue, models, Records(database, book, HostedUrls("http://localhost"))),
-        Workflows(catalogue),
+        ModelVersions(database, catalogue, models, writer, evaluations, world.to_train),
+        ModelContents(database, catalogue, models, records),
+        evaluations,
+        Workflows(catalogue, database),
         Concepts(database, book),
         ConceptLanguages(database, book),
         ConceptSearch(database, book, catalogue),
