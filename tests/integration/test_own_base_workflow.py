@@ -258,6 +258,23 @@ def test_an_input_is_indexed_although_its_workflow_cannot_run_and_says_why(
     flowing(scenario)
 
 
+def test_what_was_written_stays_where_the_workflow_cannot_say_it_again(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.index("crowd")
+        before = await flows.written(), await flows.labels()
+        await flows.database.execute("DELETE FROM models WHERE id = 'mapper'")
+        await flows.forget_vectors()
+
+        async with flows.working():
+            await until(flows.place.is_indexed)
+
+        assert await flows.database.rows("SELECT status_details <> '' FROM inputs") == [(True,)]
+        assert (await flows.written(), await flows.labels()) == before
+
+    flowing(scenario)
+
+
 def test_writers_behind_a_detector_write_on_its_regions(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await flows.model("crop", "image-crop", {"margin": 0.5})
