@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from clarifai_grpc.grpc.api import service_pb2
+from clarifai_grpc.grpc.api.resources_pb2 import App as ClarifaiApp
 from clarifai_grpc.grpc.api.resources_pb2 import (
     Concept,
     ConceptRelation,
@@ -16,13 +21,15 @@ from clarifai_grpc.grpc.api.resources_pb2 import (
     NodeInput,
     OutputConfig,
     OutputInfo,
+    UserAppIDSet,
+    Visibility,
     Workflow,
     WorkflowNode,
 )
 from tests import films
 from tests.drawn_face import drawn_face, jpeg
 from tests.integration.own_models import BLUE, RED, classifier, coloured, operator, teach_colours, train
-from tests.integration.serving import App, of_bytes
+from tests.integration.serving import App, of_bytes, wait_for
 
 TAGGER, EMBEDDER, CLUSTERER, FACES = (
     "general-image-recognition",
@@ -246,3 +253,52 @@ def test_more_than_32_inputs_are_refused(taught: App) -> None:
 
     assert ask(taught, *[of_bytes(WARM)] * 33).status.code == 39999
     assert len(ask(taught, *[of_bytes(WARM)] * 32).results) == 32
+
+
+def test_a_public_app_predicts_for_others_by_what_is_public_in_it(taught: App) -> None:
+    """Its private models and workflows are as if they were not there."""
+    public = Visibility(gettable=Visibility.Gettable.PUBLIC)
+    post(taught, node("temperature", "temperature"))
+    post(taught, node("temperature", "temperature"), id="shown")
+    taught.call("PatchWorkflows", action="overwrite", workflows=[Workflow(id="shown", visibility=public)])
+    patch = service_pb2.PatchAppsRequest(
+        user_app_id=UserAppIDSet(user_id="admin"),
+        action="overwrite",
+        apps=[ClarifaiApp(id=taught.id, visibility=public)],
+    )
+    assert taught.stub.PatchApps(patch, metadata=(("authorization", f"Key {taught.key}"),)).status.code == 10000
+    token = f"{uuid.uuid4().hex}"
+    taught.server.sql("INSERT INTO users (id) VALUES ('guest') ON CONFLICT DO NOTHING RETURNING id")
+    taught.server.sql(
+        "INSERT INTO keys (hash, prefix, user_id, type)"
+        " VALUES (sha256(%s::bytea), 'x', 'guest', 'personal_access_token') RETURNING 1",
+        token,
+    )
+    guest = replace(taught, key=token)
+
+    def asked() -> Any:
+        answer = ask(guest, of_bytes(WARM), workflow_id="shown")
+        return answer if answer.status.code == 10000 else None
+
+    shown = wait_for("the app to be public", asked)
+
+    assert set(values(shown.results[0].outputs[0].data)) == {"warm", "cold"}
+    assert ask(guest, of_bytes(WARM)).status.code == 22102
+    assert guest.ask("PostModelOutputs", model_id="temperature", inputs=[of_bytes(WARM)]).status.code == 21200
+
+
+def test_answers_go_on_while_models_are_trained_and_go(taught: App) -> None:
+    post(taught, node("temperature", "temperature"), node("sure", "over", "temperature"))
+
+    def asked(_: int) -> int:
+        return int(ask(taught, of_bytes(WARM)).status.code)
+
+    with ThreadPoolExecutor(6) as pool:
+        during = pool.map(asked, range(24))
+        for _ in range(2):
+            train(taught, "temperature")
+        assert set(during) == {10000}
+        after = pool.map(asked, range(24))
+        taught.call("DeleteModel", model_id="temperature")
+        assert set(after) <= {10000, 21200, 22002}
+    assert asked(0) == 21200

@@ -22,8 +22,12 @@ DOG = Concept(id="dog", value=0.5)
 
 @pytest.mark.parametrize(
     ("sent", "comparison"),
-    [({}, 1), ({"concept_threshold_type": 2}, 2), ({"concept_threshold_type": "LESS_THAN"}, 3)]
-    + [({"concept_threshold_type": "equal"}, 5)],
+    [
+        ({}, 1),
+        ({"concept_threshold_type": 2}, 2),
+        ({"concept_threshold_type": "LESS_THAN"}, 3),
+        ({"concept_threshold_type": "equal"}, 5),
+    ],
 )
 @pytest.mark.parametrize("type_id", ["concept-threshold", "region-threshold"])
 def test_thresholds_are_those_of_the_concepts(type_id: str, sent: dict[str, Any], comparison: int) -> None:
