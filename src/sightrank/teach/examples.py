@@ -25,7 +25,7 @@ from sightrank.store.database import Connection, Database, number_array
 from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.fitting import Examples
 
-MAX_BACKGROUND = 20_000
+MAX_BACKGROUND = 8_000  # learning looks at half as many of them for each concept
 _SQL = queries.load("examples")
 _LABEL = np.dtype([("area", ">i8"), ("input", ">i8"), ("column", ">i4"), ("value", ">f4"), ("whole", "?")])
 _UNSAID = -1
