@@ -118,7 +118,7 @@ class Asking:
         Raises ModelDoesNotExist and WorkflowNeedsModel.
         """
         models = await self._workbench.models(app.bucket, nodes)
-        steps = await self._workbench.steps(app.workflow_id, nodes, models)
+        steps = await self._workbench.steps_of(app.workflow_id, nodes, models)
         asked = []
         for node in nodes:
             if not node.suppressed:

@@ -83,11 +83,11 @@ class Workbench:
                     raise ModelDoesNotExist(f"Node {node.id!r}: {error.details}") from error
         return found
 
-    async def steps(
+    async def steps_of(
         self, base_workflow_id: str, nodes: Sequence[Node], models: Mapping[str, OwnModel]
     ) -> dict[str, Step]:
-        """What each node does now, by node id. ``base_workflow_id``: the public one by which the app indexes; ``models``:
-        the app's own, by node id.
+        """What each node does now, by node id. ``base_workflow_id``: the public one by which the app indexes;
+        ``models``: the app's own, by node id.
 
         Raises ModelDoesNotExist for a model that is gone and WorkflowNeedsModel for one that cannot predict.
         """
