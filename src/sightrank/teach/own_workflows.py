@@ -45,15 +45,10 @@ class OwnWorkflows:
             bucket=bucket,
             id=workflow_id,
             version_id=found_id,
-            nodes=parsed(stored),
+            nodes=nodes_of(resources_pb2.WorkflowVersion.FromString(stored).nodes),
             stored=bytes(stored),
             visibility=visibility,
         )
-
-
-def parsed(stored: bytes) -> tuple[Node, ...]:
-    """The nodes of a version as ``workflow_versions.nodes`` has them."""
-    return nodes_of(resources_pb2.WorkflowVersion.FromString(stored).nodes)
 
 
 def nodes_of(messages: Iterable[resources_pb2.WorkflowNode]) -> tuple[Node, ...]:

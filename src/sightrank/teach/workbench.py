@@ -72,13 +72,6 @@ class Workbench:
         self._public = public
         self._spaces = spaces
 
-    async def steps(self, bucket: int, base_workflow_id: str, nodes: Sequence[Node]) -> dict[str, Step]:
-        """What each node does now, by node id. ``base_workflow_id``: the public one by which the app indexes.
-
-        Raises ModelDoesNotExist for a model that is gone and WorkflowNeedsModel for one that cannot predict.
-        """
-        return await self.steps_of(base_workflow_id, nodes, await self.models(bucket, nodes))
-
     async def models(self, bucket: int, nodes: Sequence[Node]) -> dict[str, OwnModel]:
         """The app's models among those of these nodes, by node id. Raises ModelDoesNotExist."""
         found = {}
@@ -93,7 +86,11 @@ class Workbench:
     async def steps_of(
         self, base_workflow_id: str, nodes: Sequence[Node], models: Mapping[str, OwnModel]
     ) -> dict[str, Step]:
-        """What each node does now, by node id; ``models`` has the app's. Raises as ``steps``."""
+        """What each node does now, by node id. ``base_workflow_id``: the public one by which the app indexes;
+        ``models``: the app's own, by node id.
+
+        Raises ModelDoesNotExist for a model that is gone and WorkflowNeedsModel for one that cannot predict.
+        """
         steps: dict[str, Step] = {}
         for node in nodes:
             try:

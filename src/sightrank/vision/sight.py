@@ -44,14 +44,6 @@ class PictureSight:
         self._vectors: dict[tuple[ImageEncoder, Box | None], Vectors] = {}
         self._detections: dict[Eye, tuple[Detection, ...]] = {}
 
-    def know(self, eye: Eye, box: Box | None, vector: Vectors) -> None:
-        """A vector that was made before."""
-        self._vectors[eye.encoder, box] = vector
-
-    def know_detections(self, eye: Eye, detections: Sequence[Detection]) -> None:
-        """What was found before."""
-        self._detections[eye] = tuple(detections)
-
     async def vectors(self, eye: Eye, boxes: Sequence[Box | None]) -> Vectors:
         """Raises InputFailed or InputOverLimit for what is no usable image."""
         missing = [box for box in dict.fromkeys(boxes) if (eye.encoder, box) not in self._vectors]
