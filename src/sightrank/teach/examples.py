@@ -8,6 +8,7 @@ what somebody said of the whole, and the whole shows what is in its parts.
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -114,7 +115,8 @@ async def _said(
     parameters = {"bucket": bucket, "concept_ids": ids, "places": places, "dataset_id": dataset_id}
     cursor = await connection.execute(_SQL["labels"], parameters, binary=True)
     found = await cursor.fetchone()
-    return _joined(tuple(concept_ids), np.frombuffer((found and found[0]) or b"", _LABEL))
+    rows = np.frombuffer((found and found[0]) or b"", _LABEL)
+    return await asyncio.to_thread(_joined, tuple(concept_ids), rows)
 
 
 def _joined(concept_ids: tuple[str, ...], rows: NDArray[np.void]) -> Said:
