@@ -116,10 +116,18 @@ class ApiClient:
         answer = await self.post("annotations/searches", body)
         return Found(hits=tuple(map(read_hit, answer.get("hits", []))), note=answer["status"].get("details", ""))
 
+    async def get(self, resource: str) -> dict[str, Any]:
+        """As ``post``; a query may follow the resource."""
+        return await self._ask("GET", resource)
+
     async def post(self, resource: str, body: dict[str, Any]) -> dict[str, Any]:
         """The answer of a call that must succeed. Raises ClientError."""
+        return await self._ask("POST", resource, body)
+
+    async def _ask(self, method: str, resource: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        path = self._access.path(resource)
         try:
-            async with self._session.post(self._access.path(resource), json=body, allow_redirects=False) as response:
+            async with self._session.request(method, path, json=body, allow_redirects=False) as response:
                 answer = json.loads(await response.read())
             code, description = answer["status"]["code"], answer["status"]["description"]
         except (aiohttp.ClientError, TimeoutError) as error:
