@@ -8,7 +8,21 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import exactness, filters, follow, graph, inference, ingest, load, memory, pages, search, videos
+from benchmarks import (
+    exactness,
+    filters,
+    follow,
+    graph,
+    inference,
+    ingest,
+    load,
+    memory,
+    pages,
+    search,
+    teaching,
+    training,
+    videos,
+)
 from benchmarks.figures import console
 from benchmarks.server import HOST, served
 from benchmarks.stage import AREAS, Stage
@@ -27,6 +41,8 @@ MEASUREMENTS = {
     "ingest": ingest.run,
     "inference": inference.run,
     "videos": videos.run,
+    "training": training.run,
+    "teaching": teaching.run,
 }
 
 

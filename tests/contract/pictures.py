@@ -37,7 +37,12 @@ class Picture:
 
 def pictures() -> list[Picture]:
     """20 pictures; the first is a cat when they are photographs. About half of the photographs show people."""
-    return _photographs() if PHOTOS.is_file() else [_drawing(number) for number in range(COUNT)]
+    return _photographs() if PHOTOS.is_file() else drawings()
+
+
+def drawings() -> list[Picture]:
+    """20 pictures that are the same everywhere."""
+    return [_drawing(number) for number in range(COUNT)]
 
 
 def _photographs() -> list[Picture]:

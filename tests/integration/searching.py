@@ -14,9 +14,10 @@ from tests.eyes import blind_eye
 
 from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id
 from sightrank.search.concepts import ConceptBook
-from sightrank.search.engine import Hit, SearchEngine, SearchScope
+from sightrank.search.engine import Hit, SearchEngine
 from sightrank.search.follow import Matrices
 from sightrank.search.query import ConceptTerm, ImageTerm, Query, Rank, Unit, VectorTerm
+from sightrank.search.scope import SearchScope
 from sightrank.store import queries, vectors
 from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database

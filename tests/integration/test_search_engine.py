@@ -11,7 +11,6 @@ from tests.eyes import blind_eye, reading_eye
 from tests.integration.searching import Process, like, process, random_unit
 
 from sightrank.errors import AppError, DoesNotExist, SearchInvalid, SearchNotIndexed
-from sightrank.search.engine import SearchScope
 from sightrank.search.query import (
     ConceptName,
     ConceptTerm,
@@ -25,6 +24,7 @@ from sightrank.search.query import (
     Unit,
     VectorTerm,
 )
+from sightrank.search.scope import SearchScope
 
 
 def query(*terms: Term, unit: Unit = Unit.INPUT, **changes: Any) -> Query:

@@ -20,7 +20,7 @@ from sightrank.ingest.rows import new_id
 from sightrank.search import candidates
 from sightrank.search import plan as planning
 from sightrank.search.concepts import ConceptBook
-from sightrank.search.engine import Hit, SearchEngine, SearchScope
+from sightrank.search.engine import Hit, SearchEngine
 from sightrank.search.follow import Matrices, RankerChoice
 from sightrank.search.graph import Graph
 from sightrank.search.matrix import Matrix
@@ -37,6 +37,7 @@ from sightrank.search.query import (
     Term,
     Unit,
 )
+from sightrank.search.scope import SearchScope
 from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database
 from sightrank.vision.vocabulary import Vocabulary

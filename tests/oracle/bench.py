@@ -19,15 +19,17 @@ from tests.oracle.modes import ALL_CHOICES, Modes, await_graphs
 from tests.oracle.oracle import Oracle
 from tests.oracle.records import App, Vector
 from tests.oracle.searches import Asked, Words, random_search
+from tests.oracle.teaching import PUBLIC_VERSIONS, Teacher
 from tests.oracle.writing import write_app
 
 from sightrank.errors import AppError
 from sightrank.search.concepts import ConceptBook
-from sightrank.search.engine import Hit, SearchEngine, SearchScope
+from sightrank.search.engine import Hit, SearchEngine
 from sightrank.search.follow import Matrices, RankerChoice
 from sightrank.search.parse import parse_legacy, parse_search
 from sightrank.search.plan import Plan
 from sightrank.search.query import ImageTerm, Query
+from sightrank.search.scope import SearchScope
 from sightrank.store import vectors
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
@@ -37,6 +39,8 @@ from sightrank.vision.tagger import Tagger
 #: Inputs and most regions for each input: from an app that is still empty to one where a page is a small part.
 SIZES = ((0, 0), (1, 2), (12, 3), (60, 0), (130, 3), (320, 1))
 
+#: Versions of models in each of them at first.
+MODEL_VERSIONS_EACH = 7
 #: Which of them is searched: the larger ones more often.
 _APPS = (0, 1, 2, 3, 4, 5, 2, 3, 4, 5, 3, 4, 5, 4, 5)
 
@@ -71,6 +75,10 @@ class Bench:
     def asked(self, random: Random) -> tuple[Oracle, Asked]:
         oracle = self.oracles[random.choice(_APPS)]
         return oracle, random_search(random, oracle.app, Words(images=list(self.images)))
+
+    def teach(self, random: Random) -> None:
+        """Trains a version of a model of one of the apps, or deletes one."""
+        self.runner.run(Teacher(self.database, self.table, random.choice(self.oracles).app, random).change())
 
     def check(self, engine: SearchEngine, oracle: Oracle, asked: Asked) -> None:
         """Asks both and compares. Raises Mismatch."""
@@ -108,6 +116,7 @@ class Bench:
             default_language=oracle.app.language,
             table=self.table,
             eye=blind_eye(self.tagger, DETECTED),
+            model_version_ids=frozenset(PUBLIC_VERSIONS),
             detector_id=MODEL,
         )
         try:
@@ -154,10 +163,16 @@ def bench(database_url: str, folder: Path, *, seed: int) -> Iterator[Bench]:
             ]
             for app in apps:
                 runner.run(write_app(database, table, app))
+                teacher = Teacher(database, table, app, Random(f"{seed} {app.bucket}"))
+                for _ in range(MODEL_VERSIONS_EACH):
+                    runner.run(teacher.train())
             runner.run(database.execute("ANALYZE"))
             named = {f"image-{i}": random_unit(random) for i in range(3)} | _stored(apps)
             images: dict[str | bytes, Vector] = {**named, **{name.encode(): unit for name, unit in named.items()}}
-            oracles = [Oracle(app, tagger, images, detector_id=MODEL, detected=DETECTED) for app in apps]
+            oracles = [
+                Oracle(app, tagger, images, versions=PUBLIC_VERSIONS, detector_id=MODEL, detected=DETECTED)
+                for app in apps
+            ]
             yield Bench(runner=runner, database=database, table=table, tagger=tagger, images=images, oracles=oracles)
         finally:
             runner.run(database.close())

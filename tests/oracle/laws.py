@@ -11,7 +11,7 @@ import numpy as np
 from clarifai_grpc.grpc.api import resources_pb2
 from tests.oracle.filters import Refused
 from tests.oracle.names import Naming
-from tests.oracle.records import App, Area, Vector
+from tests.oracle.records import App, Area, ModelVersion, Vector
 
 from sightrank.vision.tagger import Tagger
 
@@ -101,17 +101,18 @@ class Laws:
                 made.append(make())
             except Refused as refusal:
                 codes |= refusal.codes
-        version = rank.annotation.model_version_id
-        if version and version not in self.versions:
-            codes.add(40002)
         if codes:
             raise Refused(*codes)
-        return Law(terms=tuple(made), negate=rank.negate) if made else None
+        if not made:
+            return None
+        if rank.annotation.model_version_id not in {"", *self.versions}:
+            self._named(rank.annotation.model_version_id)
+        return Law(terms=tuple(made), negate=rank.negate)
 
     def _terms(self, rank: resources_pb2.Rank, language: str, as_of_us: int | None) -> Iterator[Callable[[], LawTerm]]:
         data = rank.annotation.data
         for concept in data.concepts:
-            yield partial(self._concept_term, concept, language, rank.negate, as_of_us)
+            yield partial(self._concept_term, concept, language, rank, as_of_us)
         for image in (data.image.url, data.image.base64):
             if image:
                 yield partial(_similar, self.images[image])
@@ -123,13 +124,35 @@ class Laws:
             yield _refuse  # the workflow cannot read
 
     def _concept_term(
-        self, concept: resources_pb2.Concept, language: str, negated: bool, as_of_us: int | None
+        self, concept: resources_pb2.Concept, language: str, rank: resources_pb2.Rank, as_of_us: int | None
     ) -> LawTerm:
         meant = sorted(self.naming.meant(concept, language), key=sorted)
+        version = rank.annotation.model_version_id
+        models = self._latest()
+        if version in self.versions:
+            models = []
+        elif version:
+            models = [self._named(version)]
+            meant = [ids for ids in meant if ids & set(models[0].concept_ids)]
         if not meant:
             raise Refused(40002)
-        value = 1.0 if negated and concept.value == 0.0 else concept.value
-        return LawTerm(probabilities=tuple(self._concept(ids, as_of_us) for ids in meant), value=value)
+        value = 1.0 if rank.negate and concept.value == 0.0 else concept.value
+        return LawTerm(probabilities=tuple(self._concept(ids, as_of_us, models) for ids in meant), value=value)
+
+    def _named(self, version_id: str) -> ModelVersion:
+        """The model version that a rank names. Raises Refused unless it is trained."""
+        for version in self.app.models:
+            if version.id == version_id and version.predicts:
+                return version
+        raise Refused(40002)
+
+    def _latest(self) -> list[ModelVersion]:
+        """The latest version of each model, who was completed last first."""
+        latest: dict[str, ModelVersion] = {}
+        for version in sorted(self.app.models, key=lambda version: (version.created_us, version.id)):
+            if version.predicts:
+                latest[version.model_id] = version
+        return sorted(latest.values(), key=lambda version: (version.completed_us, version.id), reverse=True)
 
     def _of_input(self, input_id: str) -> Vector:
         found = [item for item in self.app.inputs if item.id == input_id]
@@ -139,9 +162,14 @@ class Laws:
             raise Refused(43004)
         return _not_zero(np.mean([vector(area) for area in found[0].embedded], axis=0))
 
-    def _concept(self, ids: frozenset[str], as_of_us: int | None) -> Probability:
-        """The label, else the tagger, else the detector, else likeness to what is labelled, else nothing."""
+    def _concept(self, ids: frozenset[str], as_of_us: int | None, models: Iterable[ModelVersion]) -> Probability:
+        """The label, else the first model that knows it, else the tagger, else the detector, else likeness to what is
+        labelled, else nothing."""
         labels = self.labels(ids, as_of_us)
+        for model in models:
+            for place, name in enumerate(model.concept_ids):
+                if name in ids:
+                    return Probability(labels=labels, otherwise=partial(_learnt, model, place))
         row = next((row for concept in ids if (row := self.tagger.row(concept)) is not None), None)
         if row is not None:
             return Probability(labels=labels, otherwise=partial(_predicted, row.direction, row.scale, row.bias))
@@ -195,6 +223,14 @@ def vector(area: Area) -> Vector:
 def _predicted(direction: Vector, scale: float, bias: float, area: Area) -> Share:
     logit = float(scale * (vector(area) @ direction.astype(np.float64)) + bias)
     return Share(yes=1.0 / (1.0 + math.exp(-logit)), no=1.0 / (1.0 + math.exp(logit)))
+
+
+def _learnt(model: ModelVersion, place: int, area: Area) -> Share:
+    logits = model.scale * (model.directions @ vector(area)) + model.bias
+    if not model.exclusive or len(logits) == 1:
+        return Share(yes=1.0 / (1.0 + math.exp(-logits[place])), no=1.0 / (1.0 + math.exp(logits[place])))
+    odds = np.exp(logits - logits.max())
+    return Share(yes=float(odds[place] / odds.sum()), no=float(np.delete(odds, place).sum() / odds.sum()))
 
 
 def _nothing(area: Area) -> Share:

@@ -27,9 +27,9 @@ from sightrank.store.vectors import EmbedderTable
 #: Constants of the engine that decide where it turns, and what they are for the oracle's apps of a few hundred areas.
 _SMALL: Sequence[tuple[ModuleType, Mapping[str, Any]]] = (
     (plan, {"_BOUND": 0, "_LEAST_BOUND": 3, "_FIRST_LOOK": 3, "_LARGEST_STEP": 2, "_MOST_LOOKED_AT": 8}),
-    (sql_ranker, {"_NEIGHBOURS": 6, "_MOST_CONTENDERS": 30}),
+    (sql_ranker, {"_NEIGHBOURS": 6, "_MOST_CONTENDERS": 30, "_MOST_PRODUCTS": 6}),
     (matrix_ranker, {"GRAPH_HITS": 8, "SPARE": 4}),
-    (rank, {"SPARE": 4, "_TANGENT_ROWS": 16}),
+    (rank, {"SPARE": 4, "_TANGENT_ROWS": 16, "_COSINES_AT_ONCE": 100}),
     (matrix, {"_CHUNK_ROWS": 64, "_EXACT_ROWS": 7}),
     (vectors, {"_CHUNK_BYTES": 300}),
 )

@@ -14,7 +14,9 @@ from sightrank.search import bounds, candidates, engine, follow, matrix_ranker, 
 from sightrank.search.bounds import Laws
 from sightrank.search.follow import Matrices, RankerChoice
 from sightrank.search.matrix import Matrix
+from sightrank.search.matrix_ranker import MatrixRanker
 from sightrank.search.plan import Plan
+from sightrank.search.scope import SearchScope
 from sightrank.search.score import Array, highest_of_groups, mean_log_score
 
 # Scoring, by the exact ranker --------------------------------------------------------------------------------------
@@ -37,11 +39,11 @@ def _latest_labels(old: str, new: str) -> Mistake:
     return lambda patch: patch.setitem(follow._SQL, "latest_labels", text.replace(old, new))  # type: ignore[arg-type]
 
 
-def _without_mean(original: Any) -> Any:
-    async def direction(its: Any, ranker: Any, scope: Any, ids: Any, labels: Any) -> Any:
-        return await original(its, ranker, scope, ids, replace(labels, values=labels.values * 0.0))
+def _without_mean(_: Any) -> Any:
+    async def mean(*given: Any) -> None:
+        return None
 
-    return direction
+    return mean
 
 
 def _labels_of_now(original: Any) -> Any:
@@ -57,13 +59,13 @@ SCORING: Mapping[str, Mistake] = {
     "takes the oldest label": _latest_labels("DESC, annotation_id DESC", ", annotation_id"),
     "believes labels that nobody trusts": _latest_labels("AND trusted", ""),
     "takes the labels of now for the past": instead(Matrices, "labels", _labels_of_now),
-    "has no detector": instead(engine.SearchScope, "only_detects", lambda _: lambda *given: False),
+    "has no detector": instead(SearchScope, "only_detects", lambda _: lambda *given: False),
     "lets the detector overrule the tagger": instead(
-        engine.SearchScope, "only_detects", lambda _: lambda its, ids: "ai_dog" in ids
+        SearchScope, "only_detects", lambda _: lambda its, ids: "ai_dog" in ids
     ),
     "lets the detector overrule people": instead(rank.Labels, "over", lambda over: lambda its, other: over(other, its)),
     "takes the worst area of an input": lambda patch: patch.setattr(rank, "highest_of_groups", _lowest),
-    "has no mean of positives": instead(engine.SearchEngine, "_direction", _without_mean),
+    "has no mean of positives": instead(MatrixRanker, "mean_of_areas", _without_mean),
     "orders ties from new to old": lambda patch: patch.setattr(
         Matrix, "created_us", property(lambda its, original=Matrix.created_us: -original.fget(its))
     ),
@@ -172,7 +174,7 @@ TURNS: Mapping[str, Turn] = {
         mistake=lambda patch: patch.setattr(rank, "_sign", lambda *given: 1.0), choice="exact"
     ),
     "confuses rows in the full scan": Turn(
-        mistake=instead(Matrix, "all_cosines", lambda cosines: lambda *given: cosines(*given)[::-1]), choice="exact"
+        mistake=instead(Matrix, "cosines", lambda cosines: lambda *given: cosines(*given)[::-1]), choice="exact"
     ),
     "looks along a tangent the other way": Turn(mistake=instead(rank, "tangent", _the_other_way), choice="exact"),
     "never sees that hits tie": Turn(

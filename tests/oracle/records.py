@@ -124,6 +124,29 @@ class Input:
         return [area for area in self.embedded if as_of_us is None or area.created_us <= as_of_us]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelVersion:
+    """A version of a model of the app. Trained, it predicts each of ``concept_ids`` by the row of ``directions`` in its
+    place; ``exclusive``: their probabilities sum to 1. ``is_fitted``: to the vectors that the app is searched by.
+    """
+
+    id: str
+    model_id: str
+    created_us: int
+    completed_us: int
+    status: int
+    is_fitted: bool
+    concept_ids: tuple[str, ...]
+    exclusive: bool
+    directions: Vector
+    scale: Vector
+    bias: Vector
+
+    @property
+    def predicts(self) -> bool:
+        return self.status == 21100 and self.is_fitted
+
+
 @dataclass(kw_only=True, eq=False)
 class App:
     """One app: ``own`` concepts by id (name in the app's language, names in others), ``public`` ones by id."""
@@ -135,6 +158,7 @@ class App:
     own: Mapping[str, tuple[str, Names]]
     public: Mapping[str, Names]
     user_id: str = ""
+    models: list[ModelVersion] = field(default_factory=list)
 
     def versions(self) -> Iterator[tuple[Input, Annotation, Version]]:
         for item in self.inputs:

@@ -18,6 +18,7 @@ from tests.oracle.conditions import (
     timestamp,
 )
 from tests.oracle.records import App
+from tests.oracle.teaching import PUBLIC_VERSIONS
 
 from sightrank.search.query import Unit
 
@@ -137,6 +138,8 @@ class _Maker:
             rank = query.ranks.add(negate=self._random.random() < 0.25)
             for _ in range(self._random.choice((1, 1, 1, 2, 3))):
                 self._add_term(rank.annotation)
+            if self._random.random() < 0.12:
+                self._name_version(rank.annotation)
 
     def add_filters(self, query: resources_pb2.Query, counts: Sequence[int]) -> None:
         for _ in range(self._random.choice(counts)):
@@ -223,13 +226,19 @@ class _Maker:
             data.embeddings.add(vector=self._vector())
         elif kind == "input":
             annotation.input_id = self._input_id()
-        if self._random.random() < 0.01:
-            annotation.model_version_id = "no such version"
-            data.concepts.append(self._conditions.concept())
         if not data.ListFields() and self._random.random() < 0.8:
             annotation.ClearField("data")
         elif self._random.random() < 0.02:
             self._random.choice((data, data.image, data.text, annotation)).SetInParent()
+
+    def _name_version(self, annotation: resources_pb2.Annotation) -> None:
+        """The model version to rank by, which mostly knows what it is asked about."""
+        random = self._random
+        known = {version.id: version.concept_ids for version in self._app.models}
+        annotation.model_version_id = random.choice([*known, *known, *PUBLIC_VERSIONS, "no such version"])
+        if random.random() < 0.8 and annotation.model_version_id in known:
+            for concept in annotation.data.concepts:
+                concept.id = random.choice(known[annotation.model_version_id])
 
     def _set_image(self, image: resources_pb2.Image) -> None:
         chosen = self._random.choice(self._images)

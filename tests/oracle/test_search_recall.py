@@ -19,10 +19,11 @@ from tests.oracle.bench import Bench
 from tests.oracle.modes import await_graphs
 from tests.oracle.records import Vector
 
-from sightrank.search.engine import SearchEngine, SearchScope
+from sightrank.search.engine import SearchEngine
 from sightrank.search.follow import Matrices, RankerChoice
 from sightrank.search.parse import parse_search
 from sightrank.search.query import Unit
+from sightrank.search.scope import SearchScope
 from sightrank.store import vectors
 from sightrank.store.buckets import next_version
 from sightrank.store.database import Database

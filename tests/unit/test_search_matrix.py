@@ -57,7 +57,7 @@ def test_a_new_matrix_is_empty() -> None:
     assert matrix.one_area_each
     assert matrix.rows_of(np.array([1, 2])).tolist() == [-1, -1]
     assert matrix.nearest(np.ones(DIMS), 3)[0].tolist() == []
-    assert matrix.all_cosines(np.ones((2, DIMS))).shape == (0, 2)
+    assert matrix.cosines(slice(None), np.ones((2, DIMS))).shape == (0, 2)
     assert matrix.exact_cosines(np.empty(0, np.intp), np.ones(DIMS)).tolist() == []
 
 
@@ -168,11 +168,11 @@ def test_nearest_gives_no_more_than_there_are() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 1000])
-def test_all_cosines_of_any_number_of_rows(count: int) -> None:
+def test_cosines_of_any_number_of_rows(count: int) -> None:
     matrix = matrix_of(*range(count))
     directions = np.random.default_rng(0).normal(size=(3, DIMS))
 
-    found = matrix.all_cosines(directions)
+    found = matrix.cosines(slice(None), directions)
 
     assert found.shape == (count, 3)
     assert np.abs(found - matrix.vectors(np.arange(count)) @ directions.T).max() < 1e-5

@@ -22,8 +22,9 @@ from sightrank.api.search_kinds import SearchKind, SearchReader
 from sightrank.errors import AppError, SearchInvalid, SearchNotIndexed
 from sightrank.ingest.base_workflow import workflow_of
 from sightrank.ingest.rows import new_id
-from sightrank.search.engine import SearchEngine, SearchScope
+from sightrank.search.engine import SearchEngine
 from sightrank.search.query import FieldCondition, Filter, Query
+from sightrank.search.scope import SearchScope
 from sightrank.search.sql import INDEXED
 from sightrank.search.texts import Texts
 from sightrank.store.database import Database

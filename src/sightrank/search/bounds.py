@@ -29,12 +29,20 @@ from sightrank.search.score import (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Guide:
-    """One direction of the ranks and its labels, in the order of their areas. ``sign`` is 1 where the score grows with
-    the cosine, -1 where it falls, 0 where it does not care."""
+    """One direction of the ranks, or a rival of one. ``sign`` is 1 where the score grows with the cosine, -1 where it
+    falls, 0 where it does not care."""
+
+    direction: Direction
+    sign: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Alternative:
+    """A direction, whose guide is ``first`` and whose rivals' follow, and its labels in the order of their areas."""
 
     direction: Direction
     labels: Labels
-    sign: float
+    first: int
 
 
 class Laws:
@@ -42,30 +50,30 @@ class Laws:
 
     def __init__(self, ranks: tuple[CompiledRank, ...]) -> None:
         self._ranks = ranks
-        self.guides = tuple(
-            Guide(direction=direction, labels=_sorted(labels), sign=_sign(item.negate, term.value, direction))
-            for item in ranks
-            for term in item.terms
-            for direction, labels in term.alternatives
-        )
+        guides: list[Guide] = []
+        self._alternatives: list[_Alternative] = []
+        for item in ranks:
+            for term in item.terms:
+                for direction, labels in term.alternatives:
+                    self._alternatives.append(
+                        _Alternative(direction=direction, labels=_sorted(labels), first=len(guides))
+                    )
+                    guides += _guides(item.negate, term.value, direction)
+        self.guides = tuple(guides)
         self.signs = np.array([guide.sign for guide in self.guides])
 
     def labelled(self) -> NDArray[np.int64]:
         """Every area that somebody labelled with one of the concepts."""
-        return np.unique(np.concatenate([guide.labels.area_ids for guide in self.guides]))
+        return np.unique(np.concatenate([one.labels.area_ids for one in self._alternatives]))
 
     def unlabelled(self, cosines: Array) -> Array:
         """The log scores of areas without labels."""
-        return self._log_scores([self._predicted(i, cosines) for i in range(len(self.guides))], None)
+        return self._log_scores([_predicted(one, cosines) for one in self._alternatives], None)
 
     def of_areas(self, cosines: Array, area_ids: NDArray[np.int64], starts: NDArray[np.intp] | None) -> Array:
         """The log scores of these areas, or of the inputs whose areas begin at ``starts``."""
-        predicted = [self._predicted(i, cosines) for i in range(len(self.guides))]
-        said = [_said(p, guide.labels, area_ids) for p, guide in zip(predicted, self.guides, strict=True)]
+        said = [_said(_predicted(one, cosines), one.labels, area_ids) for one in self._alternatives]
         return self._log_scores(said, starts)
-
-    def _predicted(self, guide: int, cosines: Array) -> LogProbability:
-        return log_probability(self.guides[guide].direction, cosines[:, guide])
 
     def _log_scores(self, probabilities: list[LogProbability], starts: NDArray[np.intp] | None) -> Array:
         remaining = iter(probabilities)
@@ -91,6 +99,16 @@ def without_indifference(ranks: tuple[CompiledRank, ...]) -> tuple[CompiledRank,
         )
         for item in ranks
     )
+
+
+def _guides(negate: bool, value: float, direction: Direction) -> list[Guide]:
+    rivals = [Guide(direction=rival, sign=-_sign(negate, value, rival)) for rival in direction.rivals]
+    return [Guide(direction=direction, sign=_sign(negate, value, direction)), *rivals]
+
+
+def _predicted(one: _Alternative, cosines: Array) -> LogProbability:
+    rivals = range(one.first + 1, one.first + 1 + len(one.direction.rivals))
+    return log_probability(one.direction, cosines[:, one.first], [cosines[:, rival] for rival in rivals])
 
 
 def _sign(negate: bool, value: float, direction: Direction) -> float:

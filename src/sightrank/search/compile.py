@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +23,21 @@ from sightrank.search.query import (
 )
 from sightrank.search.rank import NO_LABELS, CompiledRank, CompiledTerm, Labels
 from sightrank.search.score import Array, Direction, Link, unit
+from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.tagger import Tagger, TaggerRow
+
+#: The model version that a rank names ('' for none), and the ids under which a concept goes.
+ConceptOfRank = tuple[str, tuple[str, ...]]
+#: The direction that predicts a concept, and the labels that override it.
+Evidence = tuple[Direction, Labels]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """What I/O found out about the terms of the ranks. ``directions`` and ``labels`` are by the ids of a concept,
-    ``inputs`` the means of the vectors of inputs.
-    """
+    """What I/O found out about the terms of the ranks. ``inputs`` are the means of the vectors of inputs."""
 
     concepts: Mapping[ConceptName, Meaning]
-    labels: Mapping[tuple[str, ...], Labels]
-    directions: Mapping[tuple[str, ...], Direction]
+    evidence: Mapping[ConceptOfRank, Evidence]
     images: Mapping[ImageTerm, NDArray[np.float32]]
     texts: Mapping[TextTerm, NDArray[np.float32]]
     inputs: Mapping[InputTerm, Array]
@@ -52,20 +55,29 @@ def predicted_direction(tagger: Tagger | None, ids: Sequence[str]) -> Direction 
     return row_direction(row) if row is not None else None
 
 
+def fitted_direction(model: ConceptModel, ids: Sequence[str]) -> Direction | None:
+    """A trained model's direction of a concept, under the first of its ids that it knows."""
+    rows = next((rows for concept_id in ids if (rows := model.logits(concept_id))), ())
+    if not rows:
+        return None
+    own, *rivals = [row_direction(row) for row in rows]
+    return replace(own, rivals=tuple(rivals))
+
+
 def row_direction(row: TaggerRow) -> Direction:
     """The direction of one concept of a tagger."""
     return Direction(vector=row.direction.astype(np.float64), link=Link.SIGMOID, scale=row.scale, bias=row.bias)
 
 
 def _rank(item: Rank, gathered: Gathered, dims: int) -> CompiledRank:
-    return CompiledRank(terms=tuple(_term(term, gathered, dims) for term in item.terms), negate=item.negate)
+    return CompiledRank(terms=tuple(_term(term, item, gathered, dims) for term in item.terms), negate=item.negate)
 
 
-def _term(term: Term, gathered: Gathered, dims: int) -> CompiledTerm:
+def _term(term: Term, item: Rank, gathered: Gathered, dims: int) -> CompiledTerm:
     if isinstance(term, ConceptTerm):
-        alternatives = tuple(
-            (gathered.directions[ids], gathered.labels[ids]) for ids in gathered.concepts[term.concept]
-        )
+        asked = [(item.model_version_id, ids) for ids in gathered.concepts[term.concept]]
+        # A model version that a rank names speaks only for what it knows of all that a name means.
+        alternatives = tuple(gathered.evidence[one] for one in asked if one in gathered.evidence)
         return CompiledTerm(alternatives=alternatives, value=term.value)
     return CompiledTerm(alternatives=((Direction(vector=_similarity(term, gathered, dims)), NO_LABELS),))
 

@@ -5,8 +5,10 @@ resolve names, look at query images  ->  plan  ->  candidates (SQL), or none yet
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -20,10 +22,11 @@ from sightrank.errors import (
     SearchPredictionFailed,
     WorkflowNeedsModel,
 )
-from sightrank.search import candidates, sql
+from sightrank.search import candidates, sql, suggest
 from sightrank.search.candidates import CandidateCache, Candidates
-from sightrank.search.compile import Gathered, compile_ranks, predicted_direction, row_direction
+from sightrank.search.compile import Gathered, compile_ranks
 from sightrank.search.concepts import ConceptBook, Meaning
+from sightrank.search.evidence import EvidenceBook
 from sightrank.search.follow import Matrices
 from sightrank.search.names import Meanings, NameBook
 from sightrank.search.plan import Plan, candidate_bound, look_further, may_rank_first, plan
@@ -38,46 +41,21 @@ from sightrank.search.query import (
     Unit,
     conditions,
 )
-from sightrank.search.rank import CompiledRank, Labels
+from sightrank.search.rank import CompiledRank
 from sightrank.search.ranker import Ranked, Ranker
-from sightrank.search.score import Array, Direction, to_score, unit
+from sightrank.search.scope import SearchScope
+from sightrank.search.score import Array, to_score
 from sightrank.search.versions import NO_VERSIONS, Versions
-from sightrank.store import queries
+from sightrank.store import queries, vectors
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.eye import Eye
-from sightrank.vision.tagger import Tagger
 
 _SQL = queries.load("search")
 _T = TypeVar("_T")
 
 #: Turns a query image (url or bytes) into its unit vector; the bucket allows hosted URLs of the app's own inputs.
 Look = Callable[[int, Eye, ImageTerm], Awaitable[NDArray[np.float32]]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchScope:
-    """The app a search runs in. ``table`` and ``eye`` are None when its base workflow embeds nothing or cannot run:
-    then ``lacks`` says why.
-    """
-
-    bucket: int
-    default_language: str
-    table: EmbedderTable | None
-    eye: Eye | None
-    model_version_ids: frozenset[str] = frozenset()
-    detector_id: str = ""
-    lacks: str = ""
-
-    @property
-    def tagger(self) -> Tagger | None:
-        return self.eye.tagger if self.eye else None
-
-    def only_detects(self, concept_ids: Sequence[str]) -> bool:
-        """Whether a concept, under any of its ids, is one that the detector finds and the tagger does not know."""
-        detector = self.eye.detector if self.eye else None
-        found = detector is not None and not set(concept_ids).isdisjoint(detector.concept_ids)
-        return found and predicted_direction(self.tagger, concept_ids) is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +84,7 @@ class SearchEngine:
         self._database = database
         self._matrices = matrices
         self._names = NameBook(database, concepts)
+        self._evidence = EvidenceBook(database, matrices)
         self._look = look
         self._forced = forced
         self._candidates = CandidateCache()
@@ -133,6 +112,41 @@ class SearchEngine:
 
         Raises SearchInvalid, SearchNotIndexed, SearchPredictionFailed, WorkflowNeedsModel or DoesNotExist.
         """
+        if query.suggests:
+            return await self._suggestions(scope, query, versions)
+        return await self._hits(scope, query, versions)
+
+    async def _suggestions(self, scope: SearchScope, query: Query, versions: Versions | None) -> list[Hit]:
+        """The page of what to label next."""
+        found = await self._hits(scope, suggest.widened(query), versions)
+        scores = suggest.uncertainty(np.array([hit.score for hit in found]))
+        uncertain = [
+            replace(hit, score=score)
+            for hit, score in zip(found, scores.tolist(), strict=True)
+            if hit.score > 0 and score >= query.min_value
+        ]
+        assert scope.table is not None, "who ranks has vectors"
+        pool, pooled = await self._with_vectors(scope.table, scope.bucket, uncertain[: suggest.POOL])
+        falling = np.array([hit.score for hit in pool])
+        order = await asyncio.to_thread(suggest.diverse, falling, pooled, _wanted(query))
+        first = [pool[place] for place in order.tolist()]
+        return [*first, *uncertain[suggest.POOL :]][query.offset : _wanted(query)]
+
+    async def _with_vectors(self, table: EmbedderTable, bucket: int, hits: list[Hit]) -> tuple[list[Hit], Array]:
+        """Those of these hits whose areas are still there, and their vectors."""
+        area_ids = np.array([hit.area_id for hit in hits], np.int64)
+        known: dict[int, NDArray[np.float16]] = {}
+        async with (
+            vectors.snapshot(self._database) as connection,
+            aclosing(vectors.of_areas(connection, table, bucket, area_ids)) as parts,
+        ):
+            async for part in parts:
+                known.update(zip(part.area_ids.tolist(), part.vectors, strict=True))
+        there = [hit for hit in hits if hit.area_id in known]
+        rows = [known[hit.area_id] for hit in there if hit.area_id is not None]
+        return there, np.array(rows, np.float64).reshape(len(rows), table.dims)
+
+    async def _hits(self, scope: SearchScope, query: Query, versions: Versions | None) -> list[Hit]:
         concepts = await self._resolve(scope, query, versions)
         filters = sql.FilterScope(bucket=scope.bucket, concepts=concepts)
         if plan(query) is Plan.FILTER:
@@ -142,7 +156,7 @@ class SearchEngine:
             raise WorkflowNeedsModel(f"{scope.lacks} Filters work without it.")
         if scope.table is None or scope.eye is None:
             raise SearchInvalid("The base workflow of this app is Empty, which does not support search by rank.")
-        _check_ranks(scope, query, concepts)
+        _check_concepts(query, concepts)
         images = {term: await self._image(scope.bucket, scope.eye, term) for term in _terms(query, ImageTerm)}
         numbers = {term: await self._input_number(scope.bucket, term) for term in _terms(query, InputTerm)}
         among = await self._few_candidates(scope.table, query, filters, versions) if query.narrows else None
@@ -151,16 +165,16 @@ class SearchEngine:
             versions = among.versions
         versions = versions or await self._matrices.versions(scope.bucket)
         ranker = await self._matrices.ranker(scope.table, scope.bucket, versions)
-        labels = {ids: await self._labels(scope, query, ids, versions) for ids in _ids(query, concepts)}
         gathered = Gathered(
             concepts=concepts,
-            labels=labels,
-            directions={ids: await self._direction(ranker, scope, ids, said) for ids, said in labels.items()},
+            evidence=await self._evidence.read(scope, query, concepts, ranker, versions),
             images=images,
             texts={term: await scope.eye.read(term.raw) for term in _terms(query, TextTerm)},
             inputs={term: await _mean_of_input(ranker, term, number) for term, number in numbers.items()},
         )
         ranks = compile_ranks(query, gathered, ranker.dims)
+        if query.suggests:
+            ranks = suggest.by_uncertainty(ranks)
         if not query.narrows:
             return _page(query, await ranker.best(ranks, query.unit, _wanted(query)))
         if among is None:
@@ -190,29 +204,6 @@ class SearchEngine:
             seen = self._matrices.seen(bucket)
             found.update(known if known is not None else await self._names.read(bucket, language, names, seen))
         return found
-
-    async def _labels(self, scope: SearchScope, query: Query, ids: tuple[str, ...], versions: Versions) -> Labels:
-        """The latest label on each area; what only the detector finds, it says where nobody has labelled it."""
-        labels = await self._matrices.labels(scope.bucket, ids, versions, query.as_of)
-        if not scope.only_detects(ids):
-            return labels
-        assert scope.table is not None, "who detects embeds too"
-        detections = self._matrices.detections
-        return labels.over(await detections.found(scope.table, scope.bucket, ids, scope.detector_id, versions))
-
-    async def _direction(self, ranker: Ranker, scope: SearchScope, ids: tuple[str, ...], labels: Labels) -> Direction:
-        """The tagger's row, else nothing where the detector has found what there is, else the mean of the concept's
-        positives, else what its name says to a workflow that reads, else nothing at all (design, "which p")."""
-        predicted = predicted_direction(scope.tagger, ids)
-        if predicted is not None:
-            return predicted
-        if scope.only_detects(ids):
-            return Direction(vector=None)
-        mean = await ranker.mean_of_areas(labels.area_ids[labels.values >= 0.5])
-        if mean is None and scope.eye is not None and scope.eye.reads:
-            row = await self._database.row(_SQL["concept_name"], {"bucket": scope.bucket, "ids": list(ids)})
-            return row_direction(await scope.eye.name_row(row[0] if row else ids[0]))
-        return Direction(vector=None if mean is None else unit(mean))
 
     async def _image(self, bucket: int, eye: Eye, term: ImageTerm) -> NDArray[np.float32]:
         try:
@@ -311,11 +302,6 @@ def _names(query: Query) -> set[ConceptName]:
     return {condition.concept for condition in conditions(query) if isinstance(condition, ConceptCondition)}
 
 
-def _ids(query: Query, concepts: Meanings) -> set[tuple[str, ...]]:
-    """The concepts that ranks mean."""
-    return {ids for term in _terms(query, ConceptTerm) for ids in concepts[term.concept]}
-
-
 def _wanted(query: Query) -> int:
     return max(query.offset + query.limit, 1)
 
@@ -325,13 +311,7 @@ def _ends_below(query: Query, ranked: Ranked) -> bool:
     return len(ranked.log_scores) > 0 and float(to_score(ranked.log_scores[-1:])[0]) < query.min_value
 
 
-def _check_ranks(scope: SearchScope, query: Query, concepts: Meanings) -> None:
-    for item in query.ranks:
-        if item.model_version_id and item.model_version_id not in scope.model_version_ids:
-            raise SearchInvalid(
-                f"model_version_id {item.model_version_id!r} is not part of the app's base workflow"
-                f" ({', '.join(sorted(scope.model_version_ids))}); leave it out to use the workflow's own."
-            )
+def _check_concepts(query: Query, concepts: Meanings) -> None:
     for concept_term in _terms(query, ConceptTerm):
         if not concepts[concept_term.concept]:
             raise SearchInvalid(

@@ -18,9 +18,11 @@ from typing import Literal
 
 from sightrank.search import sql
 from sightrank.search.detections import Detections
+from sightrank.search.fits import Fits
 from sightrank.search.followed import Changes, Followed
 from sightrank.search.graph import GRAPH_FROM_AREAS
 from sightrank.search.graphs import GraphBuilder
+from sightrank.search.heads import Heads
 from sightrank.search.load import AppIsGone, Loader, TooLarge
 from sightrank.search.matrix_ranker import MatrixRanker
 from sightrank.search.rank import Labels, labels_of
@@ -85,6 +87,7 @@ class Matrices:
         choice: RankerChoice = "auto",
         graph_from_areas: int = GRAPH_FROM_AREAS,
         scoring: Scoring | None = None,
+        fits: Fits | None = None,
     ) -> None:
         self._database = database
         self._memory_bytes = memory_bytes
@@ -97,6 +100,7 @@ class Matrices:
         self._labels: OrderedDict[tuple[int, tuple[str, ...]], tuple[int, Labels]] = OrderedDict()
         self._seen: dict[int, _Seen] = {}
         self.detections = Detections(database)
+        self.heads = Heads(database, fits or Fits(database))
 
     async def close(self) -> None:
         """Gives up graphs being built."""
@@ -221,6 +225,7 @@ class Matrices:
         for name in [name for name in self._labels if name[0] == bucket]:
             del self._labels[name]
         self.detections.forget(bucket)
+        self.heads.forget(bucket)
         self._seen.pop(bucket, None)
 
     def _new(self, table: EmbedderTable, bucket: int) -> Followed:

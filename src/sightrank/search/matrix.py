@@ -167,12 +167,8 @@ class Matrix:
         places, products = _nearest(index, direction, count)
         return rows[places], products
 
-    def all_cosines(self, directions: NDArray[np.float64]) -> NDArray[np.float32]:
-        """[r, dims] directions to the inner products [rows, r] of all rows, in float32."""
-        return self._products(self._codes(), directions)
-
-    def cosines(self, rows: NDArray[np.intp], directions: NDArray[np.float64]) -> NDArray[np.float32]:
-        """``all_cosines`` of some rows only."""
+    def cosines(self, rows: NDArray[np.intp] | slice, directions: NDArray[np.float64]) -> NDArray[np.float32]:
+        """[r, dims] directions to the inner products [rows, r] of these rows, in float32; a slice is not copied."""
         return self._products(self._codes()[rows], directions)
 
     def _products(self, vectors: NDArray[np.float16], directions: NDArray[np.float64]) -> NDArray[np.float32]:

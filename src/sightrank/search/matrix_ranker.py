@@ -22,6 +22,7 @@ from sightrank.search.rank import (
     ordered,
     rank,
     single_direction,
+    vectors_of,
 )
 from sightrank.search.ranker import Ranked
 from sightrank.search.score import Array
@@ -66,7 +67,7 @@ class MatrixRanker:
                 first = await self._scoring.run(lambda: _by_graph(matrix, graph, ranks, unit), _GRAPH_WORK)
                 if first is not None and len(first.rows) >= count:
                     return _ranked(matrix, first, count)
-            work = len(matrix) * sum(len(item.terms) for item in ranks)
+            work = len(matrix) * _columns(ranks)
             found = await self._scoring.run(lambda: rank(matrix, ranks, unit, None, count), work)
             return _ranked(matrix, found if first is None else _joined(first, found), count)
 
@@ -74,9 +75,13 @@ class MatrixRanker:
         self, ranks: tuple[CompiledRank, ...], unit: Unit, count: int, area_ids: NDArray[np.int64]
     ) -> Ranked:
         async with self._followed.reading() as matrix:
-            work = len(area_ids) * sum(len(item.terms) for item in ranks)
+            work = len(area_ids) * _columns(ranks)
             found = await self._scoring.run(lambda: rank(matrix, ranks, unit, matrix.known_rows(area_ids), count), work)
             return _ranked(matrix, found, count)
+
+
+def _columns(ranks: tuple[CompiledRank, ...]) -> int:
+    return max(len(vectors_of(ranks)), 1)
 
 
 def _mean(matrix: Matrix, rows: NDArray[np.intp]) -> Array | None:

@@ -38,6 +38,7 @@ _TANGENTS = (4, 16, 64)
 _TANGENT_ROWS = 8192  # fewer are sooner scored one and all
 #: With more labels than this the index does not help.
 MOST_LABELLED = 10_000
+_COSINES_AT_ONCE = 2**23
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,10 +141,8 @@ class _Search:
             return self.matrix.nearest(direction, count)
         return self.matrix.nearest_among(self.among, direction, count)
 
-    def cosines(self, directions: NDArray[np.float64]) -> NDArray[np.float32]:
-        return (
-            self.matrix.all_cosines(directions) if self.among is None else self.matrix.cosines(self.among, directions)
-        )
+    def cosines(self, part: slice, directions: NDArray[np.float64]) -> NDArray[np.float32]:
+        return self.matrix.cosines(part if self.among is None else self.among[part], directions)
 
 
 # Contenders: one direction -------------------------------------------------------------------------------------------
@@ -166,7 +165,7 @@ def single_direction(ranks: tuple[CompiledRank, ...]) -> Alone | None:
         return None
     term = ranks[0].terms[0]
     direction, labels = term.alternatives[0]
-    if direction.vector is None or term.value == 0.5 or len(labels.area_ids) > MOST_LABELLED:
+    if direction.vector is None or direction.rivals or term.value == 0.5 or len(labels.area_ids) > MOST_LABELLED:
         return None
     likely_first = (term.value >= 0.5) != ranks[0].negate
     return Alone(
@@ -296,34 +295,64 @@ def _by_full_scan(search: _Search) -> NDArray[np.intp]:
     groups = _Groups.of(matrix, rows, search.unit)
     if groups.count <= count + SPARE:
         return rows
-    directions = [d.vector for r in ranks for t in r.terms for d, _ in t.alternatives if d.vector is not None]
-    cosines = np.empty((len(rows), 0), np.float32)
-    if directions:
-        cosines = search.cosines(np.stack(directions))
     place = np.empty(len(matrix), np.intp)
     place[rows] = np.arange(len(rows))
-    cosines = cosines[place[groups.rows]]
-    lowest = _log_scores(matrix, ranks, groups, _shifted(ranks, cosines, -_COSINE_MARGIN))
-    highest = _log_scores(matrix, ranks, groups, _shifted(ranks, cosines, _COSINE_MARGIN))
+    lowest, highest = (
+        _log_scores(matrix, ranks, groups, _taken(probabilities, place[groups.rows]))
+        for probabilities in _bounds(search, len(rows))
+    )
     last_wanted = np.partition(lowest, len(lowest) - count)[-count]
     return groups.rows_of(np.flatnonzero(highest >= last_wanted - _ROUNDING * abs(last_wanted)))
 
 
-def _shifted(ranks: tuple[CompiledRank, ...], cosines: NDArray[np.float32], shift: float) -> _Probabilities:
-    """The probabilities of all directions, with cosines moved by ``shift`` towards higher scores.
+def _bounds(search: _Search, rows: int) -> tuple[_Probabilities, _Probabilities]:
+    """The probabilities of all directions, in the order of the rows searched: by the first no score is too high, by the
+    second none is too low.
 
-    A score follows each of its cosines in one direction, so these give bounds that hold whatever the law.
+    A score follows each of its cosines in one direction, so these hold whatever the law.
     """
-    columns = iter(cosines.T)
-    return {
-        (id(t), place): log_probability(
-            d,
-            np.zeros(len(cosines)) if d.vector is None else next(columns).astype(np.float64) + shift * _sign(r, t, d),
+    vectors = vectors_of(search.ranks)
+    directions = np.stack(vectors) if vectors else np.empty((0, search.matrix.dims))
+    step = max(_COSINES_AT_ONCE // max(len(vectors), 1), 1)
+    parts = []
+    for start in range(0, rows, step):
+        cosines = search.cosines(slice(start, start + step), directions)
+        parts.append(
+            (_shifted(search.ranks, cosines, -_COSINE_MARGIN), _shifted(search.ranks, cosines, _COSINE_MARGIN))
         )
-        for r in ranks
-        for t in r.terms
-        for place, (d, _) in enumerate(t.alternatives)
+    return _joined([lower for lower, _ in parts]), _joined([higher for _, higher in parts])
+
+
+def _shifted(ranks: tuple[CompiledRank, ...], cosines: NDArray[np.float32], shift: float) -> _Probabilities:
+    """The probabilities of all directions, with cosines moved by ``shift`` towards higher scores."""
+    columns = iter(cosines.T)
+    shifted: _Probabilities = {}
+    for item in ranks:
+        for term in item.terms:
+            for place, (direction, _) in enumerate(term.alternatives):
+                signs = (_sign(item, term, direction), *(-_sign(item, term, rival) for rival in direction.rivals))
+                moved = [
+                    next(columns).astype(np.float64) + shift * sign
+                    for _, sign in zip(direction.vectors, signs, strict=False)
+                ]
+                own, *rivals = moved or [np.zeros(len(cosines))]
+                shifted[id(term), place] = log_probability(direction, own, rivals)
+    return shifted
+
+
+def _joined(parts: Sequence[_Probabilities]) -> _Probabilities:
+    if len(parts) == 1:
+        return parts[0]
+    return {
+        key: LogProbability(
+            np.concatenate([part[key].yes for part in parts]), np.concatenate([part[key].no for part in parts])
+        )
+        for key in parts[0]
     }
+
+
+def _taken(probabilities: _Probabilities, places: NDArray[np.intp]) -> _Probabilities:
+    return {key: LogProbability(p.yes[places], p.no[places]) for key, p in probabilities.items()}
 
 
 # Exact order -------------------------------------------------------------------------------------------------------
@@ -335,9 +364,7 @@ def ordered(matrix: Matrix, ranks: tuple[CompiledRank, ...], unit: Unit, rows: N
         return Ranking(rows=np.empty(0, np.intp), log_scores=np.empty(0))
     groups = _Groups.of(matrix, rows, unit)
     probabilities = {
-        (id(t), place): log_probability(
-            d, np.zeros(len(rows)) if d.vector is None else matrix.exact_cosines(groups.rows, d.vector)
-        )
+        (id(t), place): _exactly(matrix, d, groups.rows)
         for r in ranks
         for t in r.terms
         for place, (d, _) in enumerate(t.alternatives)
@@ -346,6 +373,11 @@ def ordered(matrix: Matrix, ranks: tuple[CompiledRank, ...], unit: Unit, rows: N
     representatives = groups.representatives(matrix, ranks, probabilities)
     order = np.lexsort((matrix.area_ids[representatives], groups.created_us(matrix), -log_scores))[:count]
     return Ranking(rows=representatives[order], log_scores=log_scores[order])
+
+
+def _exactly(matrix: Matrix, direction: Direction, rows: NDArray[np.intp]) -> LogProbability:
+    own, *rivals = [matrix.exact_cosines(rows, vector) for vector in direction.vectors] or [np.zeros(len(rows))]
+    return log_probability(direction, own, rivals)
 
 
 def _log_scores(
@@ -385,6 +417,11 @@ def _labelled(matrix: Matrix, prediction: LogProbability, labels: Labels, groups
     labelled[place[label_rows[here]]] = True
     values[place[label_rows[here]]] = labels.values[here]
     return with_labels(prediction, labelled, values)
+
+
+def vectors_of(ranks: tuple[CompiledRank, ...]) -> list[NDArray[np.float64]]:
+    """All vectors of all directions, in their order."""
+    return [vector for r in ranks for t in r.terms for direction, _ in t.alternatives for vector in direction.vectors]
 
 
 def known(rows: NDArray[np.intp]) -> NDArray[np.intp]:

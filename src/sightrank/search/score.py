@@ -2,6 +2,7 @@
 
     p      = (1 + cos) / 2                       similarity: a picture, an input, a vector, the mean of positives
            = sigmoid(scale * cos + bias)         a predicted concept
+           = softmax of several such logits      a predicted concept that excludes others
            = the label, where somebody gave one
     term   = v * p + (1 - v) * (1 - p)           v is the concept's value, 1 unless said otherwise
     rank   = geometric mean of its terms;        negated: 1 - that
@@ -31,12 +32,21 @@ class Link(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Direction:
-    """What a rank compiles to: a unit vector and a link; ``vector`` None means that p is 0 everywhere."""
+    """What a rank compiles to: a unit vector and a link; ``vector`` None means that p is 0 everywhere.
+
+    ``rivals`` are the directions of what excludes this: all their probabilities and this one's sum to 1.
+    """
 
     vector: NDArray[np.float64] | None
     link: Link = Link.HALF
     scale: float = 1.0
     bias: float = 0.0
+    rivals: tuple[Direction, ...] = ()
+
+    @property
+    def vectors(self) -> tuple[NDArray[np.float64], ...]:
+        """All that an area's cosine must be known with: this direction's own vector first."""
+        return tuple(d.vector for d in (self, *self.rivals) if d.vector is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +57,26 @@ class LogProbability:
     no: Array
 
 
-def log_probability(direction: Direction, cosines: Array) -> LogProbability:
-    """The probability that ``direction`` is in areas whose cosines with it are given, any shape."""
+def log_probability(direction: Direction, cosines: Array, rival_cosines: Sequence[Array] = ()) -> LogProbability:
+    """The probability that ``direction`` is in areas whose cosines with it are given, any shape, and of the same shape
+    those with each of its rivals."""
     if direction.vector is None:
         return LogProbability(np.full(cosines.shape, -np.inf), np.zeros(cosines.shape))
     if direction.link is Link.HALF:
         clamped = np.clip(cosines, -1.0, 1.0)
         with np.errstate(divide="ignore"):
             return LogProbability(np.log((1.0 + clamped) / 2.0), np.log((1.0 - clamped) / 2.0))
-    logits = direction.scale * cosines + direction.bias
+    logits = _logits(direction, cosines)
+    if direction.rivals:
+        # A softmax is a sigmoid of what the logit has over the sum of the others' odds.
+        others = np.stack([_logits(d, c) for d, c in zip(direction.rivals, rival_cosines, strict=True)])
+        highest = others.max(axis=0)
+        logits = logits - highest - np.log(np.exp(others - highest).sum(axis=0))
     return LogProbability(-np.logaddexp(0.0, -logits), -np.logaddexp(0.0, logits))
+
+
+def _logits(direction: Direction, cosines: Array) -> Array:
+    return direction.scale * cosines + direction.bias
 
 
 def with_labels(prediction: LogProbability, labelled: NDArray[np.bool_], values: Array) -> LogProbability:

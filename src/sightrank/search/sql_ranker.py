@@ -44,6 +44,7 @@ _MOST_LISTS = 8
 _MOST_SCANS = 2  # one takes a third of what all products take, whatever it is to find
 _MOST_LABELLED = 10_000
 _MOST_CONTENDERS = 50_000
+_MOST_PRODUCTS = 64  # of each area; all vectors come sooner than more of them
 _FLOAT32 = 1e-5  # far above what float32 loses over a thousand products
 _LENGTH = 1.01  # stored vectors have length one, to within half floats
 
@@ -144,7 +145,9 @@ class SqlRanker:
     async def _by_products(
         self, connection: Connection, ranks: tuple[CompiledRank, ...], laws: Laws, unit: Unit, count: int
     ) -> Ranked | None:
-        """None when too many areas are too close to the last place."""
+        """None when too many areas are too close to the last place, or so many directions decide that it is no use."""
+        if np.count_nonzero(laws.signs) > _MOST_PRODUCTS:
+            return None
         contenders = Contenders(laws, unit, count, _margins(laws), at_most=_MOST_CONTENDERS)
         pointing = np.array([guide.direction.vector is not None for guide in laws.guides])
         halves = [

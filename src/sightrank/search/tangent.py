@@ -40,8 +40,8 @@ class Part:
 
     @staticmethod
     def of(direction: Direction, value: float, share: float) -> Part | None:
-        """A term v p + (1 - v) (1 - p); None where its logarithm is not concave, or not finite."""
-        if direction.vector is None:
+        """A term v p + (1 - v) (1 - p); None where its logarithm is not concave in one cosine, or not finite."""
+        if direction.vector is None or direction.rivals:
             return None
         if direction.link is Link.HALF:
             return Part(share=share, direction=direction.vector, link=Link.HALF, a=0.5, b=value - 0.5)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from sightrank.errors import SearchInvalid
 from sightrank.search.concepts import ConceptBook
-from sightrank.search.engine import SearchScope
 from sightrank.search.query import ConceptName, ConceptTerm, Query, Rank, Term, TextTerm
+from sightrank.search.scope import SearchScope
 from sightrank.search.wording import MOST_CHARACTERS, Reading, Wording, phrases
 from sightrank.store.database import Database
 from sightrank.vision.words import WordVectors

@@ -44,6 +44,15 @@ class ConceptModel:
         """The concept's direction; None for one it does not know, and for concepts that exclude each other."""
         return None if self.exclusive else self._independent.row(concept_id)
 
+    def logits(self, concept_id: str) -> tuple[TaggerRow, ...]:
+        """The rows whose logits tell the concept's probability: its own, then those of all that exclude it. None for a
+        concept it does not know."""
+        own = self._independent.row(concept_id)
+        if own is None:
+            return ()
+        others = [id for id in self.ids if self.exclusive and id != concept_id]
+        return (own, *(row for id in others if (row := self._independent.row(id)) is not None))
+
     def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """[n, dims] unit vectors to [n, concepts] probabilities."""
         if not self.exclusive:

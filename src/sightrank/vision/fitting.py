@@ -1,18 +1,33 @@
-"""Learning concepts from labelled vectors: one linear row for each concept, with calibrated probabilities."""
+"""Learning concepts from labelled vectors: one linear row for each concept, with calibrated probabilities.
+
+Each concept is a logistic regression. What nobody labelled takes part as well, as negatives of little weight: of most
+concepts most areas of an app have none, and a few labels say little about where those lie. Probabilities are calibrated
+on labels that the scores were not learnt from (Platt scaling over the folds of a cross-validation).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sightrank.vision import calibration
 from sightrank.vision.concept_model import ConceptModel
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Truth = NDArray[np.bool_]
+Places = NDArray[np.intp]
 Progress = Callable[[float], None]
+
+_FOLDS, _FOLDS_OF_MANY, _MANY = 5, 2, 1000
+_MOST_OTHERS = 4000  # more teach nothing that these do not, and take longer
+_MOST_OF_A_LABEL = 0.7  # what nobody labelled may have the concept: it never counts as much as a label
+_FEW = 40  # labels that are fewer count as so many, beside the length of the direction
+_FILLED_IN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,42 +49,234 @@ class Examples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitOptions:
-    """How to learn. ``exclusive``: an area has exactly one of the concepts. ``seed``: the same gives the same fit."""
+    """How to learn. ``exclusive``: an area has exactly one of the concepts. ``seed``: the same gives the same fit.
+
+    ``strength``: how much each label counts against a plain direction (the C of scikit-learn).
+    ``background_weight``: how many negative labels everything that nobody labelled is worth; 0 leaves it out.
+    """
 
     exclusive: bool = False
     seed: int = 0
+    strength: float = 20.0
+    background_weight: float = 200.0
 
 
 def read_options(training: Mapping[str, Any]) -> FitOptions:
     """The options within what a model version keeps of its training; defaults for those that are not there."""
-    return FitOptions(exclusive=bool(training.get("exclusive", False)), seed=int(training.get("seed", 0)))
+    known = FitOptions()
+    return FitOptions(
+        exclusive=bool(training.get("exclusive", known.exclusive)),
+        seed=int(training.get("seed", known.seed)),
+        strength=float(training.get("strength", known.strength)),
+        background_weight=float(training.get("background_weight", known.background_weight)),
+    )
 
 
 def fit(examples: Examples, options: FitOptions, progress: Progress) -> ConceptModel:
-    """Learns the concepts. ``progress`` is told shares from 0 to 1; what it raises ends the work."""
-    from sklearn.linear_model import LogisticRegression
+    """Learns the concepts, on one core. ``progress`` is told shares from 0 to 1; what it raises ends the work."""
     from threadpoolctl import threadpool_limits
 
     count = len(examples.concept_ids)
-    directions = np.zeros((count, examples.vectors.shape[1]), np.float32)
-    scale, bias = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    exclusive = options.exclusive and count > 1
+    labels = _completed(examples.labels) if exclusive else examples.labels
+    learnt = []
     with threadpool_limits(1):
         for column in range(count):
-            progress(column / count)
-            said = np.isfinite(examples.labels[:, column])
-            vectors, labels = examples.vectors[said], examples.labels[said, column] > 0.5
-            missing = [value for value in (False, True) if value not in labels]
-            for value in missing:  # random examples fill in
-                random = np.random.default_rng((options.seed, column))
-                filled = random.normal(size=(8, vectors.shape[1]))
-                if len(examples.background):
-                    filled = examples.background[random.choice(len(examples.background), 8)]
-                filled = filled / np.linalg.norm(filled, axis=1, keepdims=True)
-                vectors = np.concatenate([vectors, filled.astype(np.float32)])
-                labels = np.concatenate([labels, np.full(8, value)])
-            model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=200).fit(vectors, labels)
-            length = max(float(np.linalg.norm(model.coef_[0])), 1e-6)
-            directions[column], scale[column] = model.coef_[0] / length, length
-            bias[column] = model.intercept_[0]
+
+            def report(share: float, done: int = column) -> None:
+                progress((done + share) / count)
+
+            learnt.append(_learn(_lesson(examples, labels[:, column], (options.seed, column)), options, report))
     progress(1.0)
-    return ConceptModel(examples.concept_ids, directions, scale, bias, exclusive=options.exclusive)
+    weights = np.stack([one.weights for one in learnt])
+    biases = np.array([one.bias for one in learnt])
+    if exclusive:
+        factor = _sharpness(labels, learnt)
+        weights, biases = weights * factor, biases * factor
+    return _model(examples.concept_ids, weights, biases, exclusive=exclusive)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Lesson:
+    """One concept: which vectors have it, and others that nobody said it of.
+
+    ``places``: their rows in the examples, -1 for random ones. ``inputs``: whose areas they are.
+    """
+
+    vectors: Floats
+    truth: Truth
+    places: Places
+    inputs: NDArray[np.int64]
+    others: Floats
+    random: np.random.Generator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Learnt:
+    """logit = ``weights`` · vector + ``bias``. ``unseen``: the logits at ``places`` by what did not learn from them."""
+
+    weights: Doubles
+    bias: float
+    places: Places
+    unseen: Doubles
+
+
+def _completed(labels: Floats) -> Floats:
+    """What follows where concepts exclude each other: one of them is no other; none of the others is the last one."""
+    done = labels.copy()
+    open_to_doubt = np.isnan(labels)
+    one, none = (labels == 1).any(axis=1), (labels == 0).sum(axis=1) == labels.shape[1] - 1
+    done[open_to_doubt & one[:, None]] = 0
+    done[open_to_doubt & (none & ~one)[:, None]] = 1
+    return done
+
+
+def _lesson(examples: Examples, labels: Floats, seed: tuple[int, int]) -> _Lesson:
+    random = np.random.default_rng(seed)
+    said = np.flatnonzero(~np.isnan(labels))
+    others = _some(np.concatenate([examples.background, examples.vectors[np.isnan(labels)]]), _MOST_OTHERS, random)
+    truth = labels[said] == 1
+    lesson = _Lesson(
+        vectors=examples.vectors[said],
+        truth=truth,
+        places=said,
+        inputs=examples.input_numbers[said],
+        others=others,
+        random=random,
+    )
+    if not len(said):
+        return lesson
+    if truth.all():
+        return _filled_in(lesson, False)
+    if not truth.any():
+        # Nobody knows what has it: whatever is unlike the negatives may. So the others are no negatives here.
+        return replace(_filled_in(lesson, True), others=others[:0])
+    return lesson
+
+
+def _filled_in(lesson: _Lesson, truth: bool) -> _Lesson:
+    """Random others stand in for the kind of example that nobody gave."""
+    extra = _some(lesson.others, _FILLED_IN, lesson.random)
+    return replace(
+        lesson,
+        vectors=np.concatenate([lesson.vectors, extra]),
+        truth=np.concatenate([lesson.truth, np.full(len(extra), truth)]),
+        places=np.concatenate([lesson.places, np.full(len(extra), -1)]),
+        inputs=np.concatenate([lesson.inputs, -1 - np.arange(len(extra))]),
+    )
+
+
+def _some(vectors: Floats, most: int, random: np.random.Generator) -> Floats:
+    if len(vectors) <= most:
+        return vectors
+    return vectors[np.sort(random.choice(len(vectors), most, replace=False))]
+
+
+def _learn(lesson: _Lesson, options: FitOptions, report: Progress) -> _Learnt:
+    """From the labels alone, then once more with the others as negatives as far as they do not look like positives."""
+    report(0.0)
+    if lesson.truth.all() or not lesson.truth.any():
+        return _by_resemblance(lesson)
+    centre = np.concatenate([lesson.vectors, lesson.others]).mean(axis=0)
+    centred = replace(lesson, vectors=lesson.vectors - centre, others=lesson.others - centre)
+    share = min(_MOST_OF_A_LABEL, options.background_weight / max(1, len(lesson.others)))
+    twice = len(lesson.others) > 0 and share > 0 and len(lesson.truth) < _MANY
+    half = 0.5 if twice else 1.0
+    alone = replace(centred, others=centred.others[:0])
+    learnt = _validated(alone, np.empty(0), options, lambda done: report(done * half))
+    if twice:
+        report(0.5)
+        logits = centred.others @ learnt.weights + learnt.bias
+        doubt = 1 - calibration.adapted(logits, float(lesson.truth.mean()))
+        learnt = _validated(centred, share * doubt, options, lambda done: report(0.5 + done / 2))
+    return replace(learnt, bias=learnt.bias - float(centre @ learnt.weights))
+
+
+def _validated(lesson: _Lesson, counts: Doubles, options: FitOptions, report: Progress) -> _Learnt:
+    """Learns from everything, and for the link from all folds but one in turn."""
+    weights, bias = _regression(lesson, np.ones_like(lesson.truth), counts, options)
+    # Of an only example nothing is known but its score by what learnt from it, and half of that is hindsight.
+    unseen = lesson.vectors @ weights / 2 + bias
+    folds = _folds(lesson)
+    for fold in range(folds.max() + 1):
+        report((fold + 1) / (folds.max() + 2))
+        kept = folds != fold
+        if lesson.truth[kept].any() and not lesson.truth[kept].all():
+            part, offset = _regression(lesson, kept, counts, options)
+            unseen[~kept] = lesson.vectors[~kept] @ part + offset
+    link = calibration.link(unseen, lesson.truth)
+    return _Learnt(
+        weights=link.slope * weights,
+        bias=link.slope * bias + link.offset,
+        places=lesson.places,
+        unseen=link.logits(unseen),
+    )
+
+
+def _regression(lesson: _Lesson, kept: Truth, counts: Doubles, options: FitOptions) -> tuple[Doubles, float]:
+    """Weights and bias by the examples that are ``kept`` and the others, which count as so many negatives each.
+
+    Positives count as much together as all negatives do.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    vectors, truth = lesson.vectors[kept], lesson.truth[kept]
+    positive = np.concatenate([truth, np.zeros(len(counts))])
+    negative = np.concatenate([~truth, counts])
+    fitted = LogisticRegression(C=options.strength * max(len(truth), _FEW) / 2, tol=1e-3, max_iter=300).fit(
+        np.concatenate([vectors, lesson.others]),
+        positive > 0,
+        sample_weight=positive / positive.sum() + negative / negative.sum(),
+    )
+    return np.asarray(fitted.coef_[0], np.float64), float(fitted.intercept_[0])
+
+
+def _folds(lesson: _Lesson) -> Places:
+    """The fold of each example: areas of one input together, positives spread evenly, negatives too."""
+    inputs, of_input = np.unique(lesson.inputs, return_inverse=True)
+    has_it = np.zeros(len(inputs), np.bool_)
+    np.logical_or.at(has_it, of_input, lesson.truth)
+    order = lesson.random.permutation(len(inputs))
+    order = order[np.argsort(~has_it[order], kind="stable")]
+    most = _FOLDS if len(lesson.truth) < _MANY else _FOLDS_OF_MANY
+    folds = np.empty(len(inputs), np.intp)
+    folds[order] = np.arange(len(inputs)) % most
+    return folds[of_input]
+
+
+def _by_resemblance(lesson: _Lesson) -> _Learnt:
+    """Without anything to tell examples from: the more alike the likelier. Even odds where nothing was said at all."""
+    mean = lesson.vectors.astype(np.float64).sum(axis=0)
+    mean /= max(float(np.linalg.norm(mean)), 1e-9)
+    if not len(lesson.truth):
+        weights, bias = np.zeros_like(mean), 0.0
+    elif lesson.truth.all():
+        weights, bias = 8.0 * mean, -5.0
+    else:
+        weights, bias = -2.0 * mean, 0.0
+    return _Learnt(weights=weights, bias=bias, places=lesson.places, unseen=lesson.vectors @ weights + bias)
+
+
+def _sharpness(labels: Floats, learnt: Sequence[_Learnt]) -> float:
+    """The factor for all logits before they share one probability."""
+    logits = np.full(labels.shape, np.nan)
+    for column, one in enumerate(learnt):
+        known = one.places >= 0
+        logits[one.places[known], column] = one.unseen[known]
+    sure = ((labels == 1).sum(axis=1) == 1) & ~np.isnan(logits).any(axis=1)
+    if not sure.any():
+        return 1.0
+    return calibration.sharpness(logits[sure], labels[sure].argmax(axis=1))
+
+
+def _model(concept_ids: Sequence[str], weights: Doubles, biases: Doubles, *, exclusive: bool) -> ConceptModel:
+    scale = np.linalg.norm(weights, axis=1)
+    anywhere = np.eye(1, weights.shape[1])  # a direction must have one, even where it counts for nothing
+    directions = np.where((scale > 0)[:, None], weights / np.maximum(scale, 1e-12)[:, None], anywhere)
+    return ConceptModel(
+        concept_ids,
+        directions.astype(np.float32),
+        scale.astype(np.float32),
+        biases.astype(np.float32),
+        exclusive=exclusive,
+    )
