@@ -2,81 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from tests.integration.searching import DIMS, Photo, Process, process, random_unit
+import pytest
+from tests.integration.labels import frame_of, region_of, say, with_app
+from tests.integration.searching import DIMS, Process, random_unit
 
-from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import vectors
-from sightrank.store.buckets import next_version
-from sightrank.store.vectors import VectorRows
 from sightrank.teach.examples import frozen, read_examples, thawed
 from sightrank.vision.fitting import Examples
 from sightrank.vision.vocabulary import Term, Vocabulary
 
 BOOK = ConceptBook(Vocabulary([Term("ai_cat", {"en": "cat"}, (), "")]))
 NOTHING_SAID = None
-
-
-def with_app(url: str, scenario: Callable[[Process, int], Awaitable[Any]]) -> Any:
-    async def opened() -> Any:
-        async with process(url) as place:
-            bucket = await place.new_bucket()
-            await place.database.execute("INSERT INTO users (id) VALUES ('me')")
-            await place.database.execute(
-                "INSERT INTO apps (user_id, id, first_bucket, workflow_id) VALUES ('me', 'app', %s, 'General')",
-                [bucket],
-            )
-            await place.database.execute(
-                "INSERT INTO concepts (bucket, id, name, name_folded)"
-                " SELECT %s, id, id, id FROM unnest('{cat,dog,bird,other}'::text[]) AS id",
-                [bucket],
-            )
-            return await scenario(place, bucket)
-
-    return asyncio.run(opened())
-
-
-async def say(place: Process, bucket: int, photo: Photo, values: Mapping[str, float], *, trusted: bool = True) -> None:
-    row = AnnotationRow(
-        input_number=photo.number,
-        id=new_id(),
-        area_id=photo.area_id,
-        created_at=datetime.now(UTC),
-        status=24150,
-        trusted=trusted,
-        concept_ids=list(values),
-        concept_values=list(values.values()),
-    )
-    async with place.database.transaction() as connection:
-        await insert_annotations(connection, bucket, [row])
-        await next_version(connection, bucket, labels=True)
-
-
-async def region_of(place: Process, bucket: int, whole: Photo, seed: int) -> Photo:
-    """A part of an image, with a vector of its own."""
-    row = await place.database.row(
-        "INSERT INTO areas (bucket, input_number, created_at, region_id, box_top, box_left, box_bottom, box_right)"
-        " VALUES (%s, %s, clock_timestamp(), %s, 0, 0, 0.5, 0.5) RETURNING id",
-        [bucket, whole.number, new_id()],
-    )
-    assert row is not None
-    part = Photo(new_id(), whole.number, row[0], random_unit(seed).astype(np.float16))
-    async with place.database.transaction() as connection:
-        version = await next_version(connection, bucket, labels=False)
-        rows = VectorRows(
-            area_ids=np.array([part.area_id]),
-            input_numbers=np.array([part.number]),
-            created_us=np.array([part.number]),
-            vectors=part.vector[None],
-        )
-        await vectors.insert(connection, place.table, bucket, version, rows)
-    return part
 
 
 async def read(place: Process, bucket: int, *concepts: str, **options: Any) -> Examples:
@@ -124,10 +64,11 @@ def test_the_latest_trusted_label_counts(database_url: str) -> None:
     with_app(database_url, scenario)
 
 
-def test_what_is_in_a_part_is_not_denied_of_the_whole(database_url: str) -> None:
+@pytest.mark.parametrize("part_of", [region_of, frame_of])
+def test_what_is_in_a_part_is_not_denied_of_the_whole(database_url: str, part_of: Any) -> None:
     async def scenario(place: Process, bucket: int) -> None:
         (whole,) = await place.add(bucket, random_unit(1))
-        dog, bird = [await region_of(place, bucket, whole, seed) for seed in (2, 3)]
+        dog, bird = [await part_of(place, bucket, whole, seed) for seed in (2, 3)]
         await say(place, bucket, whole, {"cat": 1.0})
         await say(place, bucket, dog, {"dog": 1.0})
         await say(place, bucket, bird, {"bird": 1.0, "cat": 0.0})

@@ -1,0 +1,367 @@
+"""The queue of trainings and what works on it: one or several processes, deaths, deletions, errors, other vectors."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.integration.labels import say, with_app
+from tests.integration.searching import DIMS, Process, process, random_unit
+
+from sightrank.background import end
+from sightrank.search.concepts import ConceptBook
+from sightrank.store import vectors
+from sightrank.store.buckets import next_version
+from sightrank.store.vectors import EmbedderTable, VectorRows
+from sightrank.teach import trainer as trainer_module
+from sightrank.teach.trainer import Trainer
+from sightrank.teach.training_queue import lacks_fits
+from sightrank.vision.fitting import Examples, FitOptions, fit
+from sightrank.vision.threads import Threads
+from sightrank.vision.vocabulary import Vocabulary
+
+TRAINED, TRAINING, QUEUED, BROKEN, NO_DATA = 21100, 21101, 21103, 21106, 21110
+BOOK = ConceptBook(Vocabulary.empty())
+Progress = Callable[[float], None]
+
+
+@asynccontextmanager
+async def training(place: Process, *, table: EmbedderTable | None = None) -> AsyncIterator[None]:
+    """A process that trains, for the length of the block."""
+    threads = Threads(1)
+    tables = {"General": table or place.table}
+    work = Trainer(place.database, BOOK, tables, ["Empty"], asyncio.Event(), threads=threads)
+    task = asyncio.create_task(work.run())
+    try:
+        yield
+    finally:
+        await end([task])
+        await asyncio.to_thread(threads.close)
+
+
+async def queue(place: Process, bucket: int, *version_ids: str, **columns: Any) -> None:
+    """Versions of the model ``m`` that wait to be trained."""
+    await place.database.execute(
+        "INSERT INTO models (bucket, id, name, model_type_id) VALUES (%s, 'm', 'm', 'embedding-classifier')"
+        " ON CONFLICT DO NOTHING",
+        [bucket],
+    )
+    for version_id in version_ids:
+        values = {"lease_owner": None, "lease_s": None, "attempts": 0, "status": QUEUED, **columns}
+        await place.database.execute(
+            "INSERT INTO model_versions (bucket, id, model_id, status, concept_ids, lease_owner, lease_until, attempts)"
+            " VALUES (%(bucket)s, %(id)s, 'm', %(status)s, '{cat,dog}', %(lease_owner)s,"
+            " now() + %(lease_s)s * interval '1 second', %(attempts)s)",
+            {"bucket": bucket, "id": version_id, **values},
+        )
+
+
+async def labelled(place: Process, bucket: int) -> None:
+    photos = await place.add(bucket, *map(random_unit, range(6)))
+    for number, photo in enumerate(photos):
+        await say(place, bucket, photo, {"cat" if number % 2 else "dog": 1.0})
+
+
+async def version(place: Process, bucket: int, version_id: str = "v") -> dict[str, Any]:
+    row = await place.database.row(
+        "SELECT status, status_details, attempts, lease_owner, total_input_count, completed_at, (SELECT count(*)"
+        " FROM model_fits f WHERE f.bucket = v.bucket AND f.model_version_id = v.id)"
+        " FROM model_versions v WHERE bucket = %s AND id = %s",
+        [bucket, version_id],
+    )
+    names = ("status", "details", "attempts", "owner", "inputs", "completed_at", "fits")
+    return dict(zip(names, row, strict=True)) if row else {}
+
+
+async def until(look: Callable[[], Awaitable[bool]], *, seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await look():  # noqa: ASYNC110 (what is waited for is in the database)
+            await asyncio.sleep(0.02)
+
+
+async def until_status(place: Process, bucket: int, status: int, version_id: str = "v") -> dict[str, Any]:
+    async def is_there() -> bool:
+        return (await version(place, bucket, version_id)).get("status") == status
+
+    await until(is_there)
+    return await version(place, bucket, version_id)
+
+
+class Slow:
+    """Takes the place of learning: it goes on until it is told to stop."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.ended = threading.Event()
+
+    def __call__(self, examples: Examples, options: FitOptions, progress: Progress) -> Any:
+        self.begun.set()
+        try:
+            while True:
+                progress(0.5)
+                time.sleep(0.01)
+        finally:
+            self.ended.set()
+
+
+def test_a_training_is_one_commit_that_searches_see(database_url: str) -> None:
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await queue(place, bucket, "v")
+        before = await place.database.row("SELECT version FROM app_buckets WHERE bucket = %s", [bucket])
+
+        async with training(place):
+            done = await until_status(place, bucket, TRAINED)
+
+        assert (done["inputs"], done["fits"], done["owner"], done["attempts"]) == (6, 1, None, 0)
+        after = await place.database.row("SELECT version, labels_version FROM app_buckets WHERE bucket = %s", [bucket])
+        assert before is not None
+        assert after == (before[0] + 1, before[0] + 1)
+
+    with_app(database_url, scenario)
+
+
+def test_the_work_of_a_process_that_died_is_done_anew(database_url: str) -> None:
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await queue(place, bucket, "v", status=TRAINING, lease_owner="dead", lease_s=0.5, attempts=1)
+
+        async with training(place):
+            done = await until_status(place, bucket, TRAINED)
+
+        assert done["fits"] == 1
+
+    with_app(database_url, scenario)
+
+
+def test_what_ends_the_server_again_and_again_is_given_up(database_url: str) -> None:
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await queue(place, bucket, "v", status=TRAINING, lease_owner="dead", lease_s=-1, attempts=4)
+
+        async with training(place):
+            done = await until_status(place, bucket, BROKEN)
+
+        assert done["details"] == "Training ended the server 4 times; nothing was learnt."
+        assert done["fits"] == 0
+
+    with_app(database_url, scenario)
+
+
+def test_an_error_in_learning_is_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(examples: Examples, options: FitOptions, progress: Progress) -> Any:
+        raise ValueError("no plane divides these")
+
+    monkeypatch.setattr(trainer_module, "fit", broken)
+
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await queue(place, bucket, "v")
+
+        async with training(place):
+            done = await until_status(place, bucket, BROKEN)
+
+        assert done["details"] == "Learning failed: ValueError: no plane divides these"
+
+    with_app(database_url, scenario)
+
+
+def test_an_app_without_vectors_has_no_data(database_url: str) -> None:
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await place.database.execute("UPDATE apps SET workflow_id = 'Empty'")
+        await queue(place, bucket, "v")
+
+        async with training(place):
+            done = await until_status(place, bucket, NO_DATA)
+
+        assert "Workflow Empty of the app makes no vectors" in done["details"]
+
+    with_app(database_url, scenario)
+
+
+def test_a_deletion_stops_the_learning(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow()
+    monkeypatch.setattr(trainer_module, "fit", slow)
+
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await queue(place, bucket, "v")
+        async with training(place):
+            await asyncio.to_thread(slow.begun.wait, 20)
+
+            await place.database.execute("DELETE FROM models WHERE bucket = %s", [bucket])
+
+            assert await asyncio.to_thread(slow.ended.wait, 5)
+            monkeypatch.setattr(trainer_module, "fit", fit)
+            await queue(place, bucket, "next")
+            assert (await until_status(place, bucket, TRAINED, "next"))["fits"] == 1
+        assert await place.database.row("SELECT count(*) FROM model_fits") == (1,)
+
+    with_app(database_url, scenario)
+
+
+def test_who_lost_the_lease_writes_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow()
+    monkeypatch.setattr(trainer_module, "fit", slow)
+
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await queue(place, bucket, "v")
+        async with training(place):
+            await asyncio.to_thread(slow.begun.wait, 20)
+            await place.database.execute("UPDATE model_versions SET lease_owner = 'another'")
+            assert await asyncio.to_thread(slow.ended.wait, 5)
+
+        left = await version(place, bucket)
+        assert (left["status"], left["owner"], left["fits"]) == (TRAINING, "another", 0)
+
+    with_app(database_url, scenario)
+
+
+def test_a_stop_gives_the_training_back(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow()
+    monkeypatch.setattr(trainer_module, "fit", slow)
+
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await queue(place, bucket, "v")
+        async with training(place):
+            await asyncio.to_thread(slow.begun.wait, 20)
+
+        assert slow.ended.is_set()
+        left = await version(place, bucket)
+        assert (left["status"], left["owner"], left["attempts"], left["fits"]) == (QUEUED, None, 0, 0)
+
+    with_app(database_url, scenario)
+
+
+def test_two_processes_train_each_version_once(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[int] = []
+
+    def counted(examples: Examples, options: FitOptions, progress: Progress) -> Any:
+        fitted.append(threading.get_ident())
+        return fit(examples, options, progress)
+
+    monkeypatch.setattr(trainer_module, "fit", counted)
+    ids = [f"v{number}" for number in range(12)]
+
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        async with process(database_url) as other, training(place), training(other):
+            await queue(place, bucket, *ids)
+            for version_id in ids:
+                assert (await until_status(place, bucket, TRAINED, version_id))["fits"] == 1
+        assert len(fitted) == len(ids)
+
+    with_app(database_url, scenario)
+
+
+# Other vectors ------------------------------------------------------------------------------------------------------
+
+
+async def embed_anew(place: Process, bucket: int, table: EmbedderTable) -> None:
+    """Every area gets a vector of another embedder."""
+    rows = await place.database.rows("SELECT id, input_number FROM areas WHERE bucket = %s ORDER BY id", [bucket])
+    area_ids, numbers = np.array(rows, np.int64).T
+    async with place.database.transaction() as connection:
+        version_number = await next_version(connection, bucket, labels=False)
+        chosen = np.stack([random_unit(1000 + seed) for seed in range(len(rows))]).astype(np.float16)
+        made = VectorRows(area_ids=area_ids, input_numbers=numbers, created_us=numbers, vectors=chosen)
+        await vectors.insert(connection, table, bucket, version_number, made)
+
+
+async def fits_of(place: Process, bucket: int) -> set[int]:
+    rows = await place.database.rows("SELECT embedder_id FROM model_fits WHERE bucket = %s", [bucket])
+    return {embedder_id for (embedder_id,) in rows}
+
+
+def test_a_trained_version_is_fitted_to_the_vectors_of_an_upgraded_model(database_url: str) -> None:
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await queue(place, bucket, "v")
+        async with training(place):
+            before = await until_status(place, bucket, TRAINED)
+        other = await vectors.register(place.database, "model", "v2", DIMS)
+        await place.database.execute("UPDATE inputs SET status = 30001 WHERE bucket = %s", [bucket])
+
+        async with training(place, table=other):
+            # As long as inputs wait for their vectors, so does the model.
+            async def was_put_off() -> bool:
+                row = await place.database.row("SELECT lease_until > now() AND lease_owner IS NULL FROM model_versions")
+                return row == (True,)
+
+            await until(was_put_off)
+            assert await fits_of(place, bucket) == {place.table.id}
+            await embed_anew(place, bucket, other)
+            await place.database.execute("UPDATE inputs SET status = 30000 WHERE bucket = %s", [bucket])
+
+            async def is_fitted() -> bool:
+                return await fits_of(place, bucket) == {place.table.id, other.id}
+
+            await until(is_fitted)
+
+        after = await version(place, bucket)
+        assert after == before | {"fits": 2}
+
+    with_app(database_url, scenario)
+
+
+def test_models_are_fitted_before_their_app_changes_over(database_url: str) -> None:
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await queue(place, bucket, "v")
+        async with training(place):
+            await until_status(place, bucket, TRAINED)
+        other = await vectors.register(place.database, "other", "v1", DIMS)
+        await embed_anew(place, bucket, other)
+        await place.database.execute(
+            "INSERT INTO reindexes (bucket, workflow_id, embedder_id, state) VALUES (%s, 'Other', %s, 'switching')",
+            [bucket, other.id],
+        )
+        assert await lacks_fits(place.database, bucket, other.id)
+
+        async with training(place):
+
+            async def has_all() -> bool:
+                return not await lacks_fits(place.database, bucket, other.id)
+
+            await until(has_all)
+        assert await fits_of(place, bucket) == {place.table.id, other.id}
+
+    with_app(database_url, scenario)
+
+
+def test_what_cannot_be_fitted_again_stops_no_change(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried a few times; the version stays trained."""
+
+    def broken(examples: Examples, options: FitOptions, progress: Progress) -> Any:
+        raise ValueError("not with these")
+
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await queue(place, bucket, "v")
+        async with training(place):
+            await until_status(place, bucket, TRAINED)
+        other = await vectors.register(place.database, "model", "v2", DIMS)
+        await embed_anew(place, bucket, other)
+        monkeypatch.setattr(trainer_module, "fit", broken)
+        monkeypatch.setattr(trainer_module, "_AGAIN_S", 0.05)
+
+        async with training(place, table=other):
+
+            async def is_given_up() -> bool:
+                return not await lacks_fits(place.database, bucket, other.id)
+
+            await until(is_given_up)
+
+        assert await fits_of(place, bucket) == {place.table.id}
+        assert (await version(place, bucket))["status"] == TRAINED
+
+    with_app(database_url, scenario)
