@@ -148,7 +148,7 @@ class Workbench:
             case "concept-synonym-mapper":
                 synonyms = await self._synonyms(model.bucket, model.params["knowledge_graph_id"])
                 return Changes(change=partial(mapped, synonyms=synonyms))
-            case "image-crop" | "image-cropper":
+            case "image-crop":
                 return Crops(margin=model.params["margin"])
             case "annotation-writer":
                 return Writes(
