@@ -17,6 +17,7 @@ from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.vision.bundle import built_in_bundle, load_bundle
+from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.tagger import Tagger
 
 #: Inputs of one commit while an app is being filled.
@@ -67,6 +68,17 @@ SELECT bucket, %(dataset)s, number, created_at FROM inputs WHERE bucket = %(buck
 _CONCEPTS = """
 INSERT INTO concepts (bucket, id, name, name_folded) SELECT %(bucket)s, c, c, c FROM unnest(%(ids)s::text[]) c
 ON CONFLICT DO NOTHING
+"""
+_MODEL = """
+INSERT INTO models (bucket, id, name, model_type_id) VALUES (%(bucket)s, %(model)s, %(model)s, 'embedding-classifier')
+"""
+_VERSION = """
+INSERT INTO model_versions (bucket, id, model_id, status, concept_ids, completed_at)
+VALUES (%(bucket)s, md5(%(model)s), %(model)s, 21100, %(ids)s, clock_timestamp())
+"""
+_FIT = """
+INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted)
+VALUES (%(bucket)s, md5(%(model)s), %(embedder)s, %(fitted)s)
 """
 _DATASETS = """
 INSERT INTO datasets (bucket, id) SELECT %(bucket)s, unnest(%(ids)s::text[]) ON CONFLICT DO NOTHING
@@ -121,6 +133,20 @@ class Writer:
         """Inputs ``bench-<start>`` and so on with their areas, annotations, labels and vectors, in one commit."""
         async with self._database.transaction() as connection:
             await self._write(connection, start, count)
+
+    async def teach(self, model_id: str, model: ConceptModel) -> None:
+        """A trained version of a model, in one commit."""
+        values = {
+            "bucket": self._bucket,
+            "ids": list(model.ids),
+            "model": model_id,
+            "embedder": self._table.id,
+            "fitted": model.dump(),
+        }
+        async with self._database.transaction() as connection:
+            for statement in (_CONCEPTS, _MODEL, _VERSION, _FIT):
+                await connection.execute(statement, values)
+            await next_version(connection, self._bucket, labels=True)
 
     async def analyze(self) -> None:
         await self._database.execute("ANALYZE")
@@ -177,5 +203,15 @@ def add_areas(server: Server, models: Models, app_id: str, start: int, count: in
                 await writer.add(first, min(PORTION, start + count - first))
             if count >= _MANY:
                 await writer.analyze()
+
+    asyncio.run(add())
+
+
+def add_model(server: Server, models: Models, app_id: str, model_id: str, model: ConceptModel) -> None:
+    """A model of the app, trained."""
+
+    async def add() -> None:
+        async with writing(server.database_url(), app_id, models) as writer:
+            await writer.teach(model_id, model)
 
     asyncio.run(add())

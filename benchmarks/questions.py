@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,12 @@ def kinds(models: Models) -> Mapping[str, Kind]:
     }
 
 
+def of_concepts(concept_ids: Sequence[str]) -> Kind:
+    """Ranks by these concepts in turn, whoever predicts them; what their scores must be is not told."""
+    messages = itertools.cycle([_by_concept(concept_id) for concept_id in concept_ids])
+    return lambda: Question((Term(message=next(messages), direction=np.empty(0)),))
+
+
 def _pictures(models: Models) -> Iterator[Array]:
     vectors = unit_vectors(_QUERIES, models.dims, seed=-1 % 2**32).astype(np.float64)
     return itertools.cycle(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
@@ -87,6 +93,11 @@ def _picture(vector: Array, *, negate: bool = False) -> Term:
 def _concept(models: Models, concept_id: str) -> Term:
     row = models.tagger.row(concept_id)
     assert row is not None, f"{concept_id} is a concept of the tagger"
+    return Term(
+        message=_by_concept(concept_id), direction=row.direction.astype(np.float64), scale=row.scale, bias=row.bias
+    )
+
+
+def _by_concept(concept_id: str) -> resources_pb2.Rank:
     data = resources_pb2.Data(concepts=[resources_pb2.Concept(id=concept_id, value=1.0)])
-    message = resources_pb2.Rank(annotation=resources_pb2.Annotation(data=data))
-    return Term(message=message, direction=row.direction.astype(np.float64), scale=row.scale, bias=row.bias)
+    return resources_pb2.Rank(annotation=resources_pb2.Annotation(data=data))

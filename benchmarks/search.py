@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.figures import Call, Prepare, Row, interleaved, p50, p95, show
+from benchmarks.figures import Call, Prepare, Row, interleaved, p50, p95, show, timed
 from benchmarks.queries import HITS, Rest, Searches, exactly
-from benchmarks.questions import Kind, kinds
+from benchmarks.questions import Kind, kinds, of_concepts
 from benchmarks.stage import Stage
 
 _ROUNDS = 300
@@ -36,6 +36,33 @@ def run(stage: Stage) -> None:
         caption=f"{_ROUNDS} calls each, taking turns with the empty rpc, no query twice, official Python client;"
         f" {stage.beside:,} areas in another app. The empty rpc is ListCollaborators (key and app are checked, then an"
         " empty list), for REST over REST.",
+    )
+    _taught(stage, searches)
+
+
+def _taught(stage: Stage, searches: Searches) -> None:
+    """A concept that people taught beside one of the tagger's; what excludes others is no single direction."""
+    public = kinds(stage.models)["concept"]
+    rows = []
+    for what, concepts, exclusive in (
+        ("one of 50 trained concepts", 50, False),
+        ("one of 5 that exclude each other", 5, True),
+        ("one of 50 that exclude each other", 50, True),
+    ):
+        kind = of_concepts(stage.teach(f"taught-{len(rows)}", concepts=concepts, exclusive=exclusive))
+        first, second = (timed(searches.annotations(kind())) for _ in range(2))
+        stage.add(1)
+        after_one = timed(searches.annotations(kind()))
+        times = interleaved(
+            {"public": partial(_ranked, searches, public), what: partial(_ranked, searches, kind)}, rounds=_ROUNDS
+        )
+        once = f"first {first:.1f}, second {second:.1f}, after one new input {after_one:.1f}"
+        rows.append(Row(what, f"{p50(times[what]):.2f} ms; {once}", f"{p50(times[what]) / p50(times['public']):.2f}"))
+    show(
+        f"Trained concepts: {stage.areas:,} areas, {HITS} hits, p50 as a multiple of a public concept's",
+        rows,
+        caption=f"{_ROUNDS} calls each, taking turns with a rank by a public concept; the first is the next search"
+        " after the commit that the version is trained, the input comes by another process.",
     )
 
 

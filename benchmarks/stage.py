@@ -9,12 +9,13 @@ import numpy as np
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from numpy.typing import NDArray
 
-from benchmarks.areas import PORTION, Models, add_areas, stored_vectors
+from benchmarks.areas import PORTION, Models, add_areas, add_model, stored_vectors, unit_vectors
 from benchmarks.queries import Searches
 from benchmarks.questions import kinds
 from benchmarks.server import APP, BESIDE, USER, Client, Server
 from benchmarks.waiting import until_ranked_by
 from sightrank.search.graph import GRAPH_FROM_AREAS
+from sightrank.vision.concept_model import ConceptModel
 
 AREAS = 200_000
 _RANKER = "SIGHTRANK_RANKER"
@@ -47,6 +48,16 @@ class Stage:
         """Adds ``count`` further areas."""
         add_areas(self.server, self.models, APP, self.areas, count)
         self.note(count)
+
+    def teach(self, model_id: str, *, concepts: int, exclusive: bool = False) -> list[str]:
+        """A model of the app, trained, whose concepts are as good as chance; their ids."""
+        ids = [f"{model_id}-{number}" for number in range(concepts)]
+        directions = unit_vectors(concepts, self.models.dims, seed=len(model_id))
+        scale, bias = np.full(concepts, 20.0, np.float32), np.full(concepts, -6.0, np.float32)
+        add_model(
+            self.server, self.models, APP, model_id, ConceptModel(ids, directions, scale, bias, exclusive=exclusive)
+        )
+        return ids
 
     def note(self, count: int, *, portion: int = PORTION) -> None:
         """``count`` further areas have been added, in commits of ``portion``."""

@@ -89,6 +89,11 @@ def image_rank(*, url: str = "", data: bytes = b"") -> dict[str, Any]:
     return _rank({"image": {"url": url} if url else {"base64": base64.b64encode(data).decode()}})
 
 
+def input_filter(input_id: str) -> dict[str, Any]:
+    """A filter that leaves one input."""
+    return {"input": {"id": input_id}}
+
+
 def _rank(data: dict[str, Any]) -> dict[str, Any]:
     return {"annotation": {"data": data}}
 
@@ -110,16 +115,28 @@ class ApiClient:
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
-    async def search(self, ranks: Sequence[dict[str, Any]], *, count: int) -> Found:
+    async def search(self, ranks: Sequence[dict[str, Any]], *, count: int, algorithm: str = "") -> Found:
         """The best ``count`` areas by all ranks together. Raises ClientError."""
-        body = {"searches": [{"query": {"ranks": list(ranks)}}], "pagination": {"page": 1, "per_page": count}}
+        return await self.searches([{"query": {"ranks": list(ranks)}, "algorithm": algorithm}], count=count)
+
+    async def searches(self, searches: Sequence[dict[str, Any]], *, count: int) -> Found:
+        """The best ``count`` areas of each search, one search after the other. Raises ClientError."""
+        body = {"searches": list(searches), "pagination": {"page": 1, "per_page": count}}
         answer = await self.post("annotations/searches", body)
         return Found(hits=tuple(map(read_hit, answer.get("hits", []))), note=answer["status"].get("details", ""))
 
+    async def get(self, resource: str) -> dict[str, Any]:
+        """As ``post``; a query may follow the resource."""
+        return await self._ask("GET", resource)
+
     async def post(self, resource: str, body: dict[str, Any]) -> dict[str, Any]:
         """The answer of a call that must succeed. Raises ClientError."""
+        return await self._ask("POST", resource, body)
+
+    async def _ask(self, method: str, resource: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        path = self._access.path(resource)
         try:
-            async with self._session.post(self._access.path(resource), json=body, allow_redirects=False) as response:
+            async with self._session.request(method, path, json=body, allow_redirects=False) as response:
                 answer = json.loads(await response.read())
             code, description = answer["status"]["code"], answer["status"]["description"]
         except (aiohttp.ClientError, TimeoutError) as error:

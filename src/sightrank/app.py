@@ -31,6 +31,7 @@ from sightrank.api.concept_search import ConceptSearch
 from sightrank.api.concepts import Concepts
 from sightrank.api.dataset_inputs import DatasetInputs
 from sightrank.api.datasets import Datasets
+from sightrank.api.evaluations import Evaluations
 from sightrank.api.identity import Identity
 from sightrank.api.input_patch import InputPatches
 from sightrank.api.inputs import Inputs
@@ -89,6 +90,7 @@ from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
 from sightrank.store.statistics import keep_fresh
+from sightrank.teach.evaluator import Evaluator
 from sightrank.teach.trainer import Trainer
 from sightrank.teach.workbench import PublicModel, Space, Workbench
 from sightrank.vision.eye import Eye, ImageLimits
@@ -121,6 +123,7 @@ class Core:
     annotator: Annotator
     runners: Mapping[str, Eye]
     to_train: asyncio.Event
+    to_evaluate: asyncio.Event
     embedded: bool
 
 
@@ -222,6 +225,7 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             annotator=Annotator(database, workbench, images),
             runners=runners,
             to_train=asyncio.Event(),
+            to_evaluate=asyncio.Event(),
             embedded=not settings.database_url,
         )
 
@@ -250,6 +254,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
             await core.database.execute(queries.load("ingest")["release_all"])
             await core.database.execute(queries.load("reindex")["release_all"])
             await core.database.execute(queries.load("training")["release_all"])
+            await core.database.execute(queries.load("evaluations")["release_all"])
         for workflow_id, workflow in core.workflows.items():
             await requeue_after_upgrade(core.database, workflow, workflow_id)
         await stack.enter_async_context(working(core, settings.workers, wake))
@@ -294,12 +299,13 @@ def _provider(core: Core, model: ModelCard) -> str:
 
 @asynccontextmanager
 async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[None]:
-    """``count`` ingest workers for the length of the block, one that re-indexes and one that trains."""
+    """``count`` ingest workers for the length of the block, and one each that re-indexes, trains and evaluates."""
     workers = [_worker(core, wake) for _ in range(count)]
     tasks = [asyncio.create_task(worker.run(), name="ingest worker") for worker in workers]
     if count:
         tasks.append(asyncio.create_task(_reindexer(core).run(), name="re-indexing"))
         tasks.append(asyncio.create_task(_trainer(core).run(), name="training"))
+        tasks.append(asyncio.create_task(_evaluator(core).run(), name="evaluation"))
     try:
         yield
     finally:
@@ -334,6 +340,11 @@ def _reindexer(core: Core) -> Reindexer:
 def _trainer(core: Core) -> Trainer:
     tables = {id: workflow.table for id, workflow in core.workflows.items()}
     return Trainer(core.database, core.book, tables, _idle(core), core.to_train, threads=core.threads)
+
+
+def _evaluator(core: Core) -> Evaluator:
+    tables = {id: workflow.table for id, workflow in core.workflows.items()}
+    return Evaluator(core.database, core.book, tables, _idle(core), core.to_evaluate, threads=core.threads)
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
@@ -387,6 +398,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     saved = SavedSearches(core.database, reader, max_image_bytes=core.settings.max_image_bytes)
     intake = Intake(core.database, core.blobs, removal, core.book, core.clock)
     model_records, model_writer = ModelRecords(core.database), ModelWriter(core.book, core.clock)
+    evaluations = Evaluations(core.database, core.book, records, model_records, core.to_evaluate)
     resources = (
         Users(core.database),
         Apps(
@@ -400,9 +412,10 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Keys(core.database, identity),
         Models(core.database, core.catalogue, model_records),
         ModelEdits(core.database, core.catalogue, model_records, model_writer),
-        ModelVersions(core.database, core.catalogue, model_records, model_writer, core.to_train),
+        ModelVersions(core.database, core.catalogue, model_records, model_writer, evaluations, core.to_train),
         ModelContents(core.database, core.catalogue, model_records, records),
         ModelTypes(),
+        evaluations,
         Outputs(core.catalogue, core.images, core.database, Asking(core.catalogue, core.database, core.workbench)),
         Workflows(core.catalogue, core.database),
         WorkflowChanges(core.catalogue, core.database, NodeReader(core.catalogue, core.workbench)),

@@ -130,6 +130,54 @@ def search(
         _stop(str(error))
 
 
+@models.command()
+def evaluate(
+    model_id: Annotated[str, typer.Argument(metavar="MODEL_ID", help="Id of a model of the app.")],
+    version_id: Annotated[str, typer.Option("--version", help="One of its versions; default: the latest.")] = "",
+    against: Annotated[str, typer.Option(metavar="VERSION", help="Another version to compare it with.")] = "",
+    dataset: Annotated[str, typer.Option(metavar="ID", help="Judge by the labels of this dataset's inputs.")] = "",
+    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write curves and matrix as pictures.")] = None,
+    kind: Annotated[str, typer.Option("--format", help="Of the pictures: png or svg.")] = "png",
+    app: Annotated[str, typer.Option(help="Id of the app; default: that of the credentials.")] = "",
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the server.")] = 600.0,
+    data_dir: DataDir = None,
+) -> None:
+    """Let a running server measure how good a trained model is, and show it."""
+    from sightrank.api.bootstrap import BootstrapError
+    from sightrank.api_client import ClientError
+    from sightrank.evaluation_command import Wanted, run
+    from sightrank.search_command import find_access
+
+    environment = os.environ if data_dir is None else {}
+    wanted = Wanted(
+        model_id=model_id, version_id=version_id, against=against, dataset_id=dataset, plots=plots, kind=kind
+    )
+    try:
+        run(find_access(_settings(data_dir=data_dir), app, environment), wanted, timeout_s=timeout)
+    except (ClientError, BootstrapError) as error:
+        _stop(str(error))
+
+
+@cli.command()
+def suggest(
+    concept: Annotated[str, typer.Option(help="The concept to teach, by its name.")],
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many suggestions.")] = 20,
+    app: Annotated[str, typer.Option(help="Id of the app; default: that of the credentials.")] = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Ask a running server which images to label next with a concept."""
+    from sightrank.api.bootstrap import BootstrapError
+    from sightrank.api_client import ClientError
+    from sightrank.search_command import find_access
+    from sightrank.suggest_command import run
+
+    environment = os.environ if data_dir is None else {}
+    try:
+        run(find_access(_settings(data_dir=data_dir), app, environment), concept, limit=limit)
+    except (ClientError, BootstrapError) as error:
+        _stop(str(error))
+
+
 @cli.command()
 def certs(
     directory: Annotated[Path, typer.Argument(help="Folder for ca.pem, server.pem and server.key.")],

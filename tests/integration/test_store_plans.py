@@ -38,6 +38,9 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("annotations", "read", {"bucket": 1, "input_ids": ["in-8"], "ids": None}),
     ("concepts", "lookup", {"bucket": 1, "ids": ["c-8"], "names": ["c-9"], "languages": ["en"]}),
     ("concepts", "names", {"bucket": 1, "ids": ["c-8"]}),
+    ("examples", "labels", {"bucket": 1, "concept_ids": ["c-8"], "places": [0], "dataset_id": ""}),
+    ("models", "inputs", {"bucket": 1, "concept_ids": ["c-8"]}),
+    ("models", "count_inputs", {"bucket": 1, "concept_ids": ["c-8"]}),
 ]
 _REMOVED_SINCE = sql.SQL(queries.load("search")["removed_since"]).format(
     bucket=sql.Literal(1), version=sql.Literal(5990)

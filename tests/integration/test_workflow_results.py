@@ -234,18 +234,30 @@ def test_inputs_fail_by_themselves(taught: App) -> None:
     assert list(values(answer.results[3].outputs[1].data)) == ["cold"]
 
 
-def test_films_go_through_the_nodes_frame_by_frame_and_their_regions_are_not_looked_at(taught: App) -> None:
-    film = Input(data=Data(video={"base64": films.film(2.0)}))
-    post(taught, node("temperature", "temperature"), node("sure", "over", "temperature"), node("faces", FACES))
-    post(taught, node("faces", FACES), node("names", "nearest", "faces"), id="regions")
+def test_films_go_through_the_nodes_frame_by_frame(taught: App) -> None:
+    blank = drawn_face() * 0 + 90
+    frames = [(drawn_face() if n < 10 else blank, n / 10) for n in range(20)]
+    film = Input(data=Data(video={"base64": films.film_of(frames)}))
+    post(
+        taught,
+        node("temperature", "temperature"),
+        node("sure", "over", "temperature"),
+        node("faces", FACES),
+        node("names", "nearest", "faces"),
+        node("crop", "crop", "faces"),
+        node("cut", "nearest", "crop"),
+    )
 
-    temperature, sure, faces = outputs(taught, film, output_config=OutputConfig(sample_ms=1000))
-    regions = ask(taught, film, workflow_id="regions")
+    answered = outputs(taught, film, output_config=OutputConfig(sample_ms=1000))
 
-    assert [len(output.data.frames) for output in (temperature, sure, faces)] == [2, 2, 2]
-    assert all(set(values(frame.data)) == {"warm", "cold"} for frame in temperature.data.frames)
-    # Nothing is found in these frames, so nothing has to be looked at either.
-    assert regions.status.code == 10000
+    assert [len(output.data.frames) for output in answered] == [2] * 6
+    temperature, sure, *of_regions = [[frame.data for frame in output.data.frames] for output in answered]
+    assert all(set(values(data)) == {"warm", "cold"} for data in temperature)
+    assert all(len(values(data)) == 1 for data in sure)
+    for said in of_regions:
+        assert [len(data.regions) for data in said] == [1, 0]
+    names, cut = (set(values(said[0].regions[0].data)) for said in (of_regions[1], of_regions[3]))
+    assert names == cut == {"warm", "cold"}
 
 
 def test_more_than_32_inputs_are_refused(taught: App) -> None:

@@ -15,6 +15,7 @@ from sightrank.api.catalogue import EMPTY_WORKFLOW, Catalogue, WorkflowCard, mis
 from sightrank.api.concept_languages import ConceptLanguages
 from sightrank.api.concept_search import ConceptSearch
 from sightrank.api.concepts import Concepts
+from sightrank.api.evaluations import Evaluations
 from sightrank.api.identity import Identity
 from sightrank.api.keys import Keys
 from sightrank.api.model_contents import ModelContents
@@ -77,6 +78,7 @@ class World:
     api_key: str = API_KEY
     deleted: list[int] = field(default_factory=list)
     to_train: asyncio.Event = field(default_factory=asyncio.Event)
+    to_evaluate: asyncio.Event = field(default_factory=asyncio.Event)
     handlers: dict[str, Any] = field(default_factory=dict)
 
     async def call(self, rpc: str, request: Any, *, key: str | None = PAT) -> Any:
@@ -116,6 +118,8 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
     identity, book = Identity(database), ConceptBook(catalogue.vocabulary)
     world = World(database, identity, catalogue, book, settings, first)
     models, writer = ModelRecords(database), ModelWriter(book, Clock())
+    records = Records(database, book, HostedUrls("http://localhost"))
+    evaluations = Evaluations(database, book, records, models, world.to_evaluate)
     for part in (
         Apps(
             database,
@@ -129,8 +133,9 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
         Users(database),
         Models(database, catalogue, models),
         ModelEdits(database, catalogue, models, writer),
-        ModelVersions(database, catalogue, models, writer, world.to_train),
-        ModelContents(database, catalogue, models, Records(database, book, HostedUrls("http://localhost"))),
+        ModelVersions(database, catalogue, models, writer, evaluations, world.to_train),
+        ModelContents(database, catalogue, models, records),
+        evaluations,
         Workflows(catalogue, database),
         Concepts(database, book),
         ConceptLanguages(database, book),

@@ -12,6 +12,7 @@ from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from tests.oracle.names import Naming
 from tests.oracle.records import App, Input, Note
 
@@ -83,7 +84,7 @@ class Filters:
         ]
         model = annotation.worker.model
         names_model = bool(annotation.model_version_id or model.model_version.id or model.id)
-        of_inputs = not _of_annotation(annotation) and not message.HasField("last_updated_time_range")
+        of_inputs = not _of_annotation(annotation) and not _says(message.last_updated_time_range)
         return _sieve(checks, message.negate, opens=names_model and not message.negate, of_inputs=of_inputs)
 
     def of_legacy_annotation(self, message: resources_pb2.And, language: str) -> Sieve | None:
@@ -177,7 +178,12 @@ def _of_annotation(wanted: resources_pb2.Annotation) -> bool:
         rest.data.ClearField("image")
         if not rest.data.ByteSize():
             rest.ClearField("data")
-    return rest.ByteSize() > 0 or rest.HasField("data")
+    return _says(rest) or rest.HasField("data")
+
+
+def _says(message: Message) -> bool:
+    """Whether anything in it is set that is not itself empty."""
+    return any(not isinstance(value, Message) or _says(value) for _, value in message.ListFields())
 
 
 def _sieve(checks: list[Check], negate: bool, *, opens: bool = False, of_inputs: bool = False) -> Sieve | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -29,6 +31,12 @@ def concept(axis: int, *, scale: float = 9.0, bias: float = -2.0) -> Direction:
     return Direction(vector=AXES[axis], link=Link.SIGMOID, scale=scale, bias=bias)
 
 
+def excluded(axis: int) -> Direction:
+    """By two others, one of which is the likelier the smaller its cosine."""
+    rivals = (concept((axis + 1) % DIMS, scale=-7.0), concept((axis + 2) % DIMS, bias=0.5))
+    return replace(concept(axis), rivals=rivals)
+
+
 def ranks_of(*terms: CompiledTerm, negate: bool = False) -> tuple[CompiledRank, ...]:
     return (CompiledRank(terms=terms, negate=negate),)
 
@@ -43,6 +51,8 @@ QUERIES = {
     "concept that is not there": ranks_of(term(concept(1), value=0.0)),
     "falling concept": ranks_of(term(concept(1, scale=-9.0), value=0.8), negate=True),
     "labels": ranks_of(term(concept(1), said=SAID)),
+    "excluded": ranks_of(term(excluded(0), said=SAID)),
+    "not what excludes others": ranks_of(term(excluded(2), value=0.2), term(likeness(1)), negate=True),
     "labels alone": ranks_of(term(NOWHERE, said=SAID)),
     "alternatives": ranks_of(term(concept(0), concept(1), said=SAID, value=0.0)),
     "no matter": ranks_of(term(likeness(2), value=0.5)),
@@ -143,7 +153,7 @@ def test_equal_scores_that_are_known_exactly_are_no_crowd(query: str) -> None:
     assert 5 <= len(contenders.keys()) <= 12
 
 
-@pytest.mark.parametrize("query", ["likeness", "opposite", "falling concept", "alternatives"])
+@pytest.mark.parametrize("query", ["likeness", "opposite", "falling concept", "alternatives", "excluded"])
 def test_scores_follow_their_cosines_the_way_the_signs_say(query: str) -> None:
     laws = Laws(QUERIES[query])
     cosines = np.random.default_rng(5).uniform(-0.9, 0.9, (200, len(laws.guides)))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sightrank.search import rank as ranking
 from sightrank.search.matrix import Matrix, Rows
 from sightrank.search.query import Unit
 from sightrank.search.rank import NO_LABELS, CompiledRank, CompiledTerm, Labels, Ranking, rank
@@ -69,6 +70,13 @@ def concept(
 ) -> CompiledTerm:
     direction = Direction(vector=unit_vector(seed), link=Link.SIGMOID, scale=scale, bias=bias)
     return CompiledTerm(alternatives=((direction, said),), value=value)
+
+
+def excluded(seed: int, *others: int, said: Labels = NO_LABELS) -> CompiledTerm:
+    """A concept that others exclude."""
+    [(direction, _)] = concept(seed).alternatives
+    rivals = tuple(rival for other in others for rival, _ in concept(other, scale=-5.0 * other, bias=1.0).alternatives)
+    return CompiledTerm(alternatives=((replace(direction, rivals=rivals), said),))
 
 
 def whole_order(matrix: Matrix, ranks: tuple[CompiledRank, ...], by: Unit) -> Ranking:
@@ -194,6 +202,8 @@ def mixtures(matrix: Matrix) -> dict[str, tuple[CompiledRank, ...]]:
         ),
         "two meanings": (CompiledRank(terms=(two_meanings,)),),
         "no meaning": (CompiledRank(terms=(replace(two_meanings, value=0.3),)),),
+        "one that excludes others": (CompiledRank(terms=(excluded(1, 2, said=said),)),),
+        "not one that excludes others": (CompiledRank(terms=(excluded(1, 2, 3), same(4)), negate=True),),
         "own concept": (CompiledRank(terms=(CompiledTerm(alternatives=((NOWHERE, said),)),)),),
         "everything": (
             CompiledRank(terms=(two_meanings, same(4)), negate=True),
@@ -223,6 +233,15 @@ def test_near_opposites_of_both_images_are_told_apart(by: Unit) -> None:
 
     for negate in (False, True):
         assert_every_count_is_the_beginning(matrix, (CompiledRank(terms=terms, negate=negate),), by)
+
+
+@pytest.mark.parametrize("by", Unit)
+def test_a_scan_in_parts_is_the_exact_order(by: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "_COSINES_AT_ONCE", 333)
+    matrix = matrix_of(photos(), areas_each=3)
+
+    for name in ("one that excludes others", "everything"):
+        assert_every_count_is_the_beginning(matrix, mixtures(matrix)[name], by)
 
 
 # Pages, groups, candidates -------------------------------------------------------------------------------------------

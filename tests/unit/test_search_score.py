@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal, localcontext
 
 import numpy as np
@@ -71,6 +72,32 @@ def test_sigmoid_uses_scale_and_bias() -> None:
     p = log_probability(Direction(vector=X, link=Link.SIGMOID, scale=4.0, bias=-2.0), np.array([0.5, 1.0, -0.5]))
 
     assert scores(p.yes) == pytest.approx([0.5, 0.880797077977882, 0.017986209962092])
+
+
+def test_what_excludes_each_other_sums_to_one() -> None:
+    kinds = [
+        Direction(vector=X, link=Link.SIGMOID, scale=scale, bias=bias) for scale, bias in ((4, 1), (-3, 0), (2, 2))
+    ]
+    cosines = [np.array([0.5, -1.0, 0.0]), np.array([0.9, 0.2, 0.0]), np.array([-0.3, 0.1, 0.0])]
+    logits = np.stack([kind.scale * c + kind.bias for kind, c in zip(kinds, cosines, strict=True)])
+
+    found = [
+        log_probability(replace(kind, rivals=(*kinds[:i], *kinds[i + 1 :])), cosines[i], cosines[:i] + cosines[i + 1 :])
+        for i, kind in enumerate(kinds)
+    ]
+
+    expected = np.exp(logits) / np.exp(logits).sum(axis=0)
+    assert [scores(p.yes) for p in found] == [pytest.approx(list(of_kind)) for of_kind in expected]
+    assert [scores(p.no) for p in found] == [pytest.approx(list(1 - of_kind)) for of_kind in expected]
+
+
+def test_certainty_among_rivals_is_told_apart_at_both_ends() -> None:
+    steep = Direction(vector=X, link=Link.SIGMOID, scale=2000.0)
+
+    p = log_probability(replace(steep, rivals=(steep,)), np.array([1.0, -1.0]), [np.array([-1.0, 1.0])])
+
+    assert p.yes.tolist() == [0.0, -4000.0]
+    assert p.no.tolist() == [-4000.0, 0.0]
 
 
 def test_a_direction_without_positives_is_nowhere() -> None:

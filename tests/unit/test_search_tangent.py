@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -38,6 +40,12 @@ def photos(seed: int) -> NDArray[np.float64]:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
+def excluded(seed: int, *others: int) -> Direction:
+    """By directions that are as steep as they please."""
+    rivals = tuple(sigmoid(other, 15.0 * (-1) ** other * other, 1.0) for other in others)
+    return replace(sigmoid(seed, 20.0, -2.0), rivals=rivals)
+
+
 LAWS = [
     (half(1), 1.0),
     (half(1), 0.0),
@@ -57,24 +65,41 @@ def test_a_tangent_is_never_below_the_score(direction: Direction, value: float, 
     assert parts[0] is not None
     assert parts[1] is not None
 
-    line = tangent([parts[0], parts[1]], [touching, 0.1])
+    line = tangent([parts[0], parts[1]], [np.array([touching]), np.array([0.1])])
 
     assert line is not None
     other = 0.3 * np.sin(np.arange(401))
     scores = 0.5 * term_log_score(log_probability(direction, cosines), value)
     scores = scores + 0.5 * log_probability(half(2), other).yes
     # The product with the tangent's direction, from the cosines with both: it is a combination of the two.
-    basis = np.stack([parts[0].direction, parts[1].direction])
+    basis = np.concatenate([parts[0].directions, parts[1].directions])
     weights = np.linalg.lstsq(basis.T, line.direction, rcond=None)[0]
     products = weights[0] * cosines + weights[1] * other
     assert np.all(line.offset + line.slope * products >= scores - 1e-9)
+
+
+@pytest.mark.parametrize("touching", range(5))
+def test_a_tangent_is_never_below_a_softmax(touching: int) -> None:
+    direction = excluded(1, 2, 3, 4)
+    vectors = photos(8)
+    cosines = vectors @ np.stack(direction.vectors).T
+    part = Part.of(direction, 1.0, 0.5)
+    assert part is not None
+
+    line = tangent([part], [cosines[1000 * touching + 1]])
+
+    assert line is not None
+    scores = 0.5 * log_probability(direction, cosines[:, 0], list(cosines[:, 1:].T)).yes
+    bounds = line.offset + line.slope * (vectors @ line.direction)
+    assert np.all(bounds >= scores - 1e-9)
+    assert bounds[1000 * touching + 1] == pytest.approx(scores[1000 * touching + 1], abs=1e-9)
 
 
 def test_a_tangent_touches_where_it_should() -> None:
     part = Part.of(sigmoid(1, 20.0, -6.0), 1.0, 1.0)
     assert part is not None
 
-    line = tangent([part], [0.25])
+    line = tangent([part], [np.array([0.25])])
 
     assert line is not None
     score = term_log_score(log_probability(sigmoid(1, 20.0, -6.0), np.array([0.25])), 1.0)[0]
@@ -84,9 +109,10 @@ def test_a_tangent_touches_where_it_should() -> None:
 def test_what_is_not_concave_or_does_not_change_has_no_tangent() -> None:
     assert Part.of(sigmoid(1, 20.0, -6.0), 0.5, 1.0) is None
     assert Part.of(Direction(vector=None), 1.0, 1.0) is None
+    assert Part.of(excluded(1, 2, 3), 0.0, 1.0) is None
     indifferent = Part.of(half(1), 0.5, 1.0)
     assert indifferent is not None
-    assert tangent([indifferent], [0.3]) is None
+    assert tangent([indifferent], [np.array([0.3])]) is None
 
 
 def ranks_of(name: str, matrix: Matrix) -> tuple[CompiledRank, ...]:
@@ -110,6 +136,11 @@ def ranks_of(name: str, matrix: Matrix) -> tuple[CompiledRank, ...]:
             CompiledRank(terms=(term(sigmoid(2, 400.0, -30.0)),)),
             CompiledRank(terms=(term(half(3), 0.3),)),
         ),
+        "what excludes others": (CompiledRank(terms=(term(excluded(1, 2, 3, 4), 1.0, said),)),),
+        "what excludes others, like this": (
+            CompiledRank(terms=(term(excluded(2, 3)), term(half(1)))),
+            CompiledRank(terms=(term(sigmoid(4, 9.0, 0.0), 0.0),)),
+        ),
         "flat": (
             CompiledRank(terms=(term(sigmoid(1, 4000.0, 4000.0)),)),
             CompiledRank(terms=(term(sigmoid(2, 4000.0, 4000.0)),)),
@@ -125,7 +156,17 @@ def ranks_of(name: str, matrix: Matrix) -> tuple[CompiledRank, ...]:
 @pytest.mark.parametrize("by", Unit)
 @pytest.mark.parametrize(
     "name",
-    ["two images", "image of an image", "this, not that", "dog, no cat", "three, labelled", "flat", "copies first"],
+    [
+        "two images",
+        "image of an image",
+        "this, not that",
+        "dog, no cat",
+        "three, labelled",
+        "what excludes others",
+        "what excludes others, like this",
+        "flat",
+        "copies first",
+    ],
 )
 def test_hits_under_tangents_are_those_of_the_whole_order(name: str, by: Unit) -> None:
     matrix = Matrix(DIMS)
@@ -159,4 +200,5 @@ def test_tangents_save_the_scan_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(ranking, "_by_full_scan", refuse)
 
-    assert len(rank(matrix, ranks_of("dog, no cat", matrix), Unit.ANNOTATION, None, 20).rows) == 20
+    for name in ("dog, no cat", "what excludes others, like this"):
+        assert len(rank(matrix, ranks_of(name, matrix), Unit.ANNOTATION, None, 20).rows) == 20

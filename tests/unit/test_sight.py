@@ -74,14 +74,16 @@ def test_what_is_no_picture_cannot_be_looked_at(threads: Threads) -> None:
     asyncio.run(scenario())
 
 
-def test_regions_of_a_frame_are_found_and_not_looked_at(threads: Threads) -> None:
+def test_of_a_frame_only_what_was_looked_at_is_known(threads: Threads) -> None:
     eye = watched_eye(threads)
     time = FrameTime(index=0, time_ms=500, number=12)
     vector = np.array([1.0, 0.0, 0.0], np.float32)
-    sight = FrameSight({eye: Viewed(time=time, vector=vector, detections=(), width=96, height=64)})
+    parts = {CORNER: np.array([0.0, 1.0, 0.0], np.float32)}
+    viewed = Viewed(time=time, vector=vector, detections=(), width=96, height=64, parts=parts)
+    sight = FrameSight({eye: viewed})
 
     async def scenario() -> None:
-        assert (await sight.vectors(eye, [None, None])).tolist() == [[1.0, 0.0, 0.0]] * 2
+        assert (await sight.vectors(eye, [None, CORNER])).tolist() == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
         assert (await sight.vectors(eye, [])).shape == (0, 3)
         assert list(await sight.detections(eye)) == []
         with pytest.raises(InputFailed, match="take the frame as an image"):

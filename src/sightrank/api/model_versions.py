@@ -15,6 +15,8 @@ from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
 from sightrank.api.datasets import public_only
+from sightrank.api.evaluation_requests import after_training, check_dataset, queue
+from sightrank.api.evaluations import Evaluations
 from sightrank.api.model_drafts import MAX_CONCEPTS, VersionDraft, checked_action, new_version, patched_version
 from sightrank.api.model_edits import unknown_model
 from sightrank.api.model_records import ModelRecords, ModelRow, VersionRow, no_model, version_message
@@ -46,12 +48,14 @@ class ModelVersions:
         catalogue: Catalogue,
         records: ModelRecords,
         writer: ModelWriter,
+        evaluations: Evaluations,
         wake: asyncio.Event,
     ) -> None:
         self._database = database
         self._catalogue = catalogue
         self._records = records
         self._writer = writer
+        self._evaluations = evaluations
         self._wake = wake
 
     def handlers(self) -> Handlers:
@@ -67,7 +71,7 @@ class ModelVersions:
         """Makes a version: one to be trained is queued (21103), one of an operator works at once.
 
         Without a version in the request, or what it leaves out, the model says what to learn and how; without concepts
-        there too, all of the app are learnt.
+        there too, all of the app are learnt. With ``eval_info`` it is evaluated when it is trained.
         """
         app = call.require_app()
         if len(request.model_versions) > 1:
@@ -75,15 +79,24 @@ class ModelVersions:
         item = request.model_versions[0] if request.model_versions else resources_pb2.ModelVersion()
         if request.description and not item.description:
             item.description = request.description
+        evaluation = after_training(request)
+        if evaluation is not None:
+            await check_dataset(self._database, call, evaluation)
         async with self._database.transaction() as connection:
             await hold_app(connection, app.bucket)
             draft, trains = await self._draft(connection, app, request.model_id, item)
             status = MODEL_QUEUED if trains else MODEL_TRAINED
             await self._writer.insert_version(connection, app, request.model_id, draft, status=status)
+            if trains and evaluation is not None:
+                evaluation.model.model_version.id = draft.id
+                await queue(connection, app, evaluation)
             await connection.execute(_SQL["touch"], {"bucket": app.bucket, "model_id": request.model_id})
             await next_version(connection, app.bucket, labels=not trains)
-        self._wake.set()
         row = await self._records.need(app, request.model_id, draft.id)
+        if trains and row.version is not None:
+            # As it was committed: another process may be at work on it already.
+            row = row._replace(version=row.version.as_posted())
+        self._wake.set()
         return service_pb2.SingleModelResponse(model=(await self._records.messages(app, [row]))[0])
 
     async def patch(
@@ -123,6 +136,7 @@ class ModelVersions:
         if own.version is None:
             raise no_model(call.require_app(), request.model_id, request.version_id)
         messages = await self._messages(call.require_app(), [own.version])
+        await self._evaluations.fill_latest(call.require_app(), messages)
         return service_pb2.SingleModelVersionResponse(model_version=messages[0])
 
     async def list(
@@ -142,6 +156,7 @@ class ModelVersions:
         statement = sql.SQL("{} {}").format(sql.SQL(_SQL["versions"]), _order(request))
         rows = await self._database.rows(list_page(request).limit(statement), parameters)
         messages = await self._messages(app, [VersionRow(*row) for row in rows])
+        await self._evaluations.fill_latest(app, messages)
         return service_pb2.MultiModelVersionResponse(model_versions=messages)
 
     async def delete(self, call: Call, request: service_pb2.DeleteModelVersionRequest) -> status_pb2.BaseResponse:

@@ -151,7 +151,14 @@ class Outputs:
         seen: dict[Eye, list[Viewed]] = {}
         async with self._images.video(app.bucket, Lane.INTERACTIVE, url=url, data=data) as content:
             for eye, detect in _passes(plan):
-                frames = view(eye, content, Lane.INTERACTIVE, sample_ms=sample_ms, detect=detect)
+                frames = view(
+                    eye,
+                    content,
+                    Lane.INTERACTIVE,
+                    sample_ms=sample_ms,
+                    detect=detect,
+                    margins=plan.margins if detect else (),
+                )
                 async with aclosing(frames):
                     seen[eye] = [frame async for frame in frames]
         told: list[_Told] = []

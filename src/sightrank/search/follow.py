@@ -18,7 +18,6 @@ from typing import Literal
 
 from sightrank.search import sql
 from sightrank.search.detections import Detections
-from sightrank.search.fits import Fits
 from sightrank.search.followed import Changes, Followed
 from sightrank.search.graph import GRAPH_FROM_AREAS
 from sightrank.search.graphs import GraphBuilder
@@ -87,7 +86,6 @@ class Matrices:
         choice: RankerChoice = "auto",
         graph_from_areas: int = GRAPH_FROM_AREAS,
         scoring: Scoring | None = None,
-        fits: Fits | None = None,
     ) -> None:
         self._database = database
         self._memory_bytes = memory_bytes
@@ -100,7 +98,7 @@ class Matrices:
         self._labels: OrderedDict[tuple[int, tuple[str, ...]], tuple[int, Labels]] = OrderedDict()
         self._seen: dict[int, _Seen] = {}
         self.detections = Detections(database)
-        self.heads = Heads(database, fits or Fits(database))
+        self.heads = Heads(database)
 
     async def close(self) -> None:
         """Gives up graphs being built."""

@@ -46,9 +46,9 @@ class AppHeads:
 class Heads:
     """The heads of apps, as far as this process has been asked."""
 
-    def __init__(self, database: Database, fits: Fits) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._fits = fits
+        self._fits = Fits(database)
         self._kept: OrderedDict[tuple[int, int], tuple[int, AppHeads]] = OrderedDict()
 
     async def of_app(self, bucket: int, embedder_id: int, versions: Versions) -> AppHeads:

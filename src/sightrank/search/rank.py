@@ -247,7 +247,7 @@ def _under_a_tangent(search: _Search) -> NDArray[np.intp] | None:
     if parts is None or not search.by_area or search.total < _TANGENT_ROWS or sum(map(len, labelled)) > MOST_LABELLED:
         return None
     rows = search.rows_of(np.concatenate(labelled))
-    touching: Sequence[float] = [0.0] * len(parts)
+    touching = [np.zeros(len(part.directions)) for part in parts]
     last = -np.inf
     for times in _TANGENTS:
         reach = times * (search.count + SPARE)
@@ -265,7 +265,10 @@ def _under_a_tangent(search: _Search) -> NDArray[np.intp] | None:
                 return rows
         if len(best.rows):
             row = best.rows[-1:]
-            touching = [float(search.matrix.exact_cosines(row, part.direction)[0]) for part in parts]
+            touching = [
+                np.array([search.matrix.exact_cosines(row, direction)[0] for direction in part.directions])
+                for part in parts
+            ]
     return None
 
 

@@ -15,14 +15,13 @@ from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.graph import Node
 from sightrank.teach.neighbours import Neighbours
 from sightrank.teach.own_models import OwnModel, OwnModels
-from sightrank.teach.steps import Changes, Finds, Looks, Step, Vectors, Writes
+from sightrank.teach.steps import Changes, Crops, Finds, Looks, Step, Vectors, Writes
 from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.eye import Eye
 from sightrank.vision.operators import (
     Labelled,
     Said,
     clusters,
-    cropped,
     mapped,
     neighbours,
     threshold,
@@ -149,8 +148,8 @@ class Workbench:
             case "concept-synonym-mapper":
                 synonyms = await self._synonyms(model.bucket, model.params["knowledge_graph_id"])
                 return Changes(change=partial(mapped, synonyms=synonyms))
-            case "image-crop" | "image-cropper":
-                return Changes(change=partial(cropped, margin=model.params["margin"]))
+            case "image-crop":
+                return Crops(margin=model.params["margin"])
             case "annotation-writer":
                 return Writes(
                     status=model.params["annotation_status"],

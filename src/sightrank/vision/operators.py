@@ -167,7 +167,7 @@ def cropped(data: NodeData, margin: float) -> NodeData:
     """Regions that are looked at with ``margin`` of their height and width more on each side, within the picture."""
     if data.regions is None:
         return data
-    return replace(data, regions=tuple(replace(region, cut=_wider(region.box, margin)) for region in data.regions))
+    return replace(data, regions=tuple(replace(region, cut=region.box.wider(margin)) for region in data.regions))
 
 
 def neighbours(labelled: Labelled, vectors: Vectors, k: int) -> list[tuple[Value, ...]]:
@@ -211,13 +211,3 @@ def _changed(data: NodeData, change: Callable[[Said], Said]) -> NodeData:
         changed = [replace(region, said=change(region.said)) for region in regions]
         regions = tuple(region for region in changed if region.said.concepts)
     return NodeData(whole=change(data.whole), regions=regions)
-
-
-def _wider(box: Box, margin: float) -> Box:
-    down, across = margin * (box.bottom - box.top), margin * (box.right - box.left)
-    return Box(
-        top=max(box.top - down, 0.0),
-        left=max(box.left - across, 0.0),
-        bottom=min(box.bottom + down, 1.0),
-        right=min(box.right + across, 1.0),
-    )

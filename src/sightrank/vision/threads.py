@@ -1,4 +1,4 @@
-"""The threads that decode and infer, in two lanes.
+"""The threads that decode, infer and learn. The first two have two lanes.
 
 People who wait for an answer have threads of their own, beside those of ingest, which run at a lower priority: the
 operating system then gives the cores to whoever waits, and ingest uses what is left, all of it when nobody searches.
@@ -39,7 +39,8 @@ class Threads:
         self.cores = cores
         self._decoding = {lane: _pool(lane, cores, "decode") for lane in Lane}
         self._inferring = {lane: _pool(lane, cores, "infer") for lane in Lane}
-        self._learning = _pool(Lane.INGEST, cores, "learn")
+        # One more, so that a training does not wait for an evaluation.
+        self._learning = _pool(Lane.INGEST, cores + 1, "learn")
         self._answers = 0
         self._quiet = asyncio.Event()
         self._quiet.set()

@@ -67,8 +67,9 @@ CREATE TABLE model_fits (
     FOREIGN KEY (bucket, model_version_id) REFERENCES model_versions (bucket, id) ON DELETE CASCADE
 );
 
--- How good a version is. The row is also the job: 21303 waits, 21301 is worked on. `request` is the EvalMetrics as posted,
--- `metrics` all that was measured, both in protobuf's own bytes; the numbers beside them are what lists are ordered by.
+-- How good a version is. The row is also the job: 21303 waits, 21301 is worked on. `request` is what is shown
+-- again of the EvalMetrics as posted, in protobuf's own bytes; `metrics` is all that was measured (`vision.metrics`), and `summary`
+-- its averages, by which lists are ordered.
 CREATE TABLE model_evaluations (
     bucket            bigint NOT NULL,
     id                text NOT NULL,
@@ -82,11 +83,7 @@ CREATE TABLE model_evaluations (
     status_details    text NOT NULL DEFAULT '',
     request           bytea NOT NULL DEFAULT '',
     metrics           bytea NOT NULL DEFAULT '',
-    roc_auc           real,
-    f1                real,
-    average_precision real,
-    precision         real,
-    recall            real,
+    summary           jsonb,
     attempts          int NOT NULL DEFAULT 0,
     lease_owner       text,
     lease_until       timestamptz,

@@ -1,0 +1,195 @@
+"""Evaluates model versions in the background, one after the other (docs/evaluation.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import uuid
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import numpy as np
+import psycopg
+import structlog
+
+from sightrank.errors import DoesNotExist, ServerBusy
+from sightrank.search.concepts import ConceptBook
+from sightrank.search.fits import Fits
+from sightrank.store.database import Database
+from sightrank.store.status import MODEL_TRAINED
+from sightrank.store.vectors import EmbedderTable
+from sightrank.teach.evaluation_queue import ATTEMPTS, Evaluation, EvaluationLost, EvaluationQueue, State
+from sightrank.teach.examples import areas_of, read_examples, thawed
+from sightrank.vision.evaluation import Progress, cross_validate, judge
+from sightrank.vision.fitting import Examples, read_options
+from sightrank.vision.metrics import Metrics, measure
+from sightrank.vision.threads import Threads
+
+_log = structlog.get_logger(__name__)
+
+LEASE_S = 30.0
+_KEPT_EVERY_S = 1.0  # within this time whoever deletes a version has stopped its evaluation
+_IDLE_S = 1.0  # how long an idle evaluator waits for other processes' evaluations; its own server wakes it at once
+_AGAIN_S = 5.0  # until an evaluation that failed is tried again
+
+
+class _NotMeasurable(Exception):
+    """There is nothing to be measured, and never will be."""
+
+    def __init__(self, state: State, reason: str) -> None:
+        super().__init__(reason)
+        self.state = state
+
+
+class Evaluator:
+    """``run()`` works until it is cancelled. ``wake`` is set by whoever has just asked for an evaluation."""
+
+    def __init__(
+        self,
+        database: Database,
+        book: ConceptBook,
+        tables: Mapping[str, EmbedderTable],
+        idle: Collection[str],
+        wake: asyncio.Event,
+        *,
+        threads: Threads,
+    ) -> None:
+        """``tables``: where vectors are, by base workflow; ``idle``: the workflows that make none."""
+        self._database = database
+        self._book = book
+        self._fits = Fits(database)
+        self._tables = tables
+        self._workflow_ids = (*tables, *idle)
+        self._wake = wake
+        self._threads = threads
+        self._queue = EvaluationQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=LEASE_S)
+
+    async def run(self) -> None:
+        """Takes one evaluation after the other, waiting where there is none."""
+        while True:
+            try:
+                self._wake.clear()
+                evaluation = await self._queue.claim(self._workflow_ids)
+            except Exception:
+                _log.exception("looking for model versions to evaluate failed")
+                evaluation = None
+            if evaluation is not None:
+                await self._take(evaluation)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_IDLE_S):
+                    await self._wake.wait()
+
+    async def _take(self, evaluation: Evaluation) -> None:
+        """One evaluation, to its end: measured, failed with a reason, or back in the queue."""
+        try:
+            async with self._kept(evaluation) as progress:
+                metrics, details = await self._measured(evaluation, progress)
+            await self._queue.finish(evaluation, metrics, details=details)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._queue.put_off(evaluation, pause_s=0.0, blameless=True))
+            raise
+        except (EvaluationLost, DoesNotExist):
+            _log.info("evaluation called off", evaluation=evaluation.id, version=evaluation.version_id)
+        except _NotMeasurable as error:
+            await self._end(evaluation, error.state, str(error))
+        except (ServerBusy, psycopg.OperationalError, OSError) as error:
+            _log.warning("evaluation put off", evaluation=evaluation.id, reason=str(error))
+            await self._put_off(evaluation, blameless=True)
+        except Exception as error:
+            _log.exception("evaluation failed", evaluation=evaluation.id, version=evaluation.version_id)
+            if evaluation.attempts < ATTEMPTS:
+                await self._put_off(evaluation, blameless=False)
+            else:
+                await self._end(evaluation, State.UNKNOWN_ERROR, f"It failed {evaluation.attempts} times: {error}")
+
+    async def _end(self, evaluation: Evaluation, state: State, reason: str) -> None:
+        with suppress(ServerBusy, psycopg.OperationalError):  # then it comes again when the lease runs out
+            await self._queue.fail(evaluation, state, reason)
+
+    async def _put_off(self, evaluation: Evaluation, *, blameless: bool) -> None:
+        with suppress(ServerBusy, psycopg.OperationalError):
+            await self._queue.put_off(evaluation, pause_s=_AGAIN_S, blameless=blameless)
+
+    @asynccontextmanager
+    async def _kept(self, evaluation: Evaluation) -> AsyncIterator[Progress]:
+        """The evaluation is ours as long as the block lasts, or work in threads is told that it is not, and ends."""
+        stop = threading.Event()
+        keeping = asyncio.create_task(self._keep(evaluation, stop))
+        try:
+            yield lambda _share: self._go_on(stop)
+        finally:
+            stop.set()
+            keeping.cancel()
+            await asyncio.wait([keeping])
+
+    async def _keep(self, evaluation: Evaluation, stop: threading.Event) -> None:
+        while True:
+            await asyncio.sleep(_KEPT_EVERY_S)
+            try:
+                if not await self._queue.keep(evaluation):
+                    stop.set()
+            except (ServerBusy, psycopg.OperationalError) as error:
+                _log.warning("a lease was not renewed", evaluation=evaluation.id, reason=str(error))
+
+    def _go_on(self, stop: threading.Event) -> None:
+        """Between two steps of work in a thread. Raises EvaluationLost when nobody wants it any more."""
+        if stop.is_set():
+            raise EvaluationLost
+        self._threads.make_way()
+
+    async def _measured(self, evaluation: Evaluation, progress: Progress) -> tuple[Metrics, str]:
+        """What was measured, and what people should know about it."""
+        if evaluation.attempts > ATTEMPTS:
+            raise _NotMeasurable(State.UNKNOWN_ERROR, f"Evaluating it ended the server {ATTEMPTS} times.")
+        if evaluation.version_status != MODEL_TRAINED:
+            reason = evaluation.version_details or f"its status is {evaluation.version_status}"
+            raise _NotMeasurable(State.FAILED, f"The version is not trained: {reason}")
+        table = self._tables.get(evaluation.workflow_id)
+        if table is None:
+            reason = f"The app's base workflow {evaluation.workflow_id!r} makes no vectors to predict from."
+            raise _NotMeasurable(State.PREDICTION_FAILED, reason)
+        if evaluation.dataset_id:
+            return await self._judged(evaluation, table)
+        return await self._cross_validated(evaluation, table, progress), ""
+
+    async def _cross_validated(self, evaluation: Evaluation, table: EmbedderTable, progress: Progress) -> Metrics:
+        data = await self._queue.examples(evaluation)
+        if data is None:
+            raise _NotMeasurable(State.NEED_INPUTS, "What the version was trained with was not kept; name a dataset.")
+        examples = await thawed(self._database, evaluation.bucket, table, data)
+        if not len(examples.area_ids):
+            raise _NotMeasurable(State.NEED_INPUTS, "None of the inputs that the version was trained with is there.")
+        options = read_options(evaluation.training)
+        return await self._threads.learn(lambda: measure(cross_validate(examples, options, progress)))
+
+    async def _judged(self, evaluation: Evaluation, table: EmbedderTable) -> tuple[Metrics, str]:
+        model = await self._fits.get(evaluation.bucket, evaluation.version_id, table.id)
+        if model is None:
+            raise _NotMeasurable(State.PREDICTION_FAILED, "The version is not trained for the app's base workflow.")
+        examples = await read_examples(
+            self._database,
+            self._book,
+            evaluation.bucket,
+            table,
+            evaluation.concept_ids,
+            dataset_id=evaluation.dataset_id,
+            background=0,
+        )
+        if not len(examples.area_ids):
+            reason = f"No indexed input of dataset {evaluation.dataset_id!r} has a label of the model's concepts."
+            raise _NotMeasurable(State.NEED_LABELS, reason)
+        metrics = await self._threads.learn(lambda: measure(judge(examples, model)))
+        return metrics, await self._warning(evaluation, examples)
+
+    async def _warning(self, evaluation: Evaluation, examples: Examples) -> str:
+        """That a version is judged by what it has learnt by heart; '' where it is not."""
+        data = await self._queue.examples(evaluation)
+        if data is None:
+            return ""
+        known = examples.input_numbers[np.isin(examples.area_ids, areas_of(data))]
+        if not len(known):
+            return ""
+        seen, count = len(np.unique(known)), len(np.unique(examples.input_numbers))
+        return f"The version was trained on {seen} of these {count} inputs: on new ones it is not as good as it seems."
