@@ -399,3 +399,25 @@ def test_a_workflow_that_cannot_be_a_base_is_refused(flowing: Flowing) -> None:
         assert rows == [("General", "")]
 
     flowing(scenario)
+
+
+def test_a_workflow_that_goes_while_an_app_asks_for_it_is_refused(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.patch("General")
+
+        async def waiting() -> bool:
+            rows = await flows.database.rows("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return rows == [(1,)]
+
+        async with flows.database.transaction() as connection:
+            await connection.execute("SELECT FROM apps WHERE id = 'photos' FOR UPDATE")
+            patching = asyncio.create_task(flows.patch("auto"))
+            await until(waiting)
+            await connection.execute("DELETE FROM workflows")
+        with pytest.raises(WorkflowDoesNotExist):
+            await patching
+
+        assert await flows.database.rows("SELECT own_workflow_id FROM apps WHERE id = 'photos'") == [("",)]
+
+    flowing(scenario)
