@@ -70,7 +70,7 @@ class Outputs:
         _check_count(request.inputs, MAX_INPUTS)
         app = call.require_app()
         plan = await self._asking.model(
-            app,
+            call,
             request.model_id or request.model.id,
             request.version_id or request.model.model_version.id,
             _model_config(request.model),
@@ -93,7 +93,7 @@ class Outputs:
         """One result for each input, with an output for each node that is not suppressed, in their order."""
         _check_count(request.inputs, MAX_WORKFLOW_INPUTS)
         app = call.require_app()
-        shown, plan = await self._workflow(app, request)
+        shown, plan = await self._workflow(call, request)
         results = await self._all(app, request.inputs, plan)
         answers = await self._answers(app, plan, results)
         response = service_pb2.PostWorkflowResultsResponse(
@@ -104,13 +104,14 @@ class Outputs:
         return response
 
     async def _workflow(
-        self, app: AppRef, request: service_pb2.PostWorkflowResultsRequest
+        self, call: Call, request: service_pb2.PostWorkflowResultsRequest
     ) -> tuple[resources_pb2.Workflow, Plan]:
         """The workflow named, else the app's base workflow; an app's own before a public one of the same id."""
+        app = call.require_app()
         workflow_id = request.workflow_id or app.own_workflow_id or app.workflow_id
         own = None
         if not (request.favor_clarifai_workflows and self._catalogue.has_workflow(workflow_id)):
-            own = await self._asking.own_workflow(app, workflow_id, request.version_id)
+            own = await self._asking.own_workflow(call, workflow_id, request.version_id)
         if own is not None:
             version = resources_pb2.WorkflowVersion.FromString(own.stored)
             overrides = {
@@ -150,7 +151,14 @@ class Outputs:
         seen: dict[Eye, list[Viewed]] = {}
         async with self._images.video(app.bucket, Lane.INTERACTIVE, url=url, data=data) as content:
             for eye, detect in _passes(plan):
-                frames = view(eye, content, Lane.INTERACTIVE, sample_ms=sample_ms, detect=detect)
+                frames = view(
+                    eye,
+                    content,
+                    Lane.INTERACTIVE,
+                    sample_ms=sample_ms,
+                    detect=detect,
+                    margins=plan.margins if detect else (),
+                )
                 async with aclosing(frames):
                     seen[eye] = [frame async for frame in frames]
         told: list[_Told] = []
