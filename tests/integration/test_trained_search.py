@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from clarifai_grpc.grpc.api.resources_pb2 import And, Annotation, Concept, Data, Output, Query, Rank, Search
 from tests.eyes import blind_eye
@@ -21,6 +23,7 @@ from sightrank.errors import SearchInvalid
 from sightrank.search import query as asked
 from sightrank.search.query import ConceptName, ConceptTerm, Unit
 from sightrank.search.scope import SearchScope
+from sightrank.store import queries
 from sightrank.store.buckets import next_version
 from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.tagger import Tagger
@@ -346,6 +349,40 @@ def test_every_rpc_ranks_by_what_was_just_trained(app: App, exclusive: bool) -> 
     assert {hit.input.id: hit.score for hit in app.rank(named)} == after["annotations"]
     app.call("DeleteModel", model_id="colours")
     assert of_app(app) == before
+
+
+def test_a_version_can_be_named_in_the_search_after_its_training(app: App) -> None:
+    """Also by a process that takes what it knows of the app for current, because nothing has changed for a while."""
+    inputs = app.indexed(*(of_bytes(coloured((r, 90, 200 - r), r)) for r in (20, 180)))
+    app.call("PostConcepts", concepts=[Concept(id="warm")])
+    end = time.monotonic() + 2.0
+    while time.monotonic() < end:
+        assert len(app.rank(by_concept("warm"))) == 2
+    bucket, embedder_id, dims = app.server.sql(
+        "SELECT a.first_bucket, e.id, e.dims FROM apps a, embedders e WHERE a.id = %s", app.id
+    )[0]
+    model = ConceptModel(("warm",), np.eye(1, dims, dtype=np.float32), np.zeros(1, np.float32), np.ones(1, np.float32))
+    with psycopg.connect(app.server.database_url) as connection:
+        connection.execute(
+            "INSERT INTO models (bucket, id, name, model_type_id) VALUES (%s, 'm', 'm', 'embedding-classifier')",
+            [bucket],
+        )
+        connection.execute(
+            "INSERT INTO model_versions (bucket, id, model_id, status, concept_ids) VALUES (%s, 'v', 'm', 21100, %s)",
+            [bucket, ["warm"]],
+        )
+        connection.execute(
+            "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted) VALUES (%s, 'v', %s, %s)",
+            [bucket, embedder_id, model.dump()],
+        )
+        connection.execute(queries.load("buckets")["next_version"], {"bucket": bucket, "labels": True})
+
+    rank = by_concept("warm")
+    rank.annotation.model_version_id = "v"
+    hits = app.rank(rank)
+
+    assert [hit.input.id for hit in hits] == inputs
+    assert [hit.score for hit in hits] == [pytest.approx(1 / (1 + np.exp(-1)))] * 2
 
 
 def test_a_search_of_a_time_takes_the_labels_of_then_and_the_models_of_now(app: App) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -22,7 +22,7 @@ from tests.oracle.searches import Asked, Words, random_search
 from tests.oracle.teaching import PUBLIC_VERSIONS, Teacher
 from tests.oracle.writing import write_app
 
-from sightrank.errors import AppError
+from sightrank.errors import AppError, SearchInvalid, SearchNotIndexed
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import Hit, SearchEngine
 from sightrank.search.follow import Matrices, RankerChoice
@@ -130,10 +130,11 @@ class Bench:
         """As the API does: what a process holds already is good as long as nothing has changed since."""
         seen = engine.seen(scope, query)
         if seen is not None:
-            hits = await engine.run(scope, query, seen)
-            row = await self.database.row("SELECT version FROM app_buckets WHERE bucket = %s", [scope.bucket])
-            if row == (seen.all,):
-                return hits
+            with suppress(SearchNotIndexed, SearchInvalid):
+                hits = await engine.run(scope, query, seen)
+                row = await self.database.row("SELECT version FROM app_buckets WHERE bucket = %s", [scope.bucket])
+                if row == (seen.all,):
+                    return hits
         return await engine.run(scope, query)
 
     def _engine(self, matrices: Matrices, forced: Plan | None = None) -> SearchEngine:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
@@ -22,6 +23,8 @@ from tests.oracle.modes import lower_bounds
 from tests.oracle.oracle import Oracle
 from tests.oracle.searches import Asked
 from tests.oracle.shrinking import shrunk
+
+from sightrank.search.heads import AppHeads, Heads
 
 FUZZING = "SIGHTRANK_FUZZ_QUERIES" in os.environ
 #: What takes long is asked so seldom.
@@ -83,6 +86,24 @@ def test_odd_searches_answer_what_the_oracle_answers(apps: Bench, monkeypatch: p
             apps.check_all(modes, oracle, asked)
 
         same_answer()
+
+
+def test_oracle_notices_who_never_looks_for_models_again(apps: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Heads.of_app
+    kept: dict[int, AppHeads] = {}
+
+    async def of_app(its: Heads, bucket: int, *given: Any) -> AppHeads:
+        if bucket not in kept:
+            kept[bucket] = await original(its, bucket, *given)
+        return kept[bucket]
+
+    monkeypatch.setattr(Heads, "of_app", of_app)
+    engine = apps.engine()
+
+    with pytest.raises(Mismatch):
+        for number in range(2000):
+            apps.teach(Random(f"{SEED} again {number}"))
+            apps.check(engine, *apps.asked(Random(number)))
 
 
 def test_random_searches_are_worth_comparing(apps: Bench) -> None:

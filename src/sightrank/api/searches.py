@@ -211,7 +211,8 @@ class Searches:
         query = worded.query
         seen = self._engine.seen(scope, query)
         if seen is not None:
-            with suppress(SearchNotIndexed):  # the input to rank by may be newer than what this process holds
+            # The input or the model version to rank by may be newer than what this process holds.
+            with suppress(SearchNotIndexed, SearchInvalid):
                 page = await self._hits.read(app, await self._engine.run(scope, query, seen), query.as_of)
                 if page.versions == seen:
                     return page, worded.note
