@@ -313,6 +313,28 @@ def test_options_are_read_from_what_a_version_keeps() -> None:
     )
 
 
+def test_any_number_is_a_seed() -> None:
+    seeds = [read_options({"seed": seed}).seed for seed in (-1, 7.0, 2.0**60, "3")]
+
+    assert seeds == [2**32 - 1, 7, 2**60 % 2**32, 3]
+
+
+@pytest.mark.parametrize(
+    ("training", "mentions"),
+    [
+        ({"strength": 0}, "strength is 0; it must be more than 0"),
+        ({"strength": "much"}, "strength is no number"),
+        ({"strength": float("inf")}, "strength is not finite"),
+        ({"background_weight": -1.0}, "background_weight is -1; it cannot be less than 0"),
+        ({"seed": {"a": 1}}, "seed is no number"),
+        ({"seed": float("nan")}, "seed is not finite"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named(training: dict[str, object], mentions: str) -> None:
+    with pytest.raises(ValueError, match=mentions):
+        read_options(training)
+
+
 def test_nothing_unlabelled_counts_when_its_weight_is_0() -> None:
     learnt = examples(BOTH, SAID)
     without = taught(learnt, ANYTHING)

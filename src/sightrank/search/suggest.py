@@ -19,7 +19,7 @@ from sightrank.search.rank import CompiledRank, Labels
 from sightrank.search.score import Array
 
 #: So many areas are chosen from for being unlike each other.
-POOL = 500
+POOL = 100
 
 
 def check(query: Query) -> None:
