@@ -36,6 +36,16 @@ def test_thresholds_are_those_of_the_concepts(type_id: str, sent: dict[str, Any]
     assert params == {"concept_threshold_type": comparison, "concepts": {"dog": 0.5, "cat": 0.25}}
 
 
+def test_thresholds_may_come_as_parameters_and_need_not_come_at_once() -> None:
+    card = type_card("concept-threshold")
+
+    assert checked_params(card, info(DOG, concepts=[{"id": "cat", "value": 0.25}]))["concepts"] == {
+        "dog": 0.5,
+        "cat": 0.25,
+    }
+    assert checked_params(card, info()) == {"concept_threshold_type": 1, "concepts": {}}
+
+
 def test_parameters_of_the_older_guide_are_read_too() -> None:
     message = OutputInfo(data=Data(concepts=[DOG]), output_config=OutputConfig())
     message.output_config.model_metadata.update({"concept_threshold_type": 3})
@@ -72,9 +82,12 @@ def test_parameters_have_their_defaults(type_id: str, sent: dict[str, Any], expe
 @pytest.mark.parametrize(
     ("type_id", "message", "details"),
     [
-        ("concept-threshold", info(), "data.concepts is empty"),
-        ("concept-threshold", info(Concept(value=0.5)), r"concepts\[0\] has no id"),
-        ("concept-threshold", info(Concept(id="dog", value=1.5)), "has the threshold 1.5"),
+        ("concept-threshold", info(Concept(value=0.5)), "has no id"),
+        ("concept-threshold", info(Concept(id="dog", value=1.5)), "threshold of concept 'dog' is 1.5"),
+        ("concept-threshold", info(concepts=[{"id": "dog"}]), "threshold of concept 'dog' is None"),
+        ("concept-threshold", info(concepts="dog"), "a list of objects with id and value"),
+        ("concept-threshold", info(concepts=["dog"]), "a list of objects with id and value"),
+        ("image-crop", info(concepts=[]), "no parameter 'concepts'"),
         ("concept-threshold", info(DOG, concept_threshold_type=6), "is one of GREATER_THAN"),
         ("concept-threshold", info(DOG, concept_threshold_type="MORE"), "is 'MORE'"),
         ("concept-threshold", info(DOG, threshold=1), "no parameter 'threshold'; they have concept_threshold_type"),

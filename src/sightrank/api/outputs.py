@@ -31,8 +31,8 @@ from sightrank.search.query import ImageTerm
 from sightrank.store.database import Database
 from sightrank.teach.graph import run
 from sightrank.vision.eye import Eye
-from sightrank.vision.operators import NodeData
-from sightrank.vision.sight import FrameSight, PictureSight, TextSight
+from sightrank.vision.operators import NodeData, likeliest
+from sightrank.vision.sight import FrameSight, PictureSight, Sight, TextSight
 from sightrank.vision.threads import Lane
 from sightrank.vision.video import FrameTime
 from sightrank.vision.viewing import Viewed, view
@@ -136,10 +136,9 @@ class Outputs:
                     if _is_video(item):
                         return await self._film(app, plan, item)
                     if item.data.text.raw and plan.reads:
-                        return [(None, await run(plan.nodes, plan.steps, TextSight(item.data.text.raw)))]
+                        return [(None, await _said(plan, TextSight(item.data.text.raw)))]
                     async with self._images.picture(app.bucket, _picture(item)) as data:
-                        sight = PictureSight(data, Lane.INTERACTIVE, plan.detecting)
-                        return [(None, await run(plan.nodes, plan.steps, sight))]
+                        return [(None, await _said(plan, PictureSight(data, Lane.INTERACTIVE, plan.detecting)))]
                 except AppError as error:
                     return error
 
@@ -164,7 +163,8 @@ class Outputs:
         told: list[_Told] = []
         for together in zip(*seen.values(), strict=True):
             sight = FrameSight(dict(zip(seen, together, strict=True)))
-            told.append((together[0].time, await run(plan.nodes, plan.steps, sight)))
+            told.append((together[0].time, await _said(plan, sight)))
+            await asyncio.sleep(0)  # hundreds of frames: others have their turn between them
         return told
 
     async def _answers(self, app: AppRef, plan: Plan, results: Sequence[_Result]) -> list[_Answer]:
@@ -193,6 +193,17 @@ class _Answer:
     asked: Asked
     names: ConceptNames
     selection: Selection
+
+
+async def _said(plan: Plan, sight: Sight) -> dict[str, NodeData]:
+    """What the nodes that are answered for say of one picture, of all their concepts no more than will be shown."""
+    data = await run(plan.nodes, plan.steps, sight)
+    return {
+        asked.node_id: data[asked.node_id]
+        if asked.wanted.selected
+        else likeliest(data[asked.node_id], asked.wanted.max_concepts)
+        for asked in plan.asked
+    }
 
 
 def _passes(plan: Plan) -> list[tuple[Eye, bool]]:
