@@ -91,11 +91,11 @@ def show(title: str, hits: Sequence[resources_pb2.Hit]) -> None:
 def main() -> None:
     stub = connect()
     concept_id = os.environ.get("OWN_CONCEPT") or own_concept(stub)
-    show(f"before training, by the mean of what is labelled: {concept_id}", rank(stub, concept_id))
+    show(f"by the mean of what is labelled: {concept_id}", rank(stub, concept_id))
     model_id = f"example-{uuid.uuid4().hex[:8]}"
     try:
         version = train(stub, model_id, concept_id)
-        show(f"trained with {version.total_input_count} photos: {concept_id}", rank(stub, concept_id))
+        show(f"by what {version.total_input_count} photos taught: {concept_id}", rank(stub, concept_id))
     finally:
         stub.DeleteModel(service_pb2.DeleteModelRequest(user_app_id=APP, model_id=model_id), metadata=METADATA)
 

@@ -20,6 +20,8 @@ import structlog
 from sightrank.api.annotation_filters import AnnotationFilters
 from sightrank.api.annotations import Annotations
 from sightrank.api.apps import Apps
+from sightrank.api.asking import Asking
+from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.bootstrap import Bootstrap, bootstrap
 from sightrank.api.call import Handler, Handlers
 from sightrank.api.catalogue import Catalogue, ModelCard, ModelType
@@ -50,9 +52,13 @@ from sightrank.api.saved_searches import SavedSearches
 from sightrank.api.search_kinds import SearchReader
 from sightrank.api.searches import Searches, SearchModels
 from sightrank.api.users import Users
+from sightrank.api.workflow_changes import WorkflowChanges
+from sightrank.api.workflow_nodes import NodeReader
+from sightrank.api.workflow_versions import WorkflowVersions
 from sightrank.api.workflows import Workflows
 from sightrank.background import background, end
 from sightrank.ingest.add_jobs import AddJobs
+from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.base_workflow import warn_of_absent
 from sightrank.ingest.fetch import Fetcher
 from sightrank.ingest.history import History
@@ -86,6 +92,7 @@ from sightrank.store.embedded import DataDirectory, DataDirectoryError, Embedded
 from sightrank.store.statistics import keep_fresh
 from sightrank.teach.evaluator import Evaluator
 from sightrank.teach.trainer import Trainer
+from sightrank.teach.workbench import PublicModel, Space, Workbench
 from sightrank.vision.eye import Eye, ImageLimits
 from sightrank.vision.threads import Threads
 from sightrank.vision.thumbnail import MediaSizes
@@ -112,6 +119,8 @@ class Core:
     images: ImageSource
     urls: HostedUrls
     workflows: Mapping[str, Workflow]
+    workbench: Workbench
+    annotator: Annotator
     runners: Mapping[str, Eye]
     to_train: asyncio.Event
     to_evaluate: asyncio.Event
@@ -186,20 +195,35 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             Fetcher(allow=settings.fetch_allow_list(), limits=FetchLimits(total_s=settings.fetch_timeout_s))
         )
         urls = HostedUrls(settings.public_url or settings.http_base(settings.http_port))
+        catalogue, runners = installed.catalogue(), installed.runners()
+        book = ConceptBook(installed.vocabulary)
+        images = ImageSource(database, blobs, sizes, fetcher, urls, limits)
+        workflows = await _workflows(database, installed)
+        workbench = Workbench(
+            database,
+            book,
+            {
+                card.id: PublicModel(id=card.id, type_id=card.type.value, eye=runners[card.id])
+                for card in catalogue.models
+            },
+            {workflow_id: Space(eye=one.eye, table=one.table) for workflow_id, one in workflows.items()},
+        )
         yield Core(
             settings=settings,
             database=database,
             blobs=blobs,
             sizes=sizes,
             threads=threads,
-            catalogue=installed.catalogue(),
-            book=ConceptBook(installed.vocabulary),
+            catalogue=catalogue,
+            book=book,
             wording=Wording(installed.vocabulary, installed.words),
             clock=Clock(),
-            images=ImageSource(database, blobs, sizes, fetcher, urls, limits),
+            images=images,
             urls=urls,
-            workflows=await _workflows(database, installed),
-            runners=installed.runners(),
+            workflows=workflows,
+            workbench=workbench,
+            annotator=Annotator(database, workbench, images),
+            runners=runners,
             to_train=asyncio.Event(),
             to_evaluate=asyncio.Event(),
             embedded=not settings.database_url,
@@ -296,12 +320,21 @@ def _idle(core: Core) -> frozenset[str]:
 def _worker(core: Core, wake: asyncio.Event) -> Worker:
     owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
     able = core.workflows.keys() | _idle(core)
-    jobs = Jobs(core.database, core.clock, owner=owner, lease_s=LEASE_S, workflow_ids=able)
-    return Worker(jobs, core.images, core.workflows, wake, threads=core.threads)
+    jobs = Jobs(core.database, core.clock, core.book, owner=owner, lease_s=LEASE_S, workflow_ids=able)
+    return Worker(jobs, core.images, core.workflows, core.annotator, wake, threads=core.threads)
 
 
 def _reindexer(core: Core) -> Reindexer:
-    return Reindexer(core.database, core.images, core.workflows, _idle(core), threads=core.threads, clock=core.clock)
+    return Reindexer(
+        core.database,
+        core.images,
+        core.workflows,
+        _idle(core),
+        core.annotator,
+        core.book,
+        threads=core.threads,
+        clock=core.clock,
+    )
 
 
 def _trainer(core: Core) -> Trainer:
@@ -372,6 +405,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
             core.database,
             identity,
             core.catalogue,
+            BaseWorkflows(core.database, core.catalogue, core.workbench, base_workflow=core.settings.base_workflow),
             base_workflow=core.settings.base_workflow,
             on_deleted=removal.delete_bucket,
         ),
@@ -382,8 +416,10 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         ModelContents(core.database, core.catalogue, model_records, records),
         ModelTypes(),
         evaluations,
-        Outputs(core.catalogue, core.images, core.runners),
-        Workflows(core.catalogue),
+        Outputs(core.catalogue, core.images, core.database, Asking(core.catalogue, core.database, core.workbench)),
+        Workflows(core.catalogue, core.database),
+        WorkflowChanges(core.catalogue, core.database, NodeReader(core.catalogue, core.workbench)),
+        WorkflowVersions(core.catalogue, core.database),
         Concepts(core.database, core.book),
         ConceptLanguages(core.database, core.book),
         ConceptRelations(core.database, core.book),

@@ -17,8 +17,12 @@ An ``AppError`` carries a Clarifai status code (``api-spec`` section 7), the pub
     ├── ModelDoesNotExist       21200
     ├── ModelForbidden          21201   a public model is to be changed
     ├── ModelInvalidArgument    21202   a model is asked for what it cannot do
-    ├── WorkflowNeedsModel      22002   a workflow of Clarifai's whose models are not here
+    ├── ModelNotTrained         21353   a model is asked to predict before it has learnt
+    ├── WorkflowNeedsModel      22002   a workflow whose models are not here, or have not learnt yet
+    ├── WorkflowDuplicate       22100
     ├── WorkflowDoesNotExist    22102
+    ├── WorkflowInvalid         22104
+    ├── WorkflowGraphInvalid    22107   nodes that do not fit together
     ├── AnnotationInvalid       24155
     ├── AnnotationForbidden     24156
     ├── InputFailed             30002   the media could not be fetched or processed
@@ -105,12 +109,28 @@ class ModelInvalidArgument(AppError):
     code, http_status, description = 21202, 400, "Model invalid argument"
 
 
+class ModelNotTrained(AppError):
+    code, http_status, description = 21353, 400, "Model is not deployed"
+
+
 class WorkflowNeedsModel(AppError):
     code, http_status, description = 22002, 400, "Workflow requires a trained model"
 
 
+class WorkflowDuplicate(AppError):
+    code, http_status, description = 22100, 409, "Workflow has a duplicate ID"
+
+
 class WorkflowDoesNotExist(AppError):
     code, http_status, description = 22102, 404, "Workflow does not exist"
+
+
+class WorkflowInvalid(AppError):
+    code, http_status, description = 22104, 400, "Workflow invalid argument"
+
+
+class WorkflowGraphInvalid(AppError):
+    code, http_status, description = 22107, 400, "Workflow invalid graph"
 
 
 class AnnotationInvalid(AppError):

@@ -11,10 +11,16 @@ import numpy as np
 import structlog
 
 from sightrank.api.catalogue import (
+    CLUSTERER_ALIAS,
+    CLUSTERER_VERSION,
     DETECTION_WORKFLOW,
+    EMBEDDER_ALIAS,
+    EMBEDDER_VERSION,
     EMPTY_WORKFLOW,
+    FACE_ALIAS,
     FACE_WORKFLOW,
     GENERAL_ALIAS,
+    GENERAL_VERSION,
     UNIVERSAL_WORKFLOW,
     Catalogue,
     ModelCard,
@@ -72,13 +78,19 @@ class InstalledModels:
         for workflow in self.workflows:
             for model in workflow.card.models:
                 runners.setdefault(model.id, workflow.eye)
+        runners[self._clusterer.id] = self.workflows[0].eye
         return runners
+
+    @property
+    def _clusterer(self) -> ModelCard:
+        """Groups the vectors of the first workflow, General."""
+        return clusterer_card(self.workflows[0].space.version_id)
 
     def catalogue(self) -> Catalogue:
         """What clients are shown: what can run, ``Empty``, and what programs of Clarifai's name although it cannot."""
         cards = tuple(workflow.card for workflow in self.workflows)
         empty = WorkflowCard(id=EMPTY_WORKFLOW, description="Runs no model: inputs are stored, nothing can be ranked.")
-        return Catalogue((*cards, empty, *missing_workflows(cards)), self.vocabulary)
+        return Catalogue((*cards, empty, *missing_workflows(cards)), self.vocabulary, (self._clusterer,))
 
 
 def load_installed(
@@ -237,6 +249,7 @@ def general_cards(version_id: str, dims: int, vocabulary: Vocabulary) -> tuple[M
         version_id=version_id,
         concepts=vocabulary,
         aliases=frozenset({GENERAL_ALIAS}),
+        stands_for=frozenset({GENERAL_VERSION}),
     )
     embedder = ModelCard(
         id="general-image-embedding",
@@ -245,8 +258,24 @@ def general_cards(version_id: str, dims: int, vocabulary: Vocabulary) -> tuple[M
         description=f"Describes an image by a vector of {dims} numbers, for search by similarity.",
         version_id=version_id,
         dims=dims,
+        aliases=frozenset({EMBEDDER_ALIAS}),
+        stands_for=frozenset({EMBEDDER_VERSION}),
     )
     return tagger, embedder
+
+
+def clusterer_card(version_id: str) -> ModelCard:
+    """What names the part of the space that a vector of the built-in embedder lies in."""
+    return ModelCard(
+        id="general-image-clustering",
+        name="General Image Clustering",
+        type=ModelType.CLUSTERER,
+        description="Names the group of alike images that an image belongs to.",
+        version_id=version_id,
+        of_embedder="general-image-embedding",
+        aliases=frozenset({CLUSTERER_ALIAS}),
+        stands_for=frozenset({CLUSTERER_VERSION}),
+    )
 
 
 def things_card(version_id: str, vocabulary: Vocabulary) -> ModelCard:
@@ -270,6 +299,7 @@ def faces_card(version_id: str, vocabulary: Vocabulary) -> ModelCard:
         description="Finds where in an image faces are.",
         version_id=version_id,
         concepts=vocabulary,
+        aliases=frozenset({FACE_ALIAS}),
     )
 
 

@@ -89,11 +89,13 @@ def test_training_predicting_and_deleting(sdk: SdkApp, server: Server, pictures:
     values = {concept.id: concept.value for concept in outputs[0].data.concepts}
     assert set(values) == {"even", "odd"}
     assert sum(values.values()) == pytest.approx(1.0, abs=1e-3)
-    assert [found.model_info.model_version.id for found in model.list_versions()] == [version.model_version["id"]]
+    # A model has a version from its first moment on; the one that is trained is the latest.
+    version_id = version.model_info.model_version.id
+    assert next(iter(model.list_versions())).model_info.model_version.id == version_id
     assert "parity" in [found.id for found in sdk.list_models(only_in_app=True)]
 
-    model.delete_version(version.model_version["id"])
-    assert list(model.list_versions()) == []
+    model.delete_version(version.model_info.model_version.id)
+    assert version_id not in [found.model_info.model_version.id for found in model.list_versions()]
     sdk.delete_model("parity")
     with pytest.raises(Exception, match="Model does not exist"):
         sdk.model(model_id="parity")

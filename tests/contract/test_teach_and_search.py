@@ -20,8 +20,8 @@ from tests.contract.pictures import Picture, drawings
 from tests.contract.waiting import wait_for
 
 CLOTHING = Path(__file__).parents[3] / "shared" / "data" / "eval-clothing.zip"
-#: Garments of which there are enough photographs, and which General has no concept for.
-GARMENTS = ("t-shirt", "longsleeve", "outwear", "shorts", "shirt")
+#: Garments of which there are enough photographs. General knows some of them by these names; "my shorts" are new to it.
+GARMENTS = ("t-shirt", "longsleeve", "outwear", "shorts", "pants")
 LABELLED = 20
 TRAIN_SECONDS = 60.0
 UNDER_WAY = (status_code_pb2.MODEL_QUEUED_FOR_TRAINING, status_code_pb2.MODEL_TRAINING)
@@ -40,7 +40,7 @@ class Wardrobe:
         """How well ranking by the concept brings that garment to the top, among inputs that carry no label of it."""
         labelled = {*self.positives[garment], *self.negatives[garment]}
         hits = self.app.search(
-            resources_pb2.Query(ranks=[by_concept(id=garment, value=1)]),
+            resources_pb2.Query(ranks=[by_concept(id=own(garment), value=1)]),
             "Inputs",
             service_pb2.Pagination(page=1, per_page=1000),
         )
@@ -48,6 +48,11 @@ class Wardrobe:
         places = [place for place, right in enumerate(found, start=1) if right]
         assert len(found) == len(self.garments) - len(labelled)
         return sum(number / place for number, place in enumerate(places, start=1)) / len(places)
+
+
+def own(garment: str) -> str:
+    """The id of the concept that is taught."""
+    return f"my-{garment}"
 
 
 def photographs() -> list[tuple[Picture, str]]:
@@ -98,8 +103,8 @@ def wardrobe(grpc_stub: service_pb2_grpc.V2Stub, new_app: NewApp) -> Wardrobe:
         others = [name for name, kind in garments.items() if kind != garment]
         positives[garment] = chosen.sample(wearing, LABELLED)
         negatives[garment] = chosen.sample(others, LABELLED)
-        label(app, positives[garment], garment, 1)
-        label(app, negatives[garment], garment, 0)
+        label(app, positives[garment], own(garment), 1)
+        label(app, negatives[garment], own(garment), 0)
     return Wardrobe(app=app, garments=garments, positives=positives, negatives=negatives)
 
 
@@ -107,26 +112,27 @@ def test_what_was_taught_ranks_better_than_the_mean_of_its_examples(wardrobe: Wa
     before = {garment: wardrobe.average_precision(garment) for garment in GARMENTS}
     for garment in GARMENTS:
         wardrobe.app.call("PostModels", models=[Model(id=f"model-{garment}")])
-        version = train(wardrobe.app, f"model-{garment}", [garment])
+        version = train(wardrobe.app, f"model-{garment}", [own(garment)])
         assert version.status.code == status_code_pb2.MODEL_TRAINED, version
         assert version.total_input_count == 2 * LABELLED
     after = {garment: wardrobe.average_precision(garment) for garment in GARMENTS}
 
-    print({garment: f"{before[garment]:.3f} -> {after[garment]:.3f}" for garment in GARMENTS})
-    assert sum(after.values()) >= 1.3 * sum(before.values()), (before, after)
+    gains = {garment: after[garment] / before[garment] for garment in GARMENTS}
+    assert min(gains.values()) > 1.0, gains
+    assert sum(gains.values()) / len(gains) >= 1.3, gains
 
 
 def test_labels_still_come_first(wardrobe: Wardrobe) -> None:
-    wardrobe.app.ask("PostModels", models=[Model(id="model-shirt")])  # there already unless this test runs alone
-    train(wardrobe.app, "model-shirt", ["shirt"])
+    wardrobe.app.ask("PostModels", models=[Model(id="model-pants")])  # there already unless this test runs alone
+    train(wardrobe.app, "model-pants", [own("pants")])
     hits = wardrobe.app.search(
-        resources_pb2.Query(ranks=[by_concept(id="shirt", value=1)]),
+        resources_pb2.Query(ranks=[by_concept(id=own("pants"), value=1)]),
         "Inputs",
         service_pb2.Pagination(page=1, per_page=1000),
     )
     scores = {hit.input.id: hit.score for hit in hits}
-    assert {scores[name] for name in wardrobe.positives["shirt"]} == {1.0}
-    assert {scores[name] for name in wardrobe.negatives["shirt"]} == {0.0}
+    assert {scores[name] for name in wardrobe.positives["pants"]} == {1.0}
+    assert {scores[name] for name in wardrobe.negatives["pants"]} == {0.0}
 
 
 def test_a_search_ranks_by_the_model_as_soon_as_it_is_trained_and_no_longer_once_it_is_gone(app: App) -> None:

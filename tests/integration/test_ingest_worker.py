@@ -19,6 +19,7 @@ from tests.eyes import blind_eye
 from tests.integration.worlds import World, Worlds
 
 from sightrank.background import end
+from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.base_workflow import warn_of_absent
 from sightrank.ingest.intake import IdConflict, Intake, NewInput
 from sightrank.ingest.jobs import Jobs
@@ -31,6 +32,7 @@ from sightrank.ingest.workflow import Workflow
 from sightrank.store import vectors
 from sightrank.store.blobs import BlobStore, key_of
 from sightrank.store.clock import Clock
+from sightrank.teach.workbench import Workbench
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Eye, Prepared
@@ -108,6 +110,11 @@ class Bench:
     workflow: Workflow
     intake: Intake
 
+    def annotator(self, images: object) -> Annotator:
+        """For apps without a workflow of their own."""
+        workbench = Workbench(self.world.database, self.world.book, {}, {})
+        return Annotator(self.world.database, workbench, cast(ImageSource, images))
+
     async def post(self, count: int, *, uploaded: bool = False) -> None:
         items = [
             NewInput(id=f"u{n}", media="image", content=Content(), data=b"x")
@@ -134,12 +141,13 @@ class Bench:
     async def working(
         self, eye: FakeEye, owner: str = "w", lease_s: float = 60.0, images: FakeImages | None = None
     ) -> AsyncIterator[None]:
-        jobs = Jobs(self.world.database, Clock(), owner=owner, lease_s=lease_s, workflow_ids=WORKFLOWS)
+        jobs = Jobs(self.world.database, Clock(), self.world.book, owner=owner, lease_s=lease_s, workflow_ids=WORKFLOWS)
         threads = Threads(1)
         worker = Worker(
             jobs,
             cast(ImageSource, images or FakeImages()),
             {"General": replace(self.workflow, eye=cast(Eye, eye))},
+            self.annotator(images or FakeImages()),
             asyncio.Event(),
             threads=threads,
         )
@@ -216,9 +224,9 @@ def test_the_lease_of_a_dead_worker_runs_out(world: Worlds, tmp_path: Path) -> N
     async def scenario(world: World) -> None:
         place = await bench(world, tmp_path)
         await place.post(2)
-        dead = Jobs(world.database, Clock(), owner="dead", lease_s=0.3, workflow_ids=WORKFLOWS)
+        dead = Jobs(world.database, Clock(), world.book, owner="dead", lease_s=0.3, workflow_ids=WORKFLOWS)
         assert len(await dead.claim(10)) == 2
-        alive = Jobs(world.database, Clock(), owner="alive", lease_s=60, workflow_ids=WORKFLOWS)
+        alive = Jobs(world.database, Clock(), world.book, owner="alive", lease_s=60, workflow_ids=WORKFLOWS)
         assert await alive.claim(10) == []
 
         async def claimed() -> bool:
@@ -234,7 +242,7 @@ def test_inputs_wait_for_a_workflow_that_cannot_run_here(world: Worlds, tmp_path
     async def scenario(world: World) -> None:
         place = await bench(world, tmp_path)
         await place.post(2)
-        jobs = Jobs(world.database, Clock(), owner="w", lease_s=60.0, workflow_ids=WORKFLOWS)
+        jobs = Jobs(world.database, Clock(), world.book, owner="w", lease_s=60.0, workflow_ids=WORKFLOWS)
         change = "UPDATE apps SET workflow_id = %s WHERE first_bucket = %s"
         await world.database.execute(change, ["Face", place.bucket])
 
@@ -313,7 +321,7 @@ def test_inputs_that_may_end_the_worker_are_worked_on_alone_and_last(world: Worl
         await world.database.execute("UPDATE inputs SET attempts = 3 WHERE id IN ('i0', 'i1', 'i2')")
         eye = FakeEye(slow_s=0.05)
 
-        jobs = Jobs(world.database, Clock(), owner="look", lease_s=0.0, workflow_ids=WORKFLOWS)
+        jobs = Jobs(world.database, Clock(), world.book, owner="look", lease_s=0.0, workflow_ids=WORKFLOWS)
         assert [job.id for job in await jobs.claim(9)] == [f"i{n}" for n in range(3, 9)]
         assert [job.id for job in await jobs.claim(1, suspect=True)] == ["i0"]
         await jobs.hand_back()

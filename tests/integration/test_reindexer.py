@@ -13,18 +13,22 @@ import numpy as np
 import pytest
 
 from sightrank.background import end
+from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.reindex_queue import ReindexQueue, State, TurnLost
 from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.rows import AnnotationRow, insert_annotations
 from sightrank.ingest.workflow import Workflow
+from sightrank.search.concepts import ConceptBook
 from sightrank.store import vectors
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
+from sightrank.teach.workbench import Workbench
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Eye, Prepared
 from sightrank.vision.threads import Lane, Threads
+from sightrank.vision.vocabulary import Vocabulary
 
 DIMS = 4
 DEADLINE_S = 20.0
@@ -83,8 +87,10 @@ async def reindexing(bench: Bench, *found: Detection) -> AsyncIterator[None]:
         "Regions": Workflow(table=old, **detector, **tagger),
     }
     threads = Threads(1)
+    book, images = ConceptBook(Vocabulary.empty()), cast(ImageSource, Names())
+    annotator = Annotator(bench.database, Workbench(bench.database, book, {}, {}), images)
     reindexer = Reindexer(
-        bench.database, cast(ImageSource, Names()), workflows, ("Empty",), threads=threads, clock=Clock()
+        bench.database, images, workflows, ("Empty",), annotator, book, threads=threads, clock=Clock()
     )
     task = asyncio.create_task(reindexer.run())
     try:

@@ -128,9 +128,10 @@ async def post_films(place: Bench, count: int) -> None:
 @asynccontextmanager
 async def watching(place: Bench, eye: WatchingEye, images: Films, *, lease_s: float = 60.0) -> AsyncIterator[None]:
     worker = Worker(
-        Jobs(place.world.database, Clock(), owner="w", lease_s=lease_s, workflow_ids=WORKFLOWS),
+        Jobs(place.world.database, Clock(), place.world.book, owner="w", lease_s=lease_s, workflow_ids=WORKFLOWS),
         cast(ImageSource, images),
         {"General": replace(place.workflow, eye=cast(Eye, eye))},
+        place.annotator(images),
         asyncio.Event(),
         threads=eye.threads,
     )
@@ -151,7 +152,7 @@ def test_the_lease_of_a_long_film_is_kept_and_its_frames_come_in_groups(
         place = await bench(world, tmp_path)
         await post_films(place, 1)
         eye = WatchingEye(slow_films_s=0.5)
-        rival = Jobs(world.database, Clock(), owner="rival", lease_s=60.0, workflow_ids=WORKFLOWS)
+        rival = Jobs(world.database, Clock(), world.book, owner="rival", lease_s=60.0, workflow_ids=WORKFLOWS)
 
         async def indexed() -> bool:
             assert await rival.claim(10, video=True) == []
@@ -191,7 +192,7 @@ def test_apps_take_turns_with_their_films(world: Worlds, tmp_path: Path) -> None
             row = await world.database.row(_APPS, [f"app-{name}"])
             assert row is not None
             await world.database.execute(_QUEUE, [row[0], name, 10 * place, count])
-        jobs = Jobs(world.database, Clock(), owner="w", lease_s=60.0, workflow_ids=WORKFLOWS)
+        jobs = Jobs(world.database, Clock(), world.book, owner="w", lease_s=60.0, workflow_ids=WORKFLOWS)
 
         claimed = []
         while found := await jobs.claim(1, video=True):

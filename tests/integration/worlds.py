@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sightrank.api.apps import Apps
+from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.bootstrap import Bootstrap, bootstrap
 from sightrank.api.catalogue import EMPTY_WORKFLOW, Catalogue, WorkflowCard, missing_workflows
 from sightrank.api.concept_languages import ConceptLanguages
@@ -32,6 +33,7 @@ from sightrank.search.concepts import ConceptBook
 from sightrank.settings import Settings
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
+from sightrank.teach.workbench import Workbench
 from sightrank.vision.vocabulary import Term, Vocabulary
 
 PAT = "a" * 32
@@ -119,7 +121,14 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
     records = Records(database, book, HostedUrls("http://localhost"))
     evaluations = Evaluations(database, book, records, models, world.to_evaluate)
     for part in (
-        Apps(database, identity, catalogue, base_workflow=settings.base_workflow, on_deleted=world.forget_app),
+        Apps(
+            database,
+            identity,
+            catalogue,
+            BaseWorkflows(database, catalogue, Workbench(database, book, {}, {}), base_workflow=settings.base_workflow),
+            base_workflow=settings.base_workflow,
+            on_deleted=world.forget_app,
+        ),
         Keys(database, identity),
         Users(database),
         Models(database, catalogue, models),
@@ -127,7 +136,7 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
         ModelVersions(database, catalogue, models, writer, evaluations, world.to_train),
         ModelContents(database, catalogue, models, records),
         evaluations,
-        Workflows(catalogue),
+        Workflows(catalogue, database),
         Concepts(database, book),
         ConceptLanguages(database, book),
         ConceptSearch(database, book, catalogue),

@@ -101,13 +101,12 @@ class Laws:
                 made.append(make())
             except Refused as refusal:
                 codes |= refusal.codes
+        version = rank.annotation.model_version_id
+        if (made or codes) and version and version not in self.versions and not self._named(version):
+            codes.add(40002)
         if codes:
             raise Refused(*codes)
-        if not made:
-            return None
-        if rank.annotation.model_version_id not in {"", *self.versions}:
-            self._named(rank.annotation.model_version_id)
-        return Law(terms=tuple(made), negate=rank.negate)
+        return Law(terms=tuple(made), negate=rank.negate) if made else None
 
     def _terms(self, rank: resources_pb2.Rank, language: str, as_of_us: int | None) -> Iterator[Callable[[], LawTerm]]:
         data = rank.annotation.data
@@ -128,23 +127,17 @@ class Laws:
     ) -> LawTerm:
         meant = sorted(self.naming.meant(concept, language), key=sorted)
         version = rank.annotation.model_version_id
-        models = self._latest()
-        if version in self.versions:
-            models = []
-        elif version:
-            models = [self._named(version)]
-            meant = [ids for ids in meant if ids & set(models[0].concept_ids)]
+        models = self._named(version) if version else self._latest()
+        if version and version not in self.versions:
+            meant = [ids for ids in meant for model in models if ids & set(model.concept_ids)]
         if not meant:
             raise Refused(40002)
         value = 1.0 if rank.negate and concept.value == 0.0 else concept.value
         return LawTerm(probabilities=tuple(self._concept(ids, as_of_us, models) for ids in meant), value=value)
 
-    def _named(self, version_id: str) -> ModelVersion:
-        """The model version that a rank names. Raises Refused unless it is trained."""
-        for version in self.app.models:
-            if version.id == version_id and version.predicts:
-                return version
-        raise Refused(40002)
+    def _named(self, version_id: str) -> list[ModelVersion]:
+        """The model version that a rank names, if it is one of the app that can predict."""
+        return [version for version in self.app.models if version.id == version_id and version.predicts]
 
     def _latest(self) -> list[ModelVersion]:
         """The latest version of each model, who was completed last first."""

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 from tests.oracle.mistakes import Mistake, instead
 
-from sightrank.search import bounds, candidates, engine, follow, matrix_ranker, rank, sql, sql_ranker
+from sightrank.search import bounds, candidates, engine, evidence, follow, heads, matrix_ranker, rank, sql, sql_ranker
 from sightrank.search.bounds import Laws
+from sightrank.search.compile import predicted_direction
+from sightrank.search.evidence import EvidenceBook
 from sightrank.search.follow import Matrices, RankerChoice
 from sightrank.search.matrix import Matrix
 from sightrank.search.matrix_ranker import MatrixRanker
 from sightrank.search.plan import Plan
+from sightrank.search.rank import NO_LABELS
 from sightrank.search.scope import SearchScope
-from sightrank.search.score import Array, highest_of_groups, mean_log_score
+from sightrank.search.score import Array, Link, highest_of_groups, mean_log_score
 
 # Scoring, by the exact ranker --------------------------------------------------------------------------------------
 
@@ -50,6 +53,47 @@ def _labels_of_now(original: Any) -> Any:
     return lambda matrices, bucket, ids, versions, as_of=None: original(matrices, bucket, ids, versions)
 
 
+def _in_heads(old: str, new: str) -> Mistake:
+    text = heads._SQL["heads"]
+    assert old in text, f"{old!r} is not in heads any more"
+    return lambda patch: patch.setitem(heads._SQL, "heads", text.replace(old, new))  # type: ignore[arg-type]
+
+
+def _unless_tagged(original: Any) -> Any:
+    async def fitted(its: Any, scope: Any, speakers: Any, ids: Any) -> Any:
+        found = await original(its, scope, speakers, ids)
+        return None if predicted_direction(scope.tagger, ids) is not None else found
+
+    return fitted
+
+
+def _unless_detected(original: Any) -> Any:
+    async def fitted(its: Any, scope: Any, speakers: Any, ids: Any) -> Any:
+        return None if scope.only_detects(ids) else await original(its, scope, speakers, ids)
+
+    return fitted
+
+
+def _unless_labelled(original: Any) -> Any:
+    async def fitted_alone(*given: Any) -> Any:
+        direction, labels = await original(*given)
+        return (direction, NO_LABELS) if direction.link is Link.SIGMOID else (direction, labels)
+
+    return fitted_alone
+
+
+def _sigmoid(original: Any) -> Any:
+    def fitted(model: Any, ids: Any) -> Any:
+        found = original(model, ids)
+        return replace(found, rivals=()) if found is not None else None
+
+    return fitted
+
+
+def _whatever_is_named(original: Any) -> Any:
+    return lambda its, scope, found, version_id: original(its, scope, found, "")
+
+
 SCORING: Mapping[str, Mistake] = {
     "forgets negated ranks": lambda patch: patch.setattr(
         rank, "mean_log_score", lambda scores, **_: mean_log_score(scores)
@@ -64,6 +108,18 @@ SCORING: Mapping[str, Mistake] = {
         SearchScope, "only_detects", lambda _: lambda its, ids: "ai_dog" in ids
     ),
     "lets the detector overrule people": instead(rank.Labels, "over", lambda over: lambda its, other: over(other, its)),
+    "lets the tagger overrule trained models": instead(EvidenceBook, "_fitted", _unless_tagged),
+    "lets the detector overrule trained models": instead(EvidenceBook, "_fitted", _unless_detected),
+    "lets models overrule people": instead(EvidenceBook, "_evidence", _unless_labelled),
+    "ranks by the first version of a model": _in_heads("v.created_at DESC, v.id DESC) = 1", "v.created_at, v.id) = 1"),
+    "prefers the model that was trained first": _in_heads("v.completed_at DESC NULLS LAST", "v.completed_at"),
+    "ranks by models that are not trained": _in_heads("v.status = 21100 AND ", ""),
+    "ranks by what was learnt of other vectors": _in_heads("AND f.embedder_id = %(embedder_id)s", ""),
+    "takes concepts that exclude each other for independent ones": instead(evidence, "fitted_direction", _sigmoid),
+    "forgets which model version a rank names": instead(EvidenceBook, "_speakers", _whatever_is_named),
+    "lets others speak for a model version that is named": instead(
+        evidence._Speakers, "know", lambda _: lambda *given: True
+    ),
     "takes the worst area of an input": lambda patch: patch.setattr(rank, "highest_of_groups", _lowest),
     "has no mean of positives": instead(MatrixRanker, "mean_of_areas", _without_mean),
     "orders ties from new to old": lambda patch: patch.setattr(
@@ -119,6 +175,34 @@ def _as_if_rising(original: Any) -> Any:
         return replace(found, sign=1.0) if found is not None else None
 
     return alone
+
+
+def _without_rivals(original: Any) -> Any:
+    return lambda ranks: original(_plain(ranks))
+
+
+def _told_apart_without_rivals(patch: pytest.MonkeyPatch) -> None:
+    for module in (rank, matrix_ranker):
+        patch.setattr(module, "single_direction", _without_rivals(module.single_direction))
+        patch.setattr(
+            module, "is_told_apart", lambda ranks, *given, told=module.is_told_apart: told(_plain(ranks), *given)
+        )
+
+
+def _plain(ranks: Any) -> Any:
+    """The same ranks, where nothing excludes anything."""
+    [first, *others] = ranks
+    [term, *terms] = first.terms
+    plain = tuple((replace(direction, rivals=()), labels) for direction, labels in term.alternatives)
+    return (replace(first, terms=(replace(term, alternatives=plain), *terms)), *others)
+
+
+def _rivals_turned(original: Any) -> Any:
+    def guides(*given: Any) -> Any:
+        own, *rivals = original(*given)
+        return [own, *(replace(rival, sign=-rival.sign) for rival in rivals)]
+
+    return guides
 
 
 def _the_other_way(original: Any) -> Any:
@@ -179,6 +263,14 @@ TURNS: Mapping[str, Turn] = {
     "looks along a tangent the other way": Turn(mistake=instead(rank, "tangent", _the_other_way), choice="exact"),
     "never sees that hits tie": Turn(
         mistake=instead(rank, "is_told_apart", lambda _: lambda *given: True), choice="exact"
+    ),
+    "overlooks what excludes a direction": Turn(mistake=_told_apart_without_rivals, choice="exact"),
+    "overlooks what excludes a direction of the graph": Turn(mistake=_told_apart_without_rivals, choice="graph"),
+    "confuses the parts of a scan": Turn(
+        mistake=instead(rank, "_joined", lambda joined: lambda parts: joined(parts[::-1])), choice="exact"
+    ),
+    "bounds what excludes a direction from the wrong side": Turn(
+        mistake=instead(bounds, "_guides", _rivals_turned), choice="sql"
     ),
     "takes the graph for everything there is": Turn(
         mistake=lambda patch: patch.setattr(matrix_ranker, "_joined", lambda first, exact: first), choice="graph"

@@ -26,6 +26,8 @@ from tests.oracle.shrinking import shrunk
 FUZZING = "SIGHTRANK_FUZZ_QUERIES" in os.environ
 #: What takes long is asked so seldom.
 _SLOW_EVERY = 8
+#: Models come and go between searches.
+_TAUGHT_EVERY = 20
 QUERIES = int(os.environ.get("SIGHTRANK_FUZZ_QUERIES", "2000"))
 
 
@@ -43,6 +45,8 @@ def test_random_searches_answer_what_the_oracle_answers(apps: Bench, monkeypatch
             return ""
 
         for number in range(QUERIES):
+            if number % _TAUGHT_EVERY == 0:
+                apps.teach(Random(f"{SEED} models {number}"))
             oracle, asked = apps.asked(Random(f"{SEED} {number}"))
             first = complaint(number, oracle, asked)
             if first:
@@ -96,7 +100,7 @@ def test_random_searches_are_worth_comparing(apps: Bench) -> None:
             kinds["ranked"] += len(scores) > 1
             kinds["ends before the hits do"] += len(expected) > asked.offset + asked.limit
             kinds["ties"] += 1 < len(scores) < len(expected)
-            for kind in _kinds(asked):
+            for kind in _kinds(oracle, asked):
                 kinds[kind] += bool(expected)
                 kinds[f"{kind}, ranked"] += len(scores) > 1
 
@@ -118,12 +122,15 @@ def test_random_searches_are_worth_comparing(apps: Bench) -> None:
         "legacy, ranked": 30,
         "in the past": 60,
         "in the past, ranked": 40,
+        "by a model version, ranked": 20,
+        "by a model, ranked": 60,
     }
     assert {kind: kinds[kind] for kind in wanted if kinds[kind] < wanted[kind]} == {}
 
 
-def _kinds(asked: Asked) -> list[str]:
+def _kinds(oracle: Oracle, asked: Asked) -> list[str]:
     query = asked.search.query
+    taught = {name for version in oracle.app.models for name in version.concept_ids}
     found = {
         "filtered": len(query.filters) >= 1,
         "two filters": len(query.filters) >= 2,
@@ -131,5 +138,7 @@ def _kinds(asked: Asked) -> list[str]:
         "negated": any(item.negate for item in query.filters),
         "legacy": asked.legacy,
         "in the past": asked.search.HasField("as_of"),
+        "by a model": any(concept.id in taught for rank in query.ranks for concept in rank.annotation.data.concepts),
+        "by a model version": any(rank.annotation.model_version_id for rank in query.ranks),
     }
     return [kind for kind, is_so in found.items() if is_so]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from clarifai_grpc.grpc.api.resources_pb2 import Concept, OutputConfig
+from clarifai_grpc.grpc.api.resources_pb2 import Concept, Data, OutputConfig
 
 from sightrank.api import predictions
-from sightrank.api.predictions import Selection, Wanted, read_config, select
+from sightrank.api.concept_names import ConceptNames, OwnName
+from sightrank.api.predictions import Selection, Wanted, check_selected, over, read_config, select
 from sightrank.errors import InvalidRequest, ModelInvalidArgument
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
-from sightrank.vision.tagger import Tagger
+from sightrank.vision.operators import NodeData, Region, Said, found
 from sightrank.vision.vocabulary import Term, Vocabulary
 
+ALL = Selection(ids=None)
 _NAMES = {"ai_1": "dog", "ai_2": "cat", "ai_3": "tree", "ai_4": "sky", "ai_5": "dog"}
 VOCABULARY = Vocabulary(
     Term(id=id, names={"en": name} | ({"ja": "犬"} if id == "ai_1" else {}), hypernyms=(), definition="")
@@ -21,17 +25,23 @@ VOCABULARY = Vocabulary(
 )
 
 
-def tagger_of(values: dict[str, float]) -> Tagger:
-    """A tagger that predicts these values for the vector (1, 0)."""
-    logits = np.log(np.array(list(values.values()), np.float64) / (1 - np.array(list(values.values()))))
-    directions = np.tile(np.array([[1.0, 0.0]], np.float32), (len(values), 1))
-    return Tagger(list(values), directions, logits.astype(np.float32), np.zeros(len(values), np.float32))
+KNOWN = [(term.id, term.name) for term in VOCABULARY]
+
+
+def shown(said: NodeData, wanted: Wanted, selection: Selection = ALL, **names: Any) -> Data:
+    data = Data()
+    known = ConceptNames(public=VOCABULARY, **({"language": wanted.language or "en"} | names))
+    predictions.fill(data, said, known, wanted, selection)
+    return data
+
+
+def whole(values: dict[str, float]) -> NodeData:
+    return NodeData(whole=Said(concepts=tuple(values.items())))
 
 
 def tagged(values: dict[str, float], wanted: Wanted) -> list[tuple[str, float]]:
-    vector = np.array([1.0, 0.0], np.float32)
-    found = predictions.tags(tagger_of(values), vector, VOCABULARY, wanted, select(wanted, VOCABULARY))
-    return [(concept.id, round(concept.value, 4)) for concept in found]
+    data = shown(whole(values), wanted, select(wanted, KNOWN))
+    return [(concept.id, round(concept.value, 4)) for concept in data.concepts]
 
 
 def config(**fields: object) -> Wanted:
@@ -55,27 +65,50 @@ def test_selected_concepts_are_all_that_is_answered_whatever_the_cut() -> None:
 
 @pytest.mark.parametrize("concept", [Concept(name="Dog"), Concept(id="dog"), Concept(id="AI_1"), Concept(name="犬")])
 def test_selected_concepts_are_found_by_their_exact_id_or_name(concept: Concept) -> None:
+    selection = select(config(select_concepts=[concept]), KNOWN)
+
+    assert selection.ids == frozenset()
     with pytest.raises(ModelInvalidArgument, match="none of the selected concepts"):
-        select(config(select_concepts=[concept]), VOCABULARY)
+        check_selected([selection])
+    check_selected([selection, select(config(select_concepts=[Concept(id="ai_2")]), KNOWN)])
 
 
 def test_selected_concepts_that_are_not_known_are_told() -> None:
-    selection = select(config(select_concepts=[Concept(id="ai_2"), Concept(name="unicorn")]), VOCABULARY)
+    selection = select(config(select_concepts=[Concept(id="ai_2"), Concept(name="unicorn")]), KNOWN)
 
     assert selection.ids == {"ai_2"}
     assert [concept.name for concept in selection.unknown] == ["unicorn"]
 
 
 def test_names_come_in_the_language_asked_for_else_in_english() -> None:
-    vector = np.array([1.0, 0.0], np.float32)
-    wanted = config(language="ja")
+    data = shown(whole({"ai_1": 0.9, "ai_2": 0.8}), config(language="ja"))
 
-    found = predictions.tags(tagger_of({"ai_1": 0.9, "ai_2": 0.8}), vector, VOCABULARY, wanted, Selection(ids=None))
-
-    assert [(c.id, c.name, c.language, c.app_id) for c in found] == [
+    assert [(c.id, c.name, c.language, c.app_id) for c in data.concepts] == [
         ("ai_1", "犬", "ja", "main"),
         ("ai_2", "cat", "en", "main"),
     ]
+
+
+def test_concepts_of_an_app_have_its_names_and_ids() -> None:
+    own = {"rex": OwnName(name="Rex", language="en", original="Rex")}
+
+    data = shown(whole({"rex": 0.9, "ai_2": 0.8, "new": 0.7}), config(), own=own, user_id="ann", app_id="dogs")
+
+    assert [(c.id, c.name, c.user_id, c.app_id) for c in data.concepts] == [
+        ("rex", "Rex", "ann", "dogs"),
+        ("ai_2", "cat", "clarifai", "main"),
+        ("new", "new", "ann", "dogs"),
+    ]
+
+
+def test_a_configuration_over_another_replaces_what_it_sets() -> None:
+    version = OutputConfig(max_concepts=3, min_value=0.5, select_concepts=[Concept(id="a")], language="de")
+
+    merged = over(version, OutputConfig(min_value=0.25, select_concepts=[Concept(id="b")]), OutputConfig(sample_ms=500))
+
+    assert merged == OutputConfig(
+        max_concepts=3, min_value=0.25, select_concepts=[Concept(id="b")], language="de", sample_ms=500
+    )
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5])
@@ -113,9 +146,22 @@ def test_regions_come_surest_first_with_their_place() -> None:
         Detection(box=box, concept_id="ai_3", value=0.1),
     ]
 
-    found = predictions.regions(detections, VOCABULARY, config(min_value=0.2), Selection(ids=None))
+    regions = shown(found(detections), config(min_value=0.2)).regions
 
-    assert [(region.data.concepts[0].name, round(region.value, 3)) for region in found] == [("dog", 0.9), ("cat", 0.4)]
-    place = found[0].region_info.bounding_box
+    assert [(r.id, r.data.concepts[0].name, round(r.value, 3)) for r in regions] == [
+        ("0", "dog", 0.9),
+        ("1", "cat", 0.4),
+    ]
+    place = regions[0].region_info.bounding_box
     assert (place.top_row, place.left_col) == pytest.approx((0.1, 0.2))
     assert (place.bottom_row, place.right_col) == pytest.approx((0.5, 0.6))
+
+
+def test_a_region_of_which_nothing_was_said_stays_and_may_have_a_vector() -> None:
+    box = Box(top=0.1, left=0.2, bottom=0.5, right=0.6)
+    region = Region(id="0", box=box, value=0.5, said=Said(vector=np.array([0.6, 0.8], np.float32)))
+
+    (told,) = shown(NodeData(regions=(region,)), config(min_value=0.9)).regions
+
+    assert list(told.data.embeddings[0].vector) == pytest.approx([0.6, 0.8])
+    assert told.data.embeddings[0].num_dimensions == 2

@@ -14,9 +14,12 @@ from tests import films
 from tests.films import GREEN, RED
 from tests.watching import CORNER, watched_eye
 
+from sightrank.api.asking import Asking
 from sightrank.api.call import AppRef, Call
 from sightrank.api.catalogue import Catalogue, ModelCard, ModelType, WorkflowCard
 from sightrank.api.outputs import Outputs
+from sightrank.search.concepts import ConceptBook
+from sightrank.teach.workbench import PublicModel, Workbench
 from sightrank.vision.threads import Lane, Threads
 from sightrank.vision.vocabulary import Term, Vocabulary
 
@@ -42,6 +45,13 @@ class Films:
         yield data
 
 
+class Nothing:
+    """A database without models and workflows of apps."""
+
+    async def row(self, statement: Any, parameters: Any) -> None:
+        return None
+
+
 @contextmanager
 def outputs() -> Iterator[Outputs]:
     threads = Threads(1)
@@ -49,8 +59,11 @@ def outputs() -> Iterator[Outputs]:
         eye = watched_eye(threads)
         workflow = WorkflowCard(id="Colours", description="", models=(DETECTOR, EMBEDDER, BOTH))
         images: Any = Films()
+        database: Any = Nothing()
         catalogue = Catalogue(workflows=(workflow,), vocabulary=VOCABULARY)
-        yield Outputs(catalogue, images, {"corners": eye, "means": eye, "both": eye})
+        public = {card.id: PublicModel(id=card.id, type_id=card.type.value, eye=eye) for card in workflow.models}
+        workbench = Workbench(database, ConceptBook(VOCABULARY), public, {})
+        yield Outputs(catalogue, images, database, Asking(catalogue, database, workbench))
     finally:
         threads.close()
 

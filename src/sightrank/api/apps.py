@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -16,13 +16,14 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from sightrank.api.annotation_data import struct_to_json
+from sightrank.api.base_workflows import AppNow, BaseWorkflows, Checked
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER, Identity
 from sightrank.api.pages import list_page
 from sightrank.api.predictions import checked_sample_ms
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
-from sightrank.ingest.base_workflow import WantedWorkflow, want_workflow
+from sightrank.ingest.base_workflow import want_workflow
 from sightrank.ingest.reindex_progress import progress_of
 from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.queries import load
@@ -46,6 +47,7 @@ class Apps:
         database: Database,
         identity: Identity,
         catalogue: Catalogue,
+        base_workflows: BaseWorkflows,
         *,
         base_workflow: str,
         on_deleted: OnDeleted,
@@ -53,6 +55,7 @@ class Apps:
         self._database = database
         self._identity = identity
         self._catalogue = catalogue
+        self._base_workflows = base_workflows
         self._base_workflow = base_workflow
         self._on_deleted = on_deleted
         self._sql = load("apps")
@@ -110,21 +113,13 @@ class Apps:
             raise InvalidRequest(
                 f"The request names the app {app.app_id} and its body {request.app.id}: ids cannot change."
             )
-        async with self._database.transaction() as connection:
-            row = await self._patch(connection, app.user_id, app.app_id, request.app, request)
-        self._identity.forget()
-        return await self._shown(app, row)
+        rows = await self._patch_all(app.user_id, {app.app_id: request.app}, request)
+        return await self._shown(app, rows[app.app_id])
 
     async def patch_many(self, call: Call, request: service_pb2.PatchAppsRequest) -> service_pb2.MultiAppResponse:
         """All of the changes, or none of them when one app cannot be changed."""
         user_id = call.require_caller().user_id
-        async with self._database.transaction() as connection:
-            # In order of id, so that two calls cannot wait for each other.
-            rows = {
-                app.id: await self._patch(connection, user_id, app.id, app, request)
-                for app in sorted(request.apps, key=lambda app: app.id)
-            }
-        self._identity.forget()
+        rows = await self._patch_all(user_id, {app.id: app for app in request.apps}, request)
         return service_pb2.MultiAppResponse(apps=[app_proto(rows[app.id]) for app in request.apps])
 
     async def delete(self, call: Call, request: service_pb2.DeleteAppRequest) -> status_pb2.BaseResponse:
@@ -154,42 +149,63 @@ class Apps:
         async with self._database.transaction() as connection:
             return await _delete_everything(connection, app)
 
-    async def _patch(
-        self, connection: Connection, user_id: str, app_id: str, app: resources_pb2.App, request: Any
-    ) -> Sequence[Any]:
-        """One app: what the patch sets is replaced, everything else stays (api-spec 2.1)."""
+    async def _patch_all(
+        self, user_id: str, apps: Mapping[str, resources_pb2.App], request: Any
+    ) -> Mapping[str, Sequence[Any]]:
+        """The rows of these apps by their ids; all are changed, or none is."""
         if request.action != "overwrite":
             raise InvalidRequest(f"action is {request.action or 'empty'}; apps are patched by `overwrite`.")
+
+        async def patched() -> Mapping[str, Sequence[Any]]:
+            checked = {app_id: await self._checked(user_id, app_id, app, request) for app_id, app in apps.items()}
+            async with self._database.transaction() as connection:
+                # In order of id, so that two calls cannot wait for each other.
+                return {
+                    app_id: await self._patch(connection, user_id, app_id, apps[app_id], request, checked[app_id])
+                    for app_id in sorted(apps)
+                }
+
+        rows = await retrying(patched, busy="Others keep changing the workflows of these apps; try again in a moment.")
+        self._identity.forget()
+        return rows
+
+    async def _checked(self, user_id: str, app_id: str, app: resources_pb2.App, request: Any) -> Checked | None:
+        """The workflow that a patch is about; None where it is about none."""
+        named = app.default_workflow if app.default_workflow.id else resources_pb2.Workflow(id=app.default_workflow_id)
+        if not named.id and not request.reindex:
+            return None
+        row = await self._database.row(self._sql["workflows"], {"user_id": user_id, "id": plain_text(app_id, "id")})
+        if row is None:
+            raise _no_app(user_id, app_id)
+        return await self._base_workflows.check(_now(user_id, app_id, *row), named)
+
+    async def _patch(
+        self,
+        connection: Connection,
+        user_id: str,
+        app_id: str,
+        app: resources_pb2.App,
+        request: Any,
+        checked: Checked | None,
+    ) -> Sequence[Any]:
+        """One app: what the patch sets is replaced, everything else stays (api-spec 2.1)."""
         ids = {"user_id": user_id, "id": plain_text(app_id, "id")}
         cursor = await connection.execute(self._sql["lock_app"], ids)
         row = await cursor.fetchone()
         if row is None:
-            raise DoesNotExist(f"There is no app {app_id or '(empty id)'} of user {user_id}.")
-        bucket, _, workflow, language, metadata = row
+            raise _no_app(user_id, app_id)
+        bucket, _, workflow, own_workflow, language, metadata = row
         if app.default_language not in ("", language):
             raise InvalidRequest(f"default_language of app {app_id} is {language} and cannot change.")
         if app.HasField("metadata"):
             metadata = patched_metadata(metadata, app.metadata, request.metadata_action.op)
-        wanted = await self._new_workflow(connection, bucket, workflow, app, reindex=request.reindex)
-        values = _patch_values(app) | {"workflow": wanted, "metadata": Jsonb(metadata)} | ids
+        if checked is not None:
+            now = _now(user_id, app_id, bucket, workflow, own_workflow)
+            wanted = self._base_workflows.wanted(checked, now, reindex=request.reindex)
+            workflow, own_workflow = await want_workflow(connection, bucket, (workflow, own_workflow), wanted)
+        workflows = {"workflow": workflow, "own_workflow": own_workflow}
+        values = _patch_values(app) | workflows | {"metadata": Jsonb(metadata)} | ids
         return await _one(connection, self._sql["patch_app"], values)
-
-    async def _new_workflow(
-        self, connection: Connection, bucket: int, current: str, app: resources_pb2.App, *, reindex: bool
-    ) -> str | None:
-        """The workflow the app has from now on, or None when the patch is not about it. Where inputs have to be indexed
-        for the one it asks for, that is still the current one."""
-        named = app.default_workflow.id or app.default_workflow_id
-        if not named and not reindex:
-            return None
-        card = self._catalogue.usable_workflow(named or current)
-        wanted = WantedWorkflow(
-            id=card.id,
-            indexes=card.embedder is not None,
-            alike=current == card.id or self._catalogue.same_embedder(current, card.id),
-            reindex=reindex,
-        )
-        return await want_workflow(connection, bucket, current, wanted)
 
 
 async def insert_apps(
@@ -244,6 +260,16 @@ async def _delete_everything(connection: Connection, app: AppRef) -> Sequence[in
     return buckets
 
 
+def _no_app(user_id: str, app_id: str) -> DoesNotExist:
+    return DoesNotExist(f"There is no app {app_id or '(empty id)'} of user {user_id}.")
+
+
+def _now(user_id: str, app_id: str, bucket: int, workflow_id: str, own_workflow_id: str) -> AppNow:
+    return AppNow(
+        user_id=user_id, app_id=app_id, bucket=bucket, workflow_id=workflow_id, own_workflow_id=own_workflow_id
+    )
+
+
 def new_id(wanted: str) -> str:
     """The id as wished, or a fresh one for an empty wish. Raises InvalidRequest for an id the API does not allow."""
     if not wanted:
@@ -283,9 +309,8 @@ def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def app_proto(row: Sequence[Any]) -> resources_pb2.App:
-    user_id, app_id, name, description, notes, language, workflow, metadata, visibility, sample_ms, template, *times = (
-        row
-    )
+    user_id, app_id, name, description, notes, language, public, own, metadata, visibility, sample_ms, *rest = row
+    template, created_at, modified_at = rest
     app = resources_pb2.App(
         id=app_id,
         user_id=user_id,
@@ -293,15 +318,17 @@ def app_proto(row: Sequence[Any]) -> resources_pb2.App:
         description=description,
         notes=notes,
         default_language=language,
-        default_workflow_id=workflow,
-        default_workflow=resources_pb2.Workflow(id=workflow, app_id=PUBLIC_APP, user_id=PUBLIC_USER),
+        default_workflow_id=own or public,
+        default_workflow=resources_pb2.Workflow(id=own, app_id=app_id, user_id=user_id)
+        if own
+        else resources_pb2.Workflow(id=public, app_id=PUBLIC_APP, user_id=PUBLIC_USER),
         visibility=resources_pb2.Visibility(gettable=visibility),
         sample_ms=sample_ms,
     )
     app.is_template.value = template
     app.metadata.update(metadata)
-    app.created_at.FromDatetime(times[0])
-    app.modified_at.FromDatetime(times[1])
+    app.created_at.FromDatetime(created_at)
+    app.modified_at.FromDatetime(modified_at)
     return app
 
 

@@ -11,12 +11,17 @@ from google.protobuf.message import Message
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppRef:
-    """A resolved application and the buckets its rows live in (``bucket`` is the first and, mostly, the only one)."""
+    """A resolved application and the buckets its rows live in (``bucket`` is the first and, mostly, the only one).
+
+    ``workflow_id`` is the public workflow that indexes its inputs, ``own_workflow_id`` the app's own one whose other
+    nodes run then, '' without one.
+    """
 
     user_id: str
     app_id: str
     bucket: int
     workflow_id: str
+    own_workflow_id: str = ""
     default_language: str = "en"
     public: bool = False
     sample_ms: int = 1000

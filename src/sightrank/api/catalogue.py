@@ -2,7 +2,8 @@
 
 The built-in models carry Clarifai's names, so that programs written for them run. Clarifai's model id
 ``aaa03c23b3724a16a56b629203edc62c`` is an alias for the role "general image concepts"; Clarifai's *version* ids are not
-accepted, because a version names particular weights and these are others: the error says which version is here.
+accepted, because a version names particular weights and these are others: the error says which version is here. Only
+nodes of workflows may name those that Clarifai's guide prints (``stand_in``): its programs make workflows of them.
 
 Workflows that programs of Clarifai's name are listed even if their models are not here; whoever uses one is told so.
 """
@@ -21,6 +22,12 @@ DETECTION_WORKFLOW = "General-Detection"
 FACE_WORKFLOW = "Face"
 UNIVERSAL_WORKFLOW = "Universal"
 GENERAL_ALIAS = "aaa03c23b3724a16a56b629203edc62c"
+GENERAL_VERSION = "aa7f35c01e0642fda5cf400f543e7c40"
+EMBEDDER_ALIAS = "bbb5f41425b8468d9b7a554ff10f8581"
+EMBEDDER_VERSION = "bb186755eda04f9cbb6fe32e816be104"
+CLUSTERER_ALIAS = "cccbe437d6e54e2bb911c6aa292fb072"
+CLUSTERER_VERSION = "cc2074cff6dc4c02b6f4e1b8606dcb54"
+FACE_ALIAS = "d02b4508df58432fbb84e800597b8959"
 
 
 class ModelType(Enum):
@@ -30,6 +37,7 @@ class ModelType(Enum):
     EMBEDDER = "visual-embedder"
     DETECTOR = "visual-detector"
     MULTIMODAL_EMBEDDER = "multimodal-embedder"
+    CLUSTERER = "clusterer"
 
     @property
     def embeds(self) -> bool:
@@ -38,7 +46,11 @@ class ModelType(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """One public model. ``concepts`` are those it predicts, ``dims`` the length of its vectors (0: it makes none)."""
+    """One public model. ``concepts`` are those it predicts, ``dims`` the length of its vectors (0: it makes none).
+
+    ``aliases`` are Clarifai's ids of what it stands for, ``stands_for`` the versions of it that the guide prints;
+    ``of_embedder`` is the model whose vectors a clusterer groups.
+    """
 
     id: str
     name: str
@@ -48,6 +60,8 @@ class ModelCard:
     concepts: Vocabulary = field(default_factory=Vocabulary.empty)
     dims: int = 0
     aliases: frozenset[str] = frozenset()
+    stands_for: frozenset[str] = frozenset()
+    of_embedder: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,15 +97,17 @@ class WorkflowCard:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All public models and workflows, and the vocabulary they share."""
+    """All public models and workflows, and the vocabulary they share. ``others`` are models of no public workflow."""
 
     workflows: tuple[WorkflowCard, ...]
     vocabulary: Vocabulary
+    others: tuple[ModelCard, ...] = ()
 
     @property
     def models(self) -> tuple[ModelCard, ...]:
-        """Each model once, in the order of the workflows that run it."""
-        return tuple({model.id: model for workflow in self.workflows for model in workflow.models}.values())
+        """Each model once, in the order of the workflows that run it, and then the others."""
+        of_workflows = {model.id: model for workflow in self.workflows for model in workflow.models}
+        return (*of_workflows.values(), *self.others)
 
     def find_model(self, model_id: str) -> ModelCard | None:
         return next((model for model in self.models if model_id == model.id or model_id in model.aliases), None)
@@ -109,6 +125,14 @@ class Catalogue:
                 " the version id out to use it."
             )
         return model
+
+    def stand_in(self, model_id: str, version_id: str) -> ModelCard:
+        """As ``model``, also for the version of Clarifai's that the guide names beside that id."""
+        model = self.find_model(model_id)
+        return model if model is not None and version_id in model.stands_for else self.model(model_id, version_id)
+
+    def has_workflow(self, workflow_id: str) -> bool:
+        return any(workflow.id == workflow_id for workflow in self.workflows)
 
     def workflow(self, workflow_id: str, version_id: str = "") -> WorkflowCard:
         """The workflow by id, whether it can run or not. Raises WorkflowDoesNotExist."""

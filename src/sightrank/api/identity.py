@@ -267,12 +267,13 @@ def _check_public(rpc: str, app: AppRef, caller: Caller) -> None:
 
 
 def _app_ref(row: Any) -> AppRef:
-    user_id, app_id, bucket, workflow_id, language, public, sample_ms = row
+    user_id, app_id, bucket, workflow_id, own_workflow_id, language, public, sample_ms = row
     return AppRef(
         user_id=user_id,
         app_id=app_id,
         bucket=bucket,
         workflow_id=workflow_id,
+        own_workflow_id=own_workflow_id,
         default_language=language,
         public=public,
         sample_ms=sample_ms,

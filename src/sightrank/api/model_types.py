@@ -213,7 +213,7 @@ _TYPES: Final = (
             _param(
                 "knowledge_graph_id",
                 _FieldKind.STRING,
-                "The knowledge graph whose relations count; the app's own where it is empty.",
+                "The knowledge graph whose relations count; all relations of the app where it is empty.",
                 default="",
             ),
         ),

@@ -9,29 +9,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
-from numpy.typing import NDArray
 
 from sightrank.api import predictions
+from sightrank.api.asking import Asked, Asking, Plan
 from sightrank.api.call import AppRef, Call, Handlers
-from sightrank.api.catalogue import Catalogue, ModelCard, ModelType
+from sightrank.api.catalogue import Catalogue
+from sightrank.api.concept_names import ConceptNames, own_names
 from sightrank.api.inputs import MAX_VIDEO_UPLOAD_BYTES, fill_batch_status
-from sightrank.api.models import model_proto
-from sightrank.api.predictions import Selection, Wanted
+from sightrank.api.predictions import Selection
 from sightrank.api.records import timestamp
-from sightrank.api.workflows import workflow_proto
+from sightrank.api.workflow_nodes import card_nodes, named_workflow_proto, workflow_proto
 from sightrank.errors import AppError, InputFailed, InputInvalid, InputInvalidRequest, InputOverLimit, InvalidRequest
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.rows import new_id
 from sightrank.search.query import ImageTerm
-from sightrank.vision.detector import Detection
+from sightrank.store.database import Database
+from sightrank.teach.graph import run
 from sightrank.vision.eye import Eye
+from sightrank.vision.operators import NodeData
+from sightrank.vision.sight import FrameSight, PictureSight, TextSight
 from sightrank.vision.threads import Lane
+from sightrank.vision.video import FrameTime
 from sightrank.vision.viewing import Viewed, view
 
 MAX_INPUTS = 128
@@ -42,35 +45,20 @@ _AT_ONCE = 16
 _MIXED = 10010
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Node:
-    """One model to ask, and how."""
-
-    card: ModelCard
-    eye: Eye
-    wanted: Wanted
-    selection: Selection
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Seen:
-    """One picture as the networks see it."""
-
-    vector: NDArray[np.float32]
-    detections: tuple[Detection, ...]
-
-
+#: What the nodes say of one picture, by node id, and of which frame, where it is one of a film.
+_Told = tuple[FrameTime | None, Mapping[str, NodeData]]
 #: What came of an input: a picture, the frames of a video, or what was wrong.
-_Result = _Seen | tuple[Viewed, ...] | AppError
+_Result = Sequence[_Told] | AppError
 
 
 class Outputs:
-    """PostModelOutputs and PostWorkflowResults. ``eyes`` says by which networks each model of the catalogue runs."""
+    """PostModelOutputs and PostWorkflowResults, by models of apps and by those of clarifai/main."""
 
-    def __init__(self, catalogue: Catalogue, images: ImageSource, eyes: Mapping[str, Eye]) -> None:
+    def __init__(self, catalogue: Catalogue, images: ImageSource, database: Database, asking: Asking) -> None:
         self._catalogue = catalogue
         self._images = images
-        self._eyes = eyes
+        self._database = database
+        self._asking = asking
 
     def handlers(self) -> Handlers:
         return {"PostModelOutputs": self.model_outputs, "PostWorkflowResults": self.workflow_results}
@@ -80,79 +68,144 @@ class Outputs:
     ) -> service_pb2.MultiOutputResponse:
         """One output for each input, also for those that fail."""
         _check_count(request.inputs, MAX_INPUTS)
-        version_id = request.version_id or request.model.model_version.id
-        card = self._catalogue.model(request.model_id or request.model.id, version_id)
-        node = self._node(card, _with_language(_model_config(request.model), call))
-        results = await self._all(call, request.inputs, [node])
+        app = call.require_app()
+        plan = await self._asking.model(
+            app,
+            request.model_id or request.model.id,
+            request.version_id or request.model.model_version.id,
+            _model_config(request.model),
+        )
+        results = await self._all(app, request.inputs, plan)
+        (answer,) = await self._answers(app, plan, results)
         response = service_pb2.MultiOutputResponse(
-            outputs=[await _output(item, node, result) for item, result in zip(request.inputs, results, strict=True)]
+            outputs=[await _output(item, answer, result) for item, result in zip(request.inputs, results, strict=True)]
         )
         errors = [result for result in results if isinstance(result, AppError)]
         _fill_status(response.status, errors, len(results))
-        if not errors and node.selection.unknown:
+        if not errors and answer.selection.unknown:
             response.status.code = _MIXED
-            response.status.details = predictions.unselected(card, node.selection)
+            response.status.details = predictions.unselected(answer.asked.model.id, answer.selection)
         return response
 
     async def workflow_results(
         self, call: Call, request: service_pb2.PostWorkflowResultsRequest
     ) -> service_pb2.PostWorkflowResultsResponse:
-        """One result for each input, with an output for each model of the workflow, in its order."""
+        """One result for each input, with an output for each node that is not suppressed, in their order."""
         _check_count(request.inputs, MAX_WORKFLOW_INPUTS)
-        workflow_id = request.workflow_id or (call.require_app().workflow_id)
-        workflow = self._catalogue.usable_workflow(workflow_id, request.version_id)
-        wanted = _with_language(request.output_config, call)
-        nodes = [self._node(card, wanted) for card in workflow.models]
-        if not nodes:
-            raise InvalidRequest(f"Workflow {workflow.id} runs no model, so it predicts nothing.")
-        results = await self._all(call, request.inputs, nodes)
+        app = call.require_app()
+        shown, plan = await self._workflow(app, request)
+        results = await self._all(app, request.inputs, plan)
+        answers = await self._answers(app, plan, results)
         response = service_pb2.PostWorkflowResultsResponse(
-            workflow=workflow_proto(workflow),
-            results=[await _result(item, nodes, result) for item, result in zip(request.inputs, results, strict=True)],
+            workflow=shown,
+            results=[await _result(item, answers, got) for item, got in zip(request.inputs, results, strict=True)],
         )
         _fill_status(response.status, [result for result in results if isinstance(result, AppError)], len(results))
         return response
 
-    def _node(self, card: ModelCard, wanted: Wanted) -> _Node:
-        # Only what predicts concepts can be asked for some of them.
-        selection = predictions.select(wanted, card.concepts) if len(card.concepts) else Selection(ids=None)
-        return _Node(card=card, eye=self._eyes[card.id], wanted=wanted, selection=selection)
+    async def _workflow(
+        self, app: AppRef, request: service_pb2.PostWorkflowResultsRequest
+    ) -> tuple[resources_pb2.Workflow, Plan]:
+        """The workflow named, else the app's base workflow; an app's own before a public one of the same id."""
+        workflow_id = request.workflow_id or app.own_workflow_id or app.workflow_id
+        own = None
+        if not (request.favor_clarifai_workflows and self._catalogue.has_workflow(workflow_id)):
+            own = await self._asking.own_workflow(app, workflow_id, request.version_id)
+        if own is not None:
+            version = resources_pb2.WorkflowVersion.FromString(own.stored)
+            overrides = {
+                node.id: node.output_info_override.output_config
+                for node in version.nodes
+                if node.HasField("output_info_override")
+            }
+            plan = await self._asking.workflow(app, own.nodes, request.output_config, overrides)
+            return named_workflow_proto(self._catalogue, app, own.id, own.version_id, version.nodes), plan
+        card = self._catalogue.usable_workflow(workflow_id, request.version_id)
+        if not card.models:
+            raise InvalidRequest(f"Workflow {card.id} runs no model, so it predicts nothing.")
+        plan = await self._asking.workflow(app, card_nodes(card), request.output_config, {})
+        return workflow_proto(card), plan
 
-    async def _all(self, call: Call, inputs: Sequence[resources_pb2.Input], nodes: Sequence[_Node]) -> list[_Result]:
+    async def _all(self, app: AppRef, inputs: Sequence[resources_pb2.Input], plan: Plan) -> list[_Result]:
         places = asyncio.Semaphore(_AT_ONCE)
-        app = call.require_app()
-        sample_ms = nodes[0].wanted.sample_ms or app.sample_ms
-        eye = next((node.eye for node in nodes if node.card.type is ModelType.DETECTOR), nodes[0].eye)
-        detect = any(node.card.type is ModelType.DETECTOR for node in nodes)
-        reads = all(node.card.type is ModelType.MULTIMODAL_EMBEDDER for node in nodes)
 
-        async def seen(item: resources_pb2.Input) -> _Result:
+        async def told(item: resources_pb2.Input) -> _Result:
             async with places:
                 try:
                     if _is_video(item):
-                        return await self._view(app, eye, item, sample_ms=sample_ms, detect=detect)
-                    return await self._see(app, eye, item, detect=detect, reads=reads)
+                        return await self._film(app, plan, item)
+                    if item.data.text.raw and plan.reads:
+                        return [(None, await run(plan.nodes, plan.steps, TextSight(item.data.text.raw)))]
+                    async with self._images.picture(app.bucket, _picture(item)) as data:
+                        sight = PictureSight(data, Lane.INTERACTIVE, plan.detecting)
+                        return [(None, await run(plan.nodes, plan.steps, sight))]
                 except AppError as error:
                     return error
 
-        return list(await asyncio.gather(*map(seen, inputs)))
+        return list(await asyncio.gather(*map(told, inputs)))
 
-    async def _see(self, app: AppRef, eye: Eye, item: resources_pb2.Input, *, detect: bool, reads: bool) -> _Seen:
-        if item.data.text.raw and reads:
-            return _Seen(vector=await eye.read(item.data.text.raw), detections=())
-        prepared = await self._images.prepare(app.bucket, eye, _picture(item), detect=detect)
-        vectors = await eye.embed(prepared.pixels[:1], Lane.INTERACTIVE)
-        return _Seen(vector=vectors[0], detections=prepared.detections)
-
-    async def _view(
-        self, app: AppRef, eye: Eye, item: resources_pb2.Input, *, sample_ms: int, detect: bool
-    ) -> tuple[Viewed, ...]:
+    async def _film(self, app: AppRef, plan: Plan, item: resources_pb2.Input) -> _Result:
         data, url = _take_video(item)
-        async with (
-            self._images.video(app.bucket, Lane.INTERACTIVE, url=url, data=data) as content,
-            aclosing(view(eye, content, Lane.INTERACTIVE, sample_ms=sample_ms, detect=detect)) as frames,
-        ):
-            return tuple([frame async for frame in frames])
+        sample_ms = plan.sample_ms or app.sample_ms
+        seen: dict[Eye, list[Viewed]] = {}
+        async with self._images.video(app.bucket, Lane.INTERACTIVE, url=url, data=data) as content:
+            for eye, detect in _passes(plan):
+                frames = view(eye, content, Lane.INTERACTIVE, sample_ms=sample_ms, detect=detect)
+                async with aclosing(frames):
+                    seen[eye] = [frame async for frame in frames]
+        told: list[_Told] = []
+        for together in zip(*seen.values(), strict=True):
+            sight = FrameSight(dict(zip(seen, together, strict=True)))
+            told.append((together[0].time, await run(plan.nodes, plan.steps, sight)))
+        return told
+
+    async def _answers(self, app: AppRef, plan: Plan, results: Sequence[_Result]) -> list[_Answer]:
+        """How each node is answered. Raises ModelInvalidArgument when none of them predicts what is selected."""
+        answers = []
+        for asked in plan.asked:
+            appearing = {} if asked.public and asked.known else _concepts_of(asked.node_id, results)
+            names = ConceptNames(public=self._catalogue.vocabulary, language=asked.wanted.language)
+            known = asked.known
+            if not asked.public:
+                ids = appearing.keys() | {id for id, _ in known or ()}
+                names = await own_names(self._database, app, self._catalogue.vocabulary, ids, asked.wanted.language)
+                known = [(id, names.name(id)) for id in ids]
+            selection = predictions.select(asked.wanted, known or ())
+            if asked.known is None:
+                selection = replace(selection, unknown=())
+            answers.append(_Answer(asked=asked, names=names, selection=selection))
+        predictions.check_selected([answer.selection for answer in answers if answer.asked.known is not None])
+        return answers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Answer:
+    """How what one node says is shown."""
+
+    asked: Asked
+    names: ConceptNames
+    selection: Selection
+
+
+def _passes(plan: Plan) -> list[tuple[Eye, bool]]:
+    """The eyes that have to see a film, each by reading it once, and whether they are to find regions too."""
+    passes = [(eye, True) for eye in plan.detecting]
+    for eye in plan.looking:
+        if not any(one.encoder is eye.encoder for one, _ in passes):
+            passes.append((eye, False))
+    return passes
+
+
+def _concepts_of(node_id: str, results: Sequence[_Result]) -> dict[str, None]:
+    """The ids of all concepts that a node named."""
+    return {
+        id: None
+        for result in results
+        if not isinstance(result, AppError)
+        for _, said in result
+        for part in (said[node_id].whole, *(region.said for region in said[node_id].regions or ()))
+        for id, _ in part.concepts
+    }
 
 
 def _model_config(model: resources_pb2.Model) -> resources_pb2.OutputConfig:
@@ -160,14 +213,6 @@ def _model_config(model: resources_pb2.Model) -> resources_pb2.OutputConfig:
     if model.HasField("output_info"):
         return model.output_info.output_config
     return model.model_version.output_info.output_config
-
-
-def _with_language(config: resources_pb2.OutputConfig, call: Call) -> Wanted:
-    """Names come in the language asked for, else in the app's own."""
-    filled = resources_pb2.OutputConfig()
-    filled.CopyFrom(config)
-    filled.language = filled.language or call.require_app().default_language
-    return predictions.read_config(filled)
 
 
 def _check_count(inputs: Sequence[resources_pb2.Input], most: int) -> None:
@@ -217,39 +262,31 @@ def _take_video(item: resources_pb2.Input) -> tuple[bytes, str]:
     return data, url
 
 
-async def _output(item: resources_pb2.Input, node: _Node, result: _Result) -> resources_pb2.Output:
+async def _output(item: resources_pb2.Input, answer: _Answer, result: _Result) -> resources_pb2.Output:
     output = resources_pb2.Output(
-        id=new_id(), created_at=timestamp(datetime.now(UTC)), model=model_proto(node.card), input=_echo(item)
+        id=new_id(), created_at=timestamp(datetime.now(UTC)), model=answer.asked.model, input=_echo(item)
     )
     _fill_item_status(output.status, result)
-    if isinstance(result, _Seen):
-        _fill(output.data, node, result)
-    elif not isinstance(result, AppError):
-        for frame in result:
-            told = output.data.frames.add()
-            told.frame_info.index, told.frame_info.number = frame.time.index, frame.time.number
-            told.frame_info.time = frame.time.time_ms
-            _fill(told.data, node, frame)
+    if isinstance(result, AppError):
+        return output
+    for time, said in result:
+        data = output.data
+        if time is not None:
+            frame = output.data.frames.add()
+            frame.frame_info.index, frame.frame_info.number = time.index, time.number
+            frame.frame_info.time = time.time_ms
+            data = frame.data
             await asyncio.sleep(0)  # hundreds of frames: others have their turn between them
+        predictions.fill(data, said[answer.asked.node_id], answer.names, answer.asked.wanted, answer.selection)
     return output
 
 
-def _fill(data: resources_pb2.Data, node: _Node, result: _Seen | Viewed) -> None:
-    if node.card.type is ModelType.DETECTOR:
-        data.regions.extend(predictions.regions(result.detections, node.card.concepts, node.wanted, node.selection))
-    elif node.card.type is ModelType.TAGGER:
-        assert node.eye.tagger is not None
-        data.concepts.extend(
-            predictions.tags(node.eye.tagger, result.vector, node.card.concepts, node.wanted, node.selection)
-        )
-    else:
-        data.embeddings.append(predictions.embedding(result.vector))
-
-
-async def _result(item: resources_pb2.Input, nodes: Sequence[_Node], result: _Result) -> resources_pb2.WorkflowResult:
+async def _result(
+    item: resources_pb2.Input, answers: Sequence[_Answer], result: _Result
+) -> resources_pb2.WorkflowResult:
     message = resources_pb2.WorkflowResult(id=new_id(), created_at=timestamp(datetime.now(UTC)), input=_echo(item))
     _fill_item_status(message.status, result)
-    message.outputs.extend([await _output(item, node, result) for node in nodes])
+    message.outputs.extend([await _output(item, answer, result) for answer in answers])
     return message
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from clarifai_grpc.grpc.api import resources_pb2
-from numpy.typing import NDArray
 
-from sightrank.api.catalogue import ModelCard
-from sightrank.api.identity import PUBLIC_APP, PUBLIC_USER
+from sightrank.api.concept_names import ConceptNames
 from sightrank.errors import InvalidRequest, ModelInvalidArgument
 from sightrank.vision.box import Box
-from sightrank.vision.detector import Detection
-from sightrank.vision.tagger import Tagger
+from sightrank.vision.operators import NodeData, Said, Value
 from sightrank.vision.video import MAX_SAMPLE_MS, MIN_SAMPLE_MS
-from sightrank.vision.vocabulary import Vocabulary
 
 #: Concepts of an output when the request does not say how many.
 DEFAULT_CONCEPTS = 20
@@ -63,6 +58,20 @@ def read_config(config: resources_pb2.OutputConfig) -> Wanted:
     )
 
 
+def over(config: resources_pb2.OutputConfig, *more: resources_pb2.OutputConfig) -> resources_pb2.OutputConfig:
+    """``config`` with what each of the others sets about predictions in its place, the last one last."""
+    merged = resources_pb2.OutputConfig()
+    for each in (config, *more):
+        for name in ("max_concepts", "min_value", "language", "sample_ms"):
+            value = getattr(each, name)
+            if value:
+                setattr(merged, name, value)
+        if each.select_concepts:
+            merged.ClearField("select_concepts")
+            merged.select_concepts.extend(each.select_concepts)
+    return merged
+
+
 def checked_sample_ms(sample_ms: int, field: str) -> int:
     """0 stands for a default. Raises InvalidRequest."""
     if sample_ms and not MIN_SAMPLE_MS <= sample_ms <= MAX_SAMPLE_MS:
@@ -80,41 +89,69 @@ class Selection:
     unknown: tuple[Selected, ...] = ()
 
 
-def select(wanted: Wanted, known: Vocabulary) -> Selection:
-    """Finds the selected concepts. Raises ModelInvalidArgument when the model predicts none of them."""
+def select(wanted: Wanted, known: Iterable[tuple[str, str]]) -> Selection:
+    """Finds the selected concepts among those that a model predicts, as (id, name)."""
     if not wanted.selected:
         return Selection(ids=None)
     by_name: dict[str, list[str]] = {}
-    for term in known:
-        by_name.setdefault(term.name, []).append(term.id)
-    found = {concept: _ids(concept, known, by_name) for concept in wanted.selected}
-    ids = frozenset(id for ids in found.values() for id in ids)
-    unknown = tuple(concept for concept, ids in found.items() if not ids)
-    if not ids:
-        names = ", ".join(concept.describe() for concept in unknown)
+    ids_known = set()
+    for id, name in known:
+        ids_known.add(id)
+        by_name.setdefault(name, []).append(id)
+    found = {
+        concept: [concept.id] * (concept.id in ids_known) if concept.id else by_name.get(concept.name, [])
+        for concept in wanted.selected
+    }
+    return Selection(
+        ids=frozenset(id for ids in found.values() for id in ids),
+        unknown=tuple(concept for concept, ids in found.items() if not ids),
+    )
+
+
+def check_selected(selections: Sequence[Selection]) -> None:
+    """Raises ModelInvalidArgument when concepts were selected and none of these models predicts any of them."""
+    if selections and all(selection.ids is not None and not selection.ids for selection in selections):
+        names = ", ".join(concept.describe() for concept in selections[0].unknown)
         raise ModelInvalidArgument(
             f"The model predicts none of the selected concepts ({names}); ListModelConcepts names those it does."
         )
-    return Selection(ids=ids, unknown=unknown)
 
 
-def _ids(concept: Selected, known: Vocabulary, by_name: dict[str, list[str]]) -> list[str]:
-    if concept.id:
-        return [concept.id] if concept.id in known else []
-    return by_name.get(concept.name, [])
+def unselected(model_id: str, selection: Selection) -> str:
+    """What to say about selected concepts that the model does not know; '' when it knows all."""
+    if not selection.unknown:
+        return ""
+    names = ", ".join(concept.describe() for concept in selection.unknown)
+    return f"Model {model_id} does not predict the selected {names}; the others are answered."
 
 
-def tags(
-    tagger: Tagger, vector: NDArray[np.float32], known: Vocabulary, wanted: Wanted, selection: Selection
-) -> list[resources_pb2.Concept]:
-    """The concepts of one picture, likeliest first."""
-    (probabilities,) = tagger.probabilities(vector[None])
-    pairs = zip(tagger.ids, probabilities.tolist(), strict=True)
-    return _concepts([(id, value) for id, value in pairs], known, wanted, selection)
+def fill(data: resources_pb2.Data, said: NodeData, names: ConceptNames, wanted: Wanted, selection: Selection) -> None:
+    """What a node says of a picture or a frame, as clients see it: concepts likeliest first, regions surest first."""
+    _fill(data, said.whole, names, wanted, selection)
+    if said.regions is None:
+        return
+    for region in sorted(said.regions, key=lambda region: -region.value):
+        message = resources_pb2.Region(
+            id=f"{len(data.regions)}",
+            value=region.value,
+            region_info=resources_pb2.RegionInfo(bounding_box=_bounding_box(region.box)),
+        )
+        _fill(message.data, region.said, names, wanted, selection)
+        # A region is left out with the concepts that make it one; one that never had any stays.
+        if message.data.concepts or not region.said.concepts:
+            data.regions.append(message)
+
+
+def _fill(data: resources_pb2.Data, said: Said, names: ConceptNames, wanted: Wanted, selection: Selection) -> None:
+    data.concepts.extend(_concepts(said.concepts, names, wanted, selection))
+    if said.vector is not None:
+        data.embeddings.append(resources_pb2.Embedding(vector=said.vector.tolist(), num_dimensions=len(said.vector)))
+    if said.cluster is not None:
+        data.clusters.append(resources_pb2.Cluster(id=said.cluster.id, projection=said.cluster.projection))
 
 
 def _concepts(
-    pairs: Sequence[tuple[str, float]], known: Vocabulary, wanted: Wanted, selection: Selection
+    pairs: Sequence[Value], names: ConceptNames, wanted: Wanted, selection: Selection
 ) -> list[resources_pb2.Concept]:
     kept = [
         (id, value)
@@ -124,49 +161,8 @@ def _concepts(
     kept.sort(key=lambda pair: -pair[1])
     if selection.ids is None:
         kept = kept[: wanted.max_concepts]
-    return [_concept(id, value, known, wanted.language) for id, value in kept]
-
-
-def _concept(id: str, value: float, known: Vocabulary, language: str) -> resources_pb2.Concept:
-    term = known.get(id)
-    name, named_in = term.name_in(language or "en") if term else (id, "")
-    return resources_pb2.Concept(
-        id=id, name=name, value=value, language=named_in, user_id=PUBLIC_USER, app_id=PUBLIC_APP
-    )
-
-
-def regions(
-    detections: Sequence[Detection], known: Vocabulary, wanted: Wanted, selection: Selection
-) -> list[resources_pb2.Region]:
-    """What a detector found, surest first; ``max_concepts`` bounds the regions."""
-    kept = [
-        (detection, concepts)
-        for detection in sorted(detections, key=lambda detection: -detection.value)
-        if (concepts := _concepts([(detection.concept_id, detection.value)], known, wanted, selection))
-    ]
-    return [
-        resources_pb2.Region(
-            id=f"{place}",
-            value=detection.value,
-            region_info=resources_pb2.RegionInfo(bounding_box=_bounding_box(detection.box)),
-            data=resources_pb2.Data(concepts=concepts),
-        )
-        for place, (detection, concepts) in enumerate(kept)
-    ]
+    return [names.concept(id, value) for id, value in kept]
 
 
 def _bounding_box(box: Box) -> resources_pb2.BoundingBox:
     return resources_pb2.BoundingBox(top_row=box.top, left_col=box.left, bottom_row=box.bottom, right_col=box.right)
-
-
-def embedding(vector: NDArray[np.float32]) -> resources_pb2.Embedding:
-    """The vector of one picture."""
-    return resources_pb2.Embedding(vector=vector.tolist(), num_dimensions=len(vector))
-
-
-def unselected(card: ModelCard, selection: Selection) -> str:
-    """What to say about selected concepts that the model does not know; '' when it knows all."""
-    if not selection.unknown:
-        return ""
-    names = ", ".join(concept.describe() for concept in selection.unknown)
-    return f"Model {card.id} does not predict the selected {names}; the others are answered."

@@ -1,24 +1,34 @@
-"""Public workflows: reading them (api-spec 5.6)."""
+"""Reading workflows: an app's own, and those of clarifai/main (api-spec 5.1, 5.6)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
+from psycopg import sql
 
-from sightrank.api.call import Call, Handlers
-from sightrank.api.catalogue import Catalogue, WorkflowCard
+from sightrank.api.apps import plain_text
+from sightrank.api.call import AppRef, Call, Handlers
+from sightrank.api.catalogue import Catalogue
+from sightrank.api.datasets import public_only
 from sightrank.api.identity import PUBLIC_APP, PUBLIC_USER, lists_public
-from sightrank.api.models import version_proto
-from sightrank.api.pages import list_page
+from sightrank.api.pages import Page, list_page
+from sightrank.api.workflow_nodes import card_version_proto, workflow_proto
+from sightrank.api.workflow_records import VersionRow, own_version_proto, own_workflow_proto
+from sightrank.errors import WorkflowDoesNotExist
+from sightrank.store import queries
+from sightrank.store.database import Database
 from sightrank.vision.vocabulary import fold
+
+_SQL = queries.load("workflows")
 
 
 class Workflows:
-    """GetWorkflow, ListWorkflows and their versions. Like models, workflows are found in clarifai/main from any app."""
+    """GetWorkflow, ListWorkflows and their versions. An id is looked for in the app first, then in clarifai/main."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, database: Database) -> None:
         self._catalogue = catalogue
+        self._database = database
 
     def handlers(self) -> Handlers:
         return {
@@ -29,73 +39,93 @@ class Workflows:
         }
 
     async def get(self, call: Call, request: service_pb2.GetWorkflowRequest) -> service_pb2.SingleWorkflowResponse:
-        card = self._catalogue.workflow(request.workflow_id)
-        return service_pb2.SingleWorkflowResponse(workflow=workflow_proto(card))
+        own = await self._own(call, request.workflow_id)
+        return service_pb2.SingleWorkflowResponse(
+            workflow=own or workflow_proto(self._catalogue.workflow(request.workflow_id))
+        )
 
     async def list(self, call: Call, request: service_pb2.ListWorkflowsRequest) -> service_pb2.MultiWorkflowResponse:
+        """The app's own, newest first unless told otherwise, and then the public ones where they are asked for."""
+        page = list_page(request)
+        if request.starred_only:
+            return service_pb2.MultiWorkflowResponse()
+        workflows = [*await self._own_list(call, request, page)]
         text = fold(request.search or request.query or request.search_term)
-        cards = [
-            card
-            for card in self._visible(call, request)
-            if request.id in ("", card.id) and text in fold(card.id) and not request.starred_only
-        ]
+        if lists_public(call, request.user_app_id):
+            cards = [
+                card for card in self._catalogue.workflows if request.id in ("", card.id) and text in fold(card.id)
+            ]
+            workflows += map(workflow_proto, cards)
         if request.sort_by_id:
-            cards.sort(key=lambda card: card.id, reverse=not request.sort_ascending)
-        return service_pb2.MultiWorkflowResponse(workflows=map(workflow_proto, list_page(request).of(cards)))
+            workflows.sort(key=lambda workflow: workflow.id, reverse=not request.sort_ascending)
+        return service_pb2.MultiWorkflowResponse(workflows=page.of(workflows))
 
     async def get_version(
         self, call: Call, request: service_pb2.GetWorkflowVersionRequest
     ) -> service_pb2.SingleWorkflowVersionResponse:
-        card = self._catalogue.workflow(request.workflow_id, request.workflow_version_id)
-        return service_pb2.SingleWorkflowVersionResponse(workflow_version=_version_proto(card))
+        wanted = plain_text(request.workflow_version_id, "workflow_version_id")
+        if await self._own(call, request.workflow_id) is None:
+            card = self._catalogue.workflow(request.workflow_id, wanted)
+            return service_pb2.SingleWorkflowVersionResponse(workflow_version=card_version_proto(card))
+        versions = await self._versions(call.require_app(), request.workflow_id, wanted, Page(1, 1))
+        if not versions or not wanted:
+            raise WorkflowDoesNotExist(
+                f"Workflow {request.workflow_id} has no version {wanted or '(empty id)'}; ListWorkflowVersions names"
+                " those it has."
+            )
+        return service_pb2.SingleWorkflowVersionResponse(workflow_version=versions[0])
 
     async def list_versions(
         self, call: Call, request: service_pb2.ListWorkflowVersionsRequest
     ) -> service_pb2.MultiWorkflowVersionResponse:
-        versions = [_version_proto(self._catalogue.workflow(request.workflow_id))]
-        return service_pb2.MultiWorkflowVersionResponse(workflow_versions=list_page(request).of(versions))
+        """Newest first."""
+        page = list_page(request)
+        if await self._own(call, request.workflow_id) is None:
+            only = [card_version_proto(self._catalogue.workflow(request.workflow_id))]
+            return service_pb2.MultiWorkflowVersionResponse(workflow_versions=page.of(only))
+        versions = await self._versions(call.require_app(), request.workflow_id, "", page)
+        return service_pb2.MultiWorkflowVersionResponse(workflow_versions=versions)
 
-    def _visible(self, call: Call, request: service_pb2.ListWorkflowsRequest) -> Sequence[WorkflowCard]:
-        """Those of clarifai/main, unless the request names another app or user, who have none of their own yet."""
-        return self._catalogue.workflows if lists_public(call, request.user_app_id) else ()
+    async def _own(self, call: Call, workflow_id: str) -> resources_pb2.Workflow | None:
+        """The app's workflow; None where it has none that this caller may see."""
+        app = call.require_app()
+        parameters = {"bucket": app.bucket, "ids": [plain_text(workflow_id, "workflow_id")]}
+        row = await self._database.row(_SQL["read"], parameters)
+        if row is None:
+            return None
+        workflow = own_workflow_proto(self._catalogue, app, row)
+        if public_only(call) and workflow.visibility.gettable != resources_pb2.Visibility.Gettable.PUBLIC:
+            return None
+        return workflow
 
-
-def workflow_proto(card: WorkflowCard) -> resources_pb2.Workflow:
-    return resources_pb2.Workflow(
-        id=card.id,
-        user_id=PUBLIC_USER,
-        app_id=PUBLIC_APP,
-        description=card.description,
-        nodes=_nodes(card),
-        version=_version_proto(card),
-        visibility=resources_pb2.Visibility(gettable=resources_pb2.Visibility.Gettable.PUBLIC),
-    )
-
-
-def _version_proto(card: WorkflowCard) -> resources_pb2.WorkflowVersion:
-    return resources_pb2.WorkflowVersion(
-        id=card.version_id,
-        workflow_id=card.id,
-        user_id=PUBLIC_USER,
-        app_id=PUBLIC_APP,
-        nodes=_nodes(card),
-        visibility=resources_pb2.Visibility(gettable=resources_pb2.Visibility.Gettable.PUBLIC),
-    )
-
-
-def _nodes(card: WorkflowCard) -> list[resources_pb2.WorkflowNode]:
-    """The concept model first: clients read ``outputs[0]`` (api-spec 5.6)."""
-    return [
-        resources_pb2.WorkflowNode(
-            id=model.id,
-            model=resources_pb2.Model(
-                id=model.id,
-                name=model.name,
-                user_id=PUBLIC_USER,
-                app_id=PUBLIC_APP,
-                model_type_id=model.type.value,
-                model_version=version_proto(model),
-            ),
+    async def _own_list(
+        self, call: Call, request: service_pb2.ListWorkflowsRequest, page: Page
+    ) -> Sequence[resources_pb2.Workflow]:
+        """As many of the app's as the page can reach."""
+        app = call.require_app()
+        if (app.user_id, app.app_id) == (PUBLIC_USER, PUBLIC_APP):
+            return []
+        parameters = {
+            "bucket": app.bucket,
+            "id": plain_text(request.id, "id"),
+            "public_only": public_only(call),
+            "text": plain_text(request.search or request.query or request.search_term, "search"),
+        }
+        statement = sql.SQL("{} {} LIMIT {}").format(
+            sql.SQL(_SQL["list"]), _order(request), sql.Literal(page.offset + page.per_page)
         )
-        for model in card.models
-    ]
+        rows = await self._database.rows(statement, parameters)
+        return [own_workflow_proto(self._catalogue, app, row) for row in rows]
+
+    async def _versions(
+        self, app: AppRef, workflow_id: str, version_id: str, page: Page
+    ) -> Sequence[resources_pb2.WorkflowVersion]:
+        parameters = {"bucket": app.bucket, "workflow_id": workflow_id, "id": version_id}
+        rows = await self._database.rows(page.limit(_SQL["read_versions"]), parameters)
+        return [own_version_proto(self._catalogue, app, VersionRow(*row)) for row in rows]
+
+
+def _order(request: service_pb2.ListWorkflowsRequest) -> sql.Composed:
+    column = "id" if request.sort_by_id else "modified_at" if request.sort_by_modified_at else "created_at"
+    direction = sql.SQL("ASC" if request.sort_ascending else "DESC")
+    return sql.SQL("ORDER BY {} {direction}, w.id {direction}").format(sql.Identifier("w", column), direction=direction)

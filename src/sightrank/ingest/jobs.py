@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.ingest.areas import Area, NewFrame, make_frames, read_areas
-from sightrank.ingest.base_workflow import has_workflow
+from sightrank.ingest.base_workflow import has_workflows
+from sightrank.ingest.remarks import Remark, write_remarks
 from sightrank.ingest.rows import AnnotationRow, forget_removals, insert_annotations, new_id, to_json
 from sightrank.ingest.workflow import Workflow, detection_row, prediction_row
+from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries, vectors
 from sightrank.store.buckets import next_version
 from sightrank.store.clock import Clock, microseconds
@@ -30,7 +32,8 @@ _SUSPECT = 3  # attempts that came to nothing after which an input is no longer 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A claimed input. ``areas`` starts with the whole of it. ``sample_ms`` is how far apart frames are taken."""
+    """A claimed input. ``areas`` starts with the whole of it. ``sample_ms`` is how far apart frames are taken;
+    ``own_workflow_id`` names the app's own workflow that looks at it after the base models, if there is one."""
 
     bucket: int
     workflow_id: str
@@ -42,6 +45,7 @@ class Job:
     attempts: int
     areas: tuple[Area, ...]
     sample_ms: int = 0
+    own_workflow_id: str = ""
 
     @property
     def suspect(self) -> bool:
@@ -55,7 +59,8 @@ class Outcome:
     concepts of each area, then of each region that the detector found, or of each frame that is no area yet.
 
     ``found_again``: place of an area to what the detector says of it. ``vectors`` is None when nothing is to be
-    embedded (the workflow is Empty, or the input is a text).
+    embedded (the workflow is Empty, or the input is a text). ``remarks`` is what the nodes of the app's own workflow
+    say; ``trouble`` tells why they say nothing, where they should have.
     """
 
     job: Job
@@ -70,6 +75,8 @@ class Outcome:
     detections: tuple[Detection, ...] = ()
     found_again: Mapping[int, Detection] = field(default_factory=dict)
     frames: tuple[FrameTime, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +99,18 @@ class Jobs:
     """
 
     def __init__(
-        self, database: Database, clock: Clock, *, owner: str, lease_s: float, workflow_ids: Collection[str]
+        self,
+        database: Database,
+        clock: Clock,
+        book: ConceptBook,
+        *,
+        owner: str,
+        lease_s: float,
+        workflow_ids: Collection[str],
     ) -> None:
         self._database = database
         self._clock = clock
+        self._book = book
         self._owner = owner
         self._lease_s = lease_s
         self._workflow_ids = sorted(workflow_ids)
@@ -111,9 +126,10 @@ class Jobs:
         apps = {"workflow_ids": self._workflow_ids, "limit": limit, "served": self._served if video else []}
         buckets = await self._database.rows(_SQL["buckets_with_work"], {**apps, **which})
         claimed: list[Job] = []
-        for place, (bucket, workflow_id, sample_ms) in enumerate(buckets):
+        for place, (bucket, workflow_id, own_workflow_id, sample_ms) in enumerate(buckets):
             share = (limit - len(claimed)) // (len(buckets) - place)
-            claimed += await self._claim_from(bucket, workflow_id, sample_ms, share, which)
+            jobs = await self._claim_from(bucket, workflow_id, sample_ms, share, which)
+            claimed += [replace(job, own_workflow_id=own_workflow_id) for job in jobs] if own_workflow_id else jobs
         if video:
             now = dict.fromkeys(job.bucket for job in claimed)
             self._served = [*(bucket for bucket in self._served if bucket not in now), *now][-_APPS_IN_TURN:]
@@ -146,7 +162,7 @@ class Jobs:
     async def finish(self, workflow: Workflow | None, outcomes: Sequence[Outcome]) -> None:
         """Commits outcomes of one bucket: vectors, annotations and the status 30000 in one transaction.
 
-        An input that got another region meanwhile goes back to the queue, as all do when their app has another workflow
+        An input that got another region meanwhile goes back to the queue, as all do when their app has other workflows
         by now; one that was deleted is dropped. ``workflow`` is None when nothing of them was embedded.
         """
         try:
@@ -169,14 +185,17 @@ class Jobs:
             embedded = [outcome for outcome in ready if outcome.vectors is not None]
             former = await _former_regions(connection, bucket, embedded)
             numbers = [outcome.job.number for outcome in embedded]
-            await connection.execute(_SQL["forget_predictions"], {"bucket": bucket, "numbers": numbers})
+            forgotten = await connection.execute(_SQL["forget_predictions"], {"bucket": bucket, "numbers": numbers})
+            labels = forgotten.rowcount > 0
             if embedded and workflow is not None:
                 embedded = await self._with_regions(connection, workflow, bucket, embedded)
                 embedded = await with_frames(connection, self._clock, bucket, embedded)
                 await self._annotate(connection, workflow, bucket, embedded)
+                labels |= await self._remark(connection, bucket, embedded)
             # Also when nothing was embedded: what a filter leaves among the indexed inputs has changed.
-            version = await next_version(connection, bucket, labels=False)
-            if not await has_workflow(connection, bucket, ready[0].job.workflow_id):
+            version = await next_version(connection, bucket, labels=labels)
+            job = ready[0].job
+            if not await has_workflows(connection, bucket, job.workflow_id, job.own_workflow_id):
                 raise _WorkflowChanged
             if former:
                 keys = {"bucket": bucket, "version": version, "area_ids": former}
@@ -296,9 +315,18 @@ class Jobs:
         ]
         await insert_annotations(connection, bucket, rows)
 
+    async def _remark(self, connection: Connection, bucket: int, outcomes: Sequence[Outcome]) -> bool:
+        """Writes what the nodes of the app's own workflow say; whether there are new labels."""
+        said = [
+            (outcome.job.number, outcome.job.areas[remark.place], remark)
+            for outcome in outcomes
+            for remark in outcome.remarks
+        ]
+        return bool(said) and await write_remarks(connection, self._book, self._clock, bucket, said)
+
 
 class _WorkflowChanged(Exception):
-    """The app has another base workflow than the one that looked at its inputs."""
+    """The app has another base workflow, or own one, than those that looked at its inputs."""
 
 
 async def with_frames(connection: Connection, clock: Clock, bucket: int, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -350,6 +378,7 @@ def finished_rows(outcomes: Sequence[Outcome]) -> str:
                 "format": outcome.format,
                 "color_mode": outcome.color_mode,
                 "duration_ms": outcome.duration_ms,
+                "details": outcome.trouble,
                 "sample_ms": outcome.job.sample_ms if outcome.job.media == "video" and outcome.width else 0,
             }
             for outcome in outcomes

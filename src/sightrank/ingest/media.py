@@ -18,7 +18,7 @@ from sightrank.search.query import ImageTerm
 from sightrank.store import queries
 from sightrank.store.blobs import BlobStore
 from sightrank.store.database import Database
-from sightrank.vision.eye import Eye, ImageLimits, Prepared, Queries
+from sightrank.vision.eye import Eye, ImageLimits, Queries
 from sightrank.vision.threads import Lane
 from sightrank.vision.thumbnail import SIZES, THUMBNAIL, MediaSizes
 
@@ -123,14 +123,17 @@ class ImageSource:
         """
         return await self._blobs.put(bucket, data)
 
-    async def prepare(self, bucket: int, eye: Eye, term: ImageTerm, *, detect: bool) -> Prepared:
-        """A picture to predict from. Raises ServerBusy when too many wait already."""
+    @asynccontextmanager
+    async def picture(self, bucket: int, term: ImageTerm) -> AsyncIterator[bytes]:
+        """The bytes of a picture to predict from, for use inside the block. Raises ServerBusy when too many wait
+        already, and what ``load`` raises.
+        """
         async with self._queries.place():
             data = term.data
             if not data:
                 async with self._queried:
                     data = await self._read(bucket, term.url)
-            return await eye.prepare(data, (), Lane.INTERACTIVE, detect=detect)
+            yield data
 
     async def look(self, bucket: int, eye: Eye, term: ImageTerm) -> NDArray[np.float32]:
         """The unit vector of a query image. Raises ServerBusy when too many wait already."""

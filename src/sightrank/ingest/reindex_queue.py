@@ -31,10 +31,12 @@ class TurnLost(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """A leased step. ``workflow_id`` is None where nothing is left but to remove what no longer belongs to the app."""
+    """A leased step. ``workflow_id`` is None where nothing is left but to remove what no longer belongs to the app;
+    ``own_workflow_id`` is the app's own that is wanted besides, or ''."""
 
     bucket: int
     workflow_id: str | None
+    own_workflow_id: str
     embedder_id: int | None
     state: State
     after_number: int
@@ -65,10 +67,11 @@ class ReindexQueue:
         row = await self._database.row(_SQL["claim"], {**lease, "workflow_ids": list(workflow_ids)})
         if row is None:
             return None
-        bucket, workflow_id, embedder_id, state, after_number, attempts = row
+        bucket, workflow_id, own_workflow_id, embedder_id, state, after_number, attempts = row
         return Turn(
             bucket=bucket,
             workflow_id=workflow_id,
+            own_workflow_id=own_workflow_id,
             embedder_id=embedder_id,
             state=State(state),
             after_number=after_number,

@@ -47,13 +47,17 @@ class _AsideRegion:
     vector: str
 
 
-async def put_aside(connection: Connection, bucket: int, workflow: Workflow, outcomes: Sequence[Outcome]) -> None:
-    """Keeps the regions found in these inputs, in place of those that were found in them before."""
+async def put_aside(
+    connection: Connection, bucket: int, workflow: Workflow, outcomes: Sequence[Outcome]
+) -> dict[tuple[int, int], str]:
+    """Keeps the regions found in these inputs, in place of those that were found in them before; their ids by number
+    and place."""
     numbers = [outcome.job.number for outcome in outcomes]
     await connection.execute(_SQL["drop_aside_regions"], {"bucket": bucket, "numbers": numbers})
-    rows = [row for outcome in outcomes for row in _aside(workflow, outcome)]
-    if rows:
-        await connection.execute(_SQL["put_regions_aside"], {"bucket": bucket, "rows": to_json(rows)})
+    found = {(outcome.job.number, place): row for outcome in outcomes for place, row in _aside(workflow, outcome)}
+    if found:
+        await connection.execute(_SQL["put_regions_aside"], {"bucket": bucket, "rows": to_json([*found.values()])})
+    return {key: row.region_id for key, row in found.items()}
 
 
 async def take_over(connection: Connection, bucket: int, version: int, table: EmbedderTable) -> None:
@@ -84,7 +88,7 @@ async def inputs_with_found(connection: Connection, bucket: int, at_most: int) -
     return [number for (number,) in await cursor.fetchall()]
 
 
-def _aside(workflow: Workflow, outcome: Outcome) -> list[_AsideRegion]:
+def _aside(workflow: Workflow, outcome: Outcome) -> list[tuple[int, _AsideRegion]]:
     areas = outcome.job.areas
     found = [(place, areas[place].region_id, detection) for place, detection in sorted(outcome.found_again.items())]
     found += [(place, new_id(), detection) for place, detection in enumerate(outcome.detections, len(areas))]
@@ -92,7 +96,7 @@ def _aside(workflow: Workflow, outcome: Outcome) -> list[_AsideRegion]:
         return []
     assert outcome.vectors is not None, "nothing is detected where nothing is embedded"
     return [
-        _row(workflow, outcome.job.number, name, detection, outcome.vectors[place], outcome.concepts[place])
+        (place, _row(workflow, outcome.job.number, name, detection, outcome.vectors[place], outcome.concepts[place]))
         for place, name, detection in found
     ]
 

@@ -6,12 +6,13 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sightrank.ingest import reindex_regions
+from sightrank.ingest import reindex_regions, reindex_remarks
 from sightrank.ingest.areas import read_areas
 from sightrank.ingest.jobs import Job, Outcome, finished_rows, vector_rows, with_frames
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.rows import lock_inputs
 from sightrank.ingest.workflow import Workflow
+from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries, vectors
 from sightrank.store.buckets import next_version
 from sightrank.store.clock import Clock
@@ -42,11 +43,13 @@ class ReindexRows:
         queue: ReindexQueue,
         workflows: Mapping[str, Workflow],
         idle: Collection[str],
+        book: ConceptBook,
         *,
         clock: Clock,
     ) -> None:
         """``idle``: the workflows that run no model."""
         self._database = database
+        self._book = book
         self._queue = queue
         self._workflows = workflows
         self._idle = idle
@@ -71,6 +74,7 @@ class ReindexRows:
                 attempts=turn.attempts,
                 areas=areas.get(number, ()),
                 sample_ms=sample_ms,
+                own_workflow_id=turn.own_workflow_id,
             )
             for number, name, media, url, blob, sample_ms in rows
         ]
@@ -98,7 +102,8 @@ class ReindexRows:
         """Ends the change: the app keeps its workflow. Returns the reason that people are told."""
         named = "; ".join(f"{name}: {reason}" for name, reason in failures[:_NAMED])
         more = f"; and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
-        failure = f"{len(failures)} input(s) could not be indexed by {turn.workflow_id}: {named}{more}"
+        wanted = turn.own_workflow_id or turn.workflow_id
+        failure = f"{len(failures)} input(s) could not be indexed by {wanted}: {named}{more}"
         async with self._queue.held(turn) as connection:
             await connection.execute(_SQL["fail"], {"bucket": turn.bucket, "failure": failure})
         return failure
@@ -126,7 +131,7 @@ class ReindexRows:
         async with self._queue.held(turn) as connection:
             keys = {"bucket": turn.bucket, "limit": _SWEPT}
             await connection.execute(_SQL["forget_failures"], keys)
-            statements = ("sweep_staged", "sweep_aside_regions")
+            statements = ("sweep_staged", "sweep_aside_regions", "sweep_aside_annotations")
             swept = [(await connection.execute(_SQL[statement], keys)).rowcount for statement in statements]
             row = await (await connection.execute(_SQL["workflow"], keys)).fetchone()
             current = row[0] if row else ""
@@ -170,7 +175,8 @@ class ReindexRows:
             # A workflow that indexes nothing took no frames of a video.
             ready = await with_frames(connection, self._clock, bucket, ready)
             await connection.execute(_SQL["stage"], {"bucket": bucket, "rows": _staged(workflow, ready)})
-            await reindex_regions.put_aside(connection, bucket, workflow, ready)
+            regions = await reindex_regions.put_aside(connection, bucket, workflow, ready)
+            await reindex_remarks.put_aside(connection, bucket, ready, regions)
             rows_of_vectors = vector_rows([_of_areas(outcome) for outcome in ready])
             # Read by nobody yet. But whoever follows the table from an earlier time will look for later versions only.
             version = await next_version(connection, bucket, labels=False)
@@ -178,13 +184,18 @@ class ReindexRows:
             await vectors.insert(connection, workflow.table, bucket, version, rows_of_vectors)
 
     async def _switch(self, turn: Turn) -> None:
-        keys = {"bucket": turn.bucket, "workflow_id": turn.workflow_id}
+        keys = {
+            "bucket": turn.bucket,
+            "workflow_id": turn.workflow_id,
+            "own_workflow_id": turn.own_workflow_id,
+        }
         async with self._database.transaction() as connection:
             if await (await connection.execute(_SQL["lock_app"], keys)).fetchone() is None:
                 raise TurnLost
             await self._queue.hold(connection, turn)
             await connection.execute(_SQL["lock_inputs"], keys)
             await _check_complete(connection, turn.bucket)
+            await reindex_remarks.make_concepts(connection, self._book, turn.bucket)
             await connection.execute(_SQL["drop_predictions"], keys)
             await connection.execute(_SQL["take_predictions"], keys)
             # As a change of labels: what a detector says of areas that stay changes without their vectors.
@@ -192,6 +203,7 @@ class ReindexRows:
             # Only now nobody can commit another input that the old workflow has indexed.
             await _check_complete(connection, turn.bucket)
             await reindex_regions.take_over(connection, turn.bucket, version, self._table_of(turn))
+            await reindex_remarks.take_over(connection, turn.bucket)
             await connection.execute(_SQL["set_workflow"], keys)
             await connection.execute(_SQL["forget_failures"], keys)
             await connection.execute(_SQL["stop"], keys)

@@ -21,12 +21,14 @@ import psycopg
 import structlog
 
 from sightrank.errors import AppError, ServerBusy
+from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.jobs import Job, Outcome
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.outcomes import outcome_of, outcome_of_video
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.reindex_rows import Looked, ReindexRows
 from sightrank.ingest.workflow import TAGS, Workflow
+from sightrank.search.concepts import ConceptBook
 from sightrank.store.blobs import BlobMissingError
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
@@ -54,6 +56,8 @@ class Reindexer:
         images: ImageSource,
         workflows: Mapping[str, Workflow],
         idle: Collection[str],
+        annotator: Annotator,
+        book: ConceptBook,
         *,
         threads: Threads,
         clock: Clock,
@@ -62,9 +66,10 @@ class Reindexer:
         self._database = database
         self._threads = threads
         self._queue = ReindexQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=_LEASE_S)
-        self._rows = ReindexRows(database, self._queue, workflows, idle, clock=clock)
+        self._rows = ReindexRows(database, self._queue, workflows, idle, book, clock=clock)
         self._images = images
         self._workflows = workflows
+        self._annotator = annotator
         self._ids = (*workflows, *idle)
         # Whole files wait for a decoder: one each, and one to follow.
         self._reading = asyncio.Semaphore(2 * threads.cores)
@@ -169,7 +174,10 @@ class Reindexer:
                 refused[job.number] = one.details
             else:
                 raise one
-        return Looked(outcomes=outcomes, refused=refused)
+        if turn.own_workflow_id and outcomes:
+            outcomes = await self._annotator.look(workflow, outcomes)
+            refused |= {outcome.job.number: outcome.trouble for outcome in outcomes if outcome.trouble}
+        return Looked(outcomes=[outcome for outcome in outcomes if not outcome.trouble], refused=refused)
 
     async def _see(self, workflow: Workflow, job: Job) -> Outcome:
         eye = workflow.eye

@@ -57,6 +57,7 @@ class AnnotationRow:
     user_id: str = ""
     model_id: str = ""
     model_version_id: str = ""
+    written_by: str = ""
     task_id: str = ""
     concept_ids: Sequence[str] = ()
     concept_values: Sequence[float] = ()

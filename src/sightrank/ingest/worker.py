@@ -17,6 +17,7 @@ import psycopg
 import structlog
 
 from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl, ServerBusy
+from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.jobs import Job, Jobs, Outcome
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.outcomes import outcome_of, outcome_of_video
@@ -62,6 +63,7 @@ class Worker:
         jobs: Jobs,
         images: ImageSource,
         workflows: Mapping[str, Workflow],
+        annotator: Annotator,
         wake: asyncio.Event,
         *,
         threads: Threads,
@@ -70,6 +72,7 @@ class Worker:
         self._images = images
         self._threads = threads
         self._workflows = workflows
+        self._annotator = annotator
         self._wake = wake
         self._held: dict[tuple[int, int], Job] = {}
         self._to_download: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
@@ -226,13 +229,17 @@ class Worker:
         outcomes = await _some(
             self._outcomes, _CLAIM, enough=lambda: min(_GOOD_COMMIT, len(self._held)), patience_s=_WRITE_PATIENCE_S
         )
-        by_app: dict[tuple[int, str], list[Outcome]] = {}
+        by_app: dict[tuple[int, str, str], list[Outcome]] = {}
         for outcome in outcomes:
-            by_app.setdefault((outcome.job.bucket, outcome.job.workflow_id), []).append(outcome)
-        for (bucket, workflow_id), group in by_app.items():
+            job = outcome.job
+            by_app.setdefault((job.bucket, job.workflow_id, job.own_workflow_id), []).append(outcome)
+        for (bucket, workflow_id, own_workflow_id), group in by_app.items():
             await self._threads.give_way()
             try:
-                await self._jobs.finish(self._workflows.get(workflow_id), group)
+                workflow = self._workflows.get(workflow_id)
+                if workflow is not None and own_workflow_id:
+                    group = await self._annotator.look(workflow, group)
+                await self._jobs.finish(workflow, group)
             except Exception:
                 # One app's trouble must not keep the others waiting; its jobs come back when their lease runs out.
                 _log.exception("inputs could not be written", bucket=bucket, inputs=len(group))

@@ -64,8 +64,9 @@ SELECT input_number, id, modified_at FROM annotations
 WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND id = ANY(%(ids)s)
 
 -- name: update
+-- What a writer wrote is the person's from now on.
 UPDATE annotations a SET modified_at = r.modified_at, status = r.status, trusted = r.trusted AND a.model_version_id = '',
-    concept_ids = r.concept_ids,
+    written_by = '', concept_ids = r.concept_ids,
     concept_values = r.concept_values, metadata = r.metadata, latitude = r.latitude, longitude = r.longitude,
     annotation_info = r.annotation_info, data = r.data, area_id = r.area_id
 FROM jsonb_to_recordset(%(rows)s) AS r (
@@ -93,7 +94,8 @@ WHERE a.bucket = %(bucket)s AND a.input_number = gone.input_number AND a.id = go
 SELECT r.id FROM areas r
 WHERE r.bucket = %(bucket)s AND r.id = ANY(%(area_ids)s) AND r.region_id IS NOT NULL AND r.model_version_id = ''
     AND NOT EXISTS (
-        SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+        SELECT FROM annotations a
+        WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = '' AND a.written_by = ''
     )
 
 -- name: remove_areas

@@ -18,18 +18,18 @@ SELECT %(user_id)s, w.id, n.bucket, w.name, w.description, w.notes, w.language, 
        w.visibility, w.sample_ms, w.template, t.now + w.position * interval '1 us', t.now + w.position * interval '1 us'
   FROM wanted w JOIN numbered n USING (position), (SELECT clock_timestamp() AS now) t
  ORDER BY w.position
-RETURNING user_id, id, name, description, notes, default_language, workflow_id, metadata, visibility, sample_ms,
-          is_template, created_at, modified_at
+RETURNING user_id, id, name, description, notes, default_language, workflow_id, own_workflow_id, metadata, visibility,
+          sample_ms, is_template, created_at, modified_at
 
 -- name: app_rows
-SELECT user_id, id, name, description, notes, default_language, workflow_id, metadata, visibility, sample_ms,
-       is_template, created_at, modified_at
+SELECT user_id, id, name, description, notes, default_language, workflow_id, own_workflow_id, metadata, visibility,
+       sample_ms, is_template, created_at, modified_at
   FROM apps
  WHERE user_id = %(user_id)s AND id = ANY(%(ids)s)
 
 -- name: list_apps
-SELECT user_id, id, name, description, notes, default_language, workflow_id, metadata, visibility, sample_ms,
-       is_template, created_at, modified_at
+SELECT user_id, id, name, description, notes, default_language, workflow_id, own_workflow_id, metadata, visibility,
+       sample_ms, is_template, created_at, modified_at
   FROM apps
  WHERE user_id = %(user_id)s
    AND (NOT %(public_only)s OR visibility = 50)
@@ -38,8 +38,11 @@ SELECT user_id, id, name, description, notes, default_language, workflow_id, met
    AND (%(id)s = '' OR strpos(lower(id), lower(%(id)s)) > 0)
    AND (%(text)s = '' OR strpos(lower(id || ' ' || name || ' ' || description), lower(%(text)s)) > 0)
 
+-- name: workflows
+SELECT first_bucket, workflow_id, own_workflow_id FROM apps WHERE user_id = %(user_id)s AND id = %(id)s
+
 -- name: lock_app
-SELECT first_bucket, bucket_count, workflow_id, default_language, metadata
+SELECT first_bucket, bucket_count, workflow_id, own_workflow_id, default_language, metadata
   FROM apps
  WHERE user_id = %(user_id)s AND id = %(id)s
    FOR UPDATE
@@ -47,13 +50,14 @@ SELECT first_bucket, bucket_count, workflow_id, default_language, metadata
 -- name: patch_app
 UPDATE apps
    SET name = coalesce(%(name)s, name), description = coalesce(%(description)s, description),
-       notes = coalesce(%(notes)s, notes), workflow_id = coalesce(%(workflow)s, workflow_id),
+       notes = coalesce(%(notes)s, notes), workflow_id = %(workflow)s,
+       own_workflow_id = %(own_workflow)s,
        metadata = coalesce(%(metadata)s::jsonb, metadata), visibility = coalesce(%(visibility)s, visibility),
        sample_ms = coalesce(%(sample_ms)s, sample_ms), is_template = coalesce(%(template)s, is_template),
        modified_at = clock_timestamp()
  WHERE user_id = %(user_id)s AND id = %(id)s
-RETURNING user_id, id, name, description, notes, default_language, workflow_id, metadata, visibility, sample_ms,
-          is_template, created_at, modified_at
+RETURNING user_id, id, name, description, notes, default_language, workflow_id, own_workflow_id, metadata, visibility,
+          sample_ms, is_template, created_at, modified_at
 
 -- name: delete_buckets
 DELETE FROM app_buckets WHERE bucket = ANY(%(buckets)s)

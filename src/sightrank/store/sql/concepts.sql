@@ -121,3 +121,10 @@ UPDATE concept_languages l
          AS n (language, name, name_folded, definition)
  WHERE l.bucket = %(bucket)s AND l.concept_id = %(concept_id)s AND l.language = n.language
 RETURNING l.language, l.name, l.definition
+
+-- name: names_in
+-- What own concepts are called in a language, '' where they have no name in it, and in the app's own.
+SELECT c.id, c.name, coalesce(l.name, '')
+  FROM concepts c
+       LEFT JOIN concept_languages l ON l.bucket = c.bucket AND l.concept_id = c.id AND l.language = %(language)s
+ WHERE c.bucket = %(bucket)s AND c.id = ANY(%(ids)s::text[])

@@ -2,14 +2,14 @@
 
 -- name: caller_of_key
 SELECT k.user_id, k.type, k.scopes, k.endpoints, k.expires_at,
-       a.user_id, a.id, a.first_bucket, a.workflow_id, a.default_language, a.visibility = 50,
+       a.user_id, a.id, a.first_bucket, a.workflow_id, a.own_workflow_id, a.default_language, a.visibility = 50,
        a.sample_ms
   FROM keys k
   LEFT JOIN apps a ON (a.user_id, a.id) = (k.app_user_id, k.app_id)
  WHERE k.hash = %(hash)s AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
 
 -- name: app
-SELECT a.user_id, a.id, a.first_bucket, a.workflow_id, a.default_language, a.visibility = 50,
+SELECT a.user_id, a.id, a.first_bucket, a.workflow_id, a.own_workflow_id, a.default_language, a.visibility = 50,
        a.sample_ms
   FROM apps a
  WHERE a.user_id = %(user_id)s AND a.id = %(app_id)s

@@ -4,7 +4,7 @@
 -- One look into the index for each app, however long its queue. Suspect inputs are claimed apart from the others, and videos
 -- apart from the rest. An app that is about to get another workflow waits for it, and one whose workflow cannot run here
 -- for that.
-SELECT a.first_bucket, a.workflow_id, a.sample_ms
+SELECT a.first_bucket, a.workflow_id, a.own_workflow_id, a.sample_ms
 FROM apps a CROSS JOIN LATERAL (
     SELECT i.created_at FROM inputs i
     WHERE i.bucket = a.first_bucket AND i.status IN (30001, 30003) AND (i.lease_until IS NULL OR i.lease_until < now())
@@ -48,19 +48,44 @@ UPDATE inputs SET lease_until = NULL, lease_owner = NULL WHERE status = 30003
 SELECT input_number, id, created_at, region_id, box_top, box_left, box_bottom, box_right, frame_index,
     frame_time_ms, frame_number
 FROM areas r WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND (model_version_id = '' OR EXISTS (
-    SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+    SELECT FROM annotations a
+    WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = '' AND a.written_by = ''
 ))
 ORDER BY input_number, region_id IS NOT NULL OR frame_index IS NOT NULL, id
 
 -- name: former_regions
 SELECT id FROM areas r WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND model_version_id <> ''
     AND NOT EXISTS (
-        SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+        SELECT FROM annotations a
+        WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = '' AND a.written_by = ''
     )
 
 -- name: forget_predictions
--- Of inputs that are looked at again. What people said stays.
-DELETE FROM annotations WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND model_version_id <> ''
+-- Of inputs that are looked at again. What people said stays; what writers wrote becomes history.
+WITH gone AS (
+    DELETE FROM annotations
+    WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s) AND (model_version_id <> '' OR written_by <> '')
+    RETURNING *
+)
+INSERT INTO past_annotations (
+    bucket, input_number, id, area_id, created_at, modified_at, until, status, input_level, trusted, user_id, model_id,
+    model_version_id, task_id, concept_ids, concept_values, metadata, latitude, longitude, annotation_info, data, region_id,
+    box_top, box_left, box_bottom, box_right
+)
+SELECT
+    g.bucket, g.input_number, g.id, g.area_id, g.created_at, g.modified_at,
+    greatest(clock_timestamp(), g.modified_at + interval '1 us'), g.status, g.input_level, g.trusted, g.user_id, g.model_id,
+    g.model_version_id, g.task_id, g.concept_ids, g.concept_values, g.metadata, g.latitude, g.longitude, g.annotation_info,
+    g.data, r.region_id, r.box_top, r.box_left, r.box_bottom, r.box_right
+FROM gone g JOIN areas r ON r.bucket = g.bucket AND r.id = g.area_id
+WHERE g.written_by <> ''
+
+-- name: said_by_people
+-- The concepts of which people have said something, by area; what writers wrote is none of it.
+SELECT DISTINCT l.area_id, l.concept_id
+FROM annotations a
+JOIN labels l ON l.bucket = a.bucket AND l.input_number = a.input_number AND l.annotation_id = a.id
+WHERE a.bucket = %(bucket)s AND l.bucket = %(bucket)s AND a.input_number = ANY(%(numbers)s) AND a.written_by = ''
 
 -- name: insert_found_regions
 INSERT INTO areas (
@@ -88,11 +113,11 @@ WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s) AND status = 30003 AND l
 ORDER BY number FOR UPDATE
 
 -- name: finish
-UPDATE inputs i SET status = 30000, status_details = '', blob = r.blob, width = r.width, height = r.height,
+UPDATE inputs i SET status = 30000, status_details = r.details, blob = r.blob, width = r.width, height = r.height,
     format = r.format, color_mode = r.color_mode, duration_ms = r.duration_ms, sample_ms = greatest(i.sample_ms, r.sample_ms),
     modified_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
 FROM jsonb_to_recordset(%(rows)s) AS r (
-    number bigint, blob text, width int, height int, format text, color_mode text, duration_ms int, sample_ms int
+    number bigint, blob text, width int, height int, format text, color_mode text, duration_ms int, sample_ms int, details text
 )
 WHERE i.bucket = %(bucket)s AND i.number = r.number
 

@@ -1,31 +1,33 @@
 -- Changing an app's base workflow (migration 0004). Rows are locked in the order apps, reindexes, inputs, app_buckets.
 
 -- name: workflow
-SELECT workflow_id FROM apps WHERE first_bucket = %(bucket)s
+SELECT workflow_id, own_workflow_id FROM apps WHERE first_bucket = %(bucket)s
 
 -- name: apps_with_other_workflows
 SELECT workflow_id, count(*) FROM apps WHERE NOT workflow_id = ANY(%(workflow_ids)s) GROUP BY workflow_id ORDER BY workflow_id
 
 -- name: lock
-SELECT workflow_id, state FROM reindexes WHERE bucket = %(bucket)s FOR UPDATE
+SELECT workflow_id, own_workflow_id, state FROM reindexes WHERE bucket = %(bucket)s FOR UPDATE
 
 -- name: has_indexed
 SELECT EXISTS (SELECT FROM inputs WHERE bucket = %(bucket)s AND status = 30000)
 
 -- name: want
--- Another workflow than before starts from nothing; the same one goes on where it was.
-INSERT INTO reindexes AS r (bucket, workflow_id, state) VALUES (%(bucket)s, %(workflow_id)s, 'sweeping')
-ON CONFLICT (bucket) DO UPDATE SET workflow_id = excluded.workflow_id, embedder_id = NULL, state = 'sweeping',
-    after_number = 0, failure = '', attempts = 0, started_at = clock_timestamp(), modified_at = clock_timestamp(),
-    lease_owner = NULL, lease_until = NULL
-WHERE r.workflow_id IS DISTINCT FROM excluded.workflow_id
+-- Another workflow than before starts from nothing; the same one goes on where it was, unless it is the app's own: its nodes
+-- may have changed, or what they look up.
+INSERT INTO reindexes AS r (bucket, workflow_id, own_workflow_id, state)
+VALUES (%(bucket)s, %(workflow_id)s, %(own_workflow_id)s, 'sweeping')
+ON CONFLICT (bucket) DO UPDATE SET workflow_id = excluded.workflow_id, own_workflow_id = excluded.own_workflow_id,
+    embedder_id = NULL, state = 'sweeping', after_number = 0, failure = '', attempts = 0, started_at = clock_timestamp(),
+    modified_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
+WHERE r.workflow_id IS DISTINCT FROM excluded.workflow_id OR r.own_workflow_id <> '' OR excluded.own_workflow_id <> ''
 
 -- name: go_on
 UPDATE reindexes SET state = 'running', after_number = 0, failure = '', attempts = 0, modified_at = clock_timestamp()
 WHERE bucket = %(bucket)s AND state = 'failed'
 
 -- name: stop
-UPDATE reindexes SET workflow_id = NULL, embedder_id = NULL, state = 'sweeping', after_number = 0, failure = '', attempts = 0,
+UPDATE reindexes SET workflow_id = NULL, own_workflow_id = '', embedder_id = NULL, state = 'sweeping', after_number = 0, failure = '', attempts = 0,
     modified_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
 WHERE bucket = %(bucket)s AND workflow_id IS NOT NULL
 
@@ -43,7 +45,7 @@ WHERE bucket = (
         AND coalesce(r.workflow_id, a.workflow_id) = ANY(%(workflow_ids)s)
     ORDER BY r.modified_at LIMIT 1 FOR UPDATE OF r SKIP LOCKED
 )
-RETURNING bucket, workflow_id, embedder_id, state, after_number, attempts
+RETURNING bucket, workflow_id, own_workflow_id, embedder_id, state, after_number, attempts
 
 -- name: renew
 UPDATE reindexes SET lease_until = now() + %(lease_s)s * interval '1 second'
@@ -96,7 +98,8 @@ WHERE i.bucket = %(bucket)s AND i.number > %(after_number)s AND i.status = 30000
         SELECT FROM areas r LEFT JOIN reindexed_areas s ON s.bucket = r.bucket AND s.area_id = r.id
         WHERE r.bucket = %(bucket)s AND r.input_number = i.number AND s.area_id IS NULL
             AND (r.model_version_id = '' OR EXISTS (
-                SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+                SELECT FROM annotations a
+                WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = '' AND a.written_by = ''
             ))
     )
 ORDER BY i.number
@@ -111,7 +114,8 @@ SELECT EXISTS (
     WHERE i.bucket = %(bucket)s AND r.bucket = %(bucket)s AND i.status = 30000 AND s.area_id IS NULL
         AND i.media IN ('image', 'video')
         AND (r.model_version_id = '' OR EXISTS (
-            SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+            SELECT FROM annotations a
+            WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = '' AND a.written_by = ''
         ))
 )
 
@@ -183,7 +187,22 @@ SELECT count(*) FROM (
 ) locked
 
 -- name: drop_predictions
-DELETE FROM annotations WHERE bucket = %(bucket)s AND model_version_id <> ''
+-- And what writers wrote, which becomes history.
+WITH gone AS (
+    DELETE FROM annotations WHERE bucket = %(bucket)s AND (model_version_id <> '' OR written_by <> '') RETURNING *
+)
+INSERT INTO past_annotations (
+    bucket, input_number, id, area_id, created_at, modified_at, until, status, input_level, trusted, user_id, model_id,
+    model_version_id, task_id, concept_ids, concept_values, metadata, latitude, longitude, annotation_info, data, region_id,
+    box_top, box_left, box_bottom, box_right
+)
+SELECT
+    g.bucket, g.input_number, g.id, g.area_id, g.created_at, g.modified_at,
+    greatest(clock_timestamp(), g.modified_at + interval '1 us'), g.status, g.input_level, g.trusted, g.user_id, g.model_id,
+    g.model_version_id, g.task_id, g.concept_ids, g.concept_values, g.metadata, g.latitude, g.longitude, g.annotation_info,
+    g.data, r.region_id, r.box_top, r.box_left, r.box_bottom, r.box_right
+FROM gone g JOIN areas r ON r.bucket = g.bucket AND r.id = g.area_id
+WHERE g.written_by <> ''
 
 -- name: take_predictions
 INSERT INTO annotations (
@@ -201,7 +220,8 @@ FROM (
 -- name: inputs_with_found_regions
 SELECT DISTINCT r.input_number FROM areas r
 WHERE r.bucket = %(bucket)s AND r.model_version_id <> '' AND NOT EXISTS (
-    SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+    SELECT FROM annotations a
+    WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = '' AND a.written_by = ''
 )
 LIMIT %(limit)s
 
@@ -212,7 +232,8 @@ WITH gone AS (
     WHERE r.bucket = %(bucket)s AND r.model_version_id <> ''
         AND (%(numbers)s::bigint[] IS NULL OR r.input_number = ANY(%(numbers)s))
         AND NOT EXISTS (
-            SELECT FROM annotations a WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = ''
+            SELECT FROM annotations a
+            WHERE a.bucket = r.bucket AND a.area_id = r.id AND a.model_version_id = '' AND a.written_by = ''
         )
     RETURNING id
 )
@@ -261,8 +282,64 @@ FROM (
     )
 ) s
 
+-- name: drop_aside_annotations
+DELETE FROM reindexed_annotations WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s)
+
+-- name: put_annotations_aside
+INSERT INTO reindexed_annotations (
+    bucket, input_number, area_id, region_id, status, trusted, user_id, model_id, model_version_id, written_by, concept_ids,
+    concept_values, annotation_info, data
+)
+SELECT %(bucket)s, r.input_number, r.area_id, r.region_id, r.status, r.trusted, r.user_id, r.model_id, r.model_version_id,
+    r.written_by, r.concept_ids, r.concept_values, r.annotation_info, r.data
+FROM jsonb_to_recordset(%(rows)s) AS r (
+    input_number bigint, area_id bigint, region_id text, status int, trusted boolean, user_id text, model_id text,
+    model_version_id text, written_by text, concept_ids text[], concept_values real[], annotation_info jsonb, data jsonb
+)
+
+-- name: concepts_aside
+-- What writers are about to say, as an app that has none of it yet needs to know.
+SELECT DISTINCT unnest(concept_ids) FROM reindexed_annotations WHERE bucket = %(bucket)s ORDER BY 1
+
+-- name: take_annotations
+-- What the nodes of an own workflow say. A writer says nothing of a concept of which people have said something there.
+INSERT INTO annotations (
+    bucket, input_number, id, area_id, created_at, modified_at, status, trusted, user_id, model_id, model_version_id,
+    written_by, concept_ids, concept_values, annotation_info, data
+)
+SELECT s.bucket, s.input_number, replace(gen_random_uuid()::text, '-', ''), s.of_area, s.instant, s.instant, s.status,
+    s.trusted, s.user_id, s.model_id, s.model_version_id, s.written_by, s.ids, s.values, s.annotation_info, s.data
+FROM (
+    SELECT g.*, r.id AS of_area, c.ids, c.values,
+        t.now + row_number() OVER (ORDER BY g.number) * interval '1 us' AS instant
+    FROM reindexed_annotations g
+    JOIN areas r ON r.bucket = g.bucket AND r.id = coalesce(
+        g.area_id, (SELECT f.id FROM areas f WHERE f.bucket = g.bucket AND f.region_id = g.region_id)
+    )
+    CROSS JOIN LATERAL (
+        SELECT array_agg(u.id ORDER BY u.place) AS ids, array_agg(u.value ORDER BY u.place) AS values
+        FROM unnest(g.concept_ids, g.concept_values) WITH ORDINALITY AS u (id, value, place)
+        WHERE g.written_by = '' OR NOT EXISTS (
+            SELECT FROM labels l
+            JOIN annotations a ON a.bucket = l.bucket AND a.input_number = l.input_number AND a.id = l.annotation_id
+            WHERE l.bucket = g.bucket AND l.concept_id = u.id AND l.area_id = r.id AND a.written_by = ''
+        )
+    ) c, (SELECT clock_timestamp() AS now) t
+    WHERE g.bucket = %(bucket)s AND r.bucket = %(bucket)s AND c.ids IS NOT NULL
+) s
+
+-- name: label_written
+INSERT INTO labels (bucket, concept_id, area_id, annotation_id, input_number, value, trusted, modified_at)
+SELECT a.bucket, c.concept_id, a.area_id, a.id, a.input_number, c.value, a.trusted, a.modified_at
+FROM annotations a CROSS JOIN LATERAL unnest(a.concept_ids, a.concept_values) AS c (concept_id, value)
+WHERE a.bucket = %(bucket)s AND a.written_by <> ''
+
+-- name: forget_troubles
+-- What the own workflow of before could not do.
+UPDATE inputs SET status_details = '' WHERE bucket = %(bucket)s AND status = 30000 AND status_details <> ''
+
 -- name: set_workflow
-UPDATE apps SET workflow_id = %(workflow_id)s, modified_at = clock_timestamp() WHERE first_bucket = %(bucket)s
+UPDATE apps SET workflow_id = %(workflow_id)s, own_workflow_id = %(own_workflow_id)s, modified_at = clock_timestamp() WHERE first_bucket = %(bucket)s
 
 -- name: sweep_staged
 DELETE FROM reindexed_areas WHERE bucket = %(bucket)s AND area_id = ANY (ARRAY (
@@ -272,6 +349,11 @@ DELETE FROM reindexed_areas WHERE bucket = %(bucket)s AND area_id = ANY (ARRAY (
 -- name: sweep_aside_regions
 DELETE FROM reindexed_regions WHERE bucket = %(bucket)s AND number = ANY (ARRAY (
     SELECT number FROM reindexed_regions WHERE bucket = %(bucket)s LIMIT %(limit)s
+))
+
+-- name: sweep_aside_annotations
+DELETE FROM reindexed_annotations WHERE bucket = %(bucket)s AND number = ANY (ARRAY (
+    SELECT number FROM reindexed_annotations WHERE bucket = %(bucket)s LIMIT %(limit)s
 ))
 
 -- name: sweep_predictions
@@ -287,7 +369,7 @@ SELECT id, dims FROM embedders WHERE id <> %(kept)s ORDER BY id
 
 -- name: progress
 -- What is wanted, how far it is in inputs, and what went wrong.
-SELECT r.workflow_id, r.state, r.failure,
+SELECT coalesce(nullif(r.own_workflow_id, ''), r.workflow_id), r.state, r.failure,
     (SELECT count(*) FROM inputs i WHERE i.bucket = r.bucket AND i.status = 30000
         AND i.media IN ('image', 'video')),
     (SELECT count(DISTINCT s.input_number) FROM reindexed_areas s WHERE s.bucket = r.bucket),

@@ -1,0 +1,194 @@
+"""What a call for predictions asks: the nodes that run, and how the answer of each is shaped (api-spec 5.3, 5.6).
+
+A single model is a workflow of one node: public models, models of apps and nodes of workflows take the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from clarifai_grpc.grpc.api import resources_pb2
+from clarifai_grpc.grpc.api.status import status_pb2
+
+from sightrank.api.call import AppRef
+from sightrank.api.catalogue import Catalogue, ModelType
+from sightrank.api.models import model_proto
+from sightrank.api.predictions import Wanted, over, read_config
+from sightrank.errors import ModelDoesNotExist, ModelInvalidArgument, WorkflowDoesNotExist
+from sightrank.store import queries
+from sightrank.store.database import Database
+from sightrank.teach.graph import Node, ordered, sees_input
+from sightrank.teach.own_models import OwnModel
+from sightrank.teach.own_workflows import OwnWorkflow, OwnWorkflows
+from sightrank.teach.steps import Finds, Looks, Step
+from sightrank.teach.workbench import Workbench
+from sightrank.vision.eye import Eye
+
+_SQL = queries.load("workflows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Asked:
+    """One node that is answered for. ``known``: the concepts it predicts by id and English name, those of an app by
+    their ids alone; None for a node that passes on what others predict.
+    """
+
+    node_id: str
+    model: resources_pb2.Model
+    wanted: Wanted
+    known: Sequence[tuple[str, str]] | None
+    public: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plan:
+    """All nodes in the order they run, what each does, and those that are answered for, in the order of outputs."""
+
+    nodes: tuple[Node, ...]
+    steps: Mapping[str, Step]
+    asked: tuple[Asked, ...]
+
+    @property
+    def sample_ms(self) -> int:
+        """How often a video is looked at; 0 is how often the app says."""
+        return next((asked.wanted.sample_ms for asked in self.asked if asked.wanted.sample_ms), 0)
+
+    @property
+    def detecting(self) -> tuple[Eye, ...]:
+        """The eyes whose detections are asked for."""
+        return tuple(dict.fromkeys(step.eye for step in self.steps.values() if isinstance(step, Finds)))
+
+    @property
+    def looking(self) -> tuple[Eye, ...]:
+        """The eyes of which vectors are asked for."""
+        return tuple(dict.fromkeys(step.eye for step in self.steps.values() if isinstance(step, Looks)))
+
+    @property
+    def reads(self) -> bool:
+        """Whether a text will do as input: all that look read, and none of them is a tagger of pictures."""
+        reading = [
+            step.eye.reads and (not node.public or node.type_id == ModelType.MULTIMODAL_EMBEDDER.value)
+            for node, step in ((node, self.steps[node.id]) for node in self.nodes)
+            if isinstance(step, Looks)
+        ]
+        return bool(reading) and all(reading) and not self.detecting
+
+
+class Asking:
+    """Finds models and workflows, an app's own before those of clarifai/main, and what their nodes do."""
+
+    def __init__(self, catalogue: Catalogue, database: Database, workbench: Workbench) -> None:
+        self._catalogue = catalogue
+        self._database = database
+        self._workbench = workbench
+        self._workflows = OwnWorkflows(database)
+
+    async def model(self, app: AppRef, model_id: str, version_id: str, config: resources_pb2.OutputConfig) -> Plan:
+        """Raises ModelDoesNotExist, ModelNotTrained, WorkflowNeedsModel, and ModelInvalidArgument for an operator,
+        which has nothing to work on by itself.
+        """
+        own = await self._own(app, model_id, version_id)
+        if own is None:
+            card = self._catalogue.model(model_id, version_id)
+            node = Node(id=card.id, model_id=card.id, type_id=card.type.value, public=True)
+            step = self._workbench.public_step(card.id)
+            return Plan(nodes=(node,), steps={node.id: step}, asked=(self._public(app, node, config),))
+        node = Node(id=own.id, model_id=own.id, version_id=own.version_id, type_id=own.type_id)
+        if not sees_input(node):
+            raise ModelInvalidArgument(
+                f"Model {own.id!r} is of type {own.type_id} and works on what other models say; ask a workflow that"
+                " has it behind them."
+            )
+        step = await self._workbench.own_step(app.workflow_id, own)
+        asked = await self._owned(app, node, own, config)
+        return Plan(nodes=(node,), steps={node.id: step}, asked=(asked,))
+
+    async def workflow(
+        self,
+        app: AppRef,
+        nodes: Sequence[Node],
+        config: resources_pb2.OutputConfig,
+        overrides: Mapping[str, resources_pb2.OutputConfig],
+    ) -> Plan:
+        """``overrides``: what nodes say of their outputs, by node id.
+
+        Raises ModelDoesNotExist and WorkflowNeedsModel.
+        """
+        models = await self._workbench.models(app.bucket, nodes)
+        steps = await self._workbench.steps_of(app.workflow_id, nodes, models)
+        asked = []
+        for node in nodes:
+            if not node.suppressed:
+                own, override = models.get(node.id), overrides.get(node.id, resources_pb2.OutputConfig())
+                asked.append(
+                    self._public(app, node, over(override, config))
+                    if own is None
+                    else await self._owned(app, node, own, override, config)
+                )
+        return Plan(nodes=ordered(nodes), steps=steps, asked=tuple(asked))
+
+    async def own_workflow(self, app: AppRef, workflow_id: str, version_id: str) -> OwnWorkflow | None:
+        """The app's workflow in that version, else in its latest. Raises WorkflowDoesNotExist for another version."""
+        found = await self._workflows.find(app.bucket, workflow_id, version_id)
+        if found is None and version_id and await self._workflows.find(app.bucket, workflow_id):
+            raise WorkflowDoesNotExist(
+                f"Workflow {workflow_id} has no version {version_id}; ListWorkflowVersions names those it has."
+            )
+        return found
+
+    async def _own(self, app: AppRef, model_id: str, version_id: str) -> OwnModel | None:
+        found = await self._workbench.find(app.bucket, model_id, version_id)
+        if found is None and version_id and await self._workbench.find(app.bucket, model_id):
+            raise ModelDoesNotExist(
+                f"Model {model_id} has no version {version_id}; ListModelVersions names those it has."
+            )
+        return found
+
+    def _public(self, app: AppRef, node: Node, config: resources_pb2.OutputConfig) -> Asked:
+        card = self._catalogue.model(node.model_id)
+        return Asked(
+            node_id=node.id,
+            model=model_proto(card),
+            wanted=_wanted(app, config),
+            known=[(term.id, term.name) for term in card.concepts] if len(card.concepts) else None,
+            public=True,
+        )
+
+    async def _owned(self, app: AppRef, node: Node, own: OwnModel, *configs: resources_pb2.OutputConfig) -> Asked:
+        version = await self._version(own)
+        return Asked(
+            node_id=node.id,
+            model=own_model_proto(app, own),
+            wanted=_wanted(app, over(version.output_info.output_config, *configs)),
+            known=[(id, id) for id in own.concept_ids] if sees_input(node) and own.concept_ids else None,
+            public=False,
+        )
+
+    async def _version(self, own: OwnModel) -> resources_pb2.ModelVersion:
+        """The version as it was posted."""
+        row = await self._database.row(_SQL["version_message"], {"bucket": own.bucket, "version_id": own.version_id})
+        return resources_pb2.ModelVersion.FromString(row[0] if row else b"")
+
+
+def own_model_proto(app: AppRef, own: OwnModel) -> resources_pb2.Model:
+    """An app's model as outputs name it."""
+    return resources_pb2.Model(
+        id=own.id,
+        name=own.name,
+        user_id=app.user_id,
+        app_id=app.app_id,
+        model_type_id=own.type_id,
+        model_version=resources_pb2.ModelVersion(
+            id=own.version_id,
+            user_id=app.user_id,
+            app_id=app.app_id,
+            active_concept_count=len(own.concept_ids),
+            status=status_pb2.Status(code=own.status, description="Model is trained and ready for deployment"),
+        ),
+    )
+
+
+def _wanted(app: AppRef, config: resources_pb2.OutputConfig) -> Wanted:
+    """Names come in the language asked for, else in the app's own."""
+    return read_config(over(resources_pb2.OutputConfig(language=app.default_language), config))

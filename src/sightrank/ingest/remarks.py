@@ -1,0 +1,97 @@
+"""What the nodes of an app's own workflow say of inputs, and the annotations that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sightrank.ingest.areas import Area
+from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id
+from sightrank.search.concepts import ConceptBook
+from sightrank.store import queries
+from sightrank.store.clock import Clock
+from sightrank.store.database import Connection
+from sightrank.store.status import ANNOTATION_SUCCESS
+
+_SQL = queries.load("ingest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """What one node says of one area: ``place`` is that of the area's vector among those of its input.
+
+    A model says it itself; an annotation-writer says it in the name of ``user_id``, and ``written_by`` is its version,
+    ``info`` the annotation_info it adds.
+    """
+
+    place: int
+    concepts: tuple[tuple[str, float], ...]
+    model_id: str = ""
+    model_version_id: str = ""
+    user_id: str = ""
+    written_by: str = ""
+    status: int = ANNOTATION_SUCCESS
+    info: Mapping[str, Any] | None = None
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it is a label: what a writer says for certain."""
+        return self.written_by != "" and self.status == ANNOTATION_SUCCESS
+
+    def without(self, concept_ids: frozenset[str]) -> tuple[tuple[str, float], ...]:
+        """Its concepts but these."""
+        return tuple((concept_id, value) for concept_id, value in self.concepts if concept_id not in concept_ids)
+
+
+async def write_remarks(
+    connection: Connection,
+    book: ConceptBook,
+    clock: Clock,
+    bucket: int,
+    said: Sequence[tuple[int, Area, Remark]],
+) -> bool:
+    """Writes remarks, each with the number of its input and its area; whether there are new labels among them.
+
+    The caller holds the inputs. A writer keeps silent about a concept of which people have said something there.
+    """
+    people = await _said_by_people(connection, bucket, [number for number, _, remark in said if remark.written_by])
+    kept = [
+        (number, area, remark, remark.without(people.get(area.id, frozenset()) if remark.written_by else frozenset()))
+        for number, area, remark in said
+    ]
+    rows = [
+        AnnotationRow(
+            input_number=number,
+            id=new_id(),
+            area_id=area.id,
+            created_at=created_at,
+            status=remark.status,
+            trusted=remark.trusted,
+            user_id=remark.user_id,
+            model_id=remark.model_id,
+            model_version_id=remark.model_version_id,
+            written_by=remark.written_by,
+            concept_ids=[concept_id for concept_id, _ in concepts],
+            concept_values=[round(value, 6) for _, value in concepts],
+            annotation_info=remark.info,
+            data=area.data(),
+        )
+        for (number, area, remark, concepts), created_at in zip(kept, clock.take(len(kept)), strict=True)
+        if concepts
+    ]
+    named = sorted({concept_id for row in rows for concept_id in row.concept_ids})
+    await book.ensure_concepts(connection, bucket, [(concept_id, "") for concept_id in named])
+    await insert_annotations(connection, bucket, rows)
+    return any(row.written_by for row in rows)
+
+
+async def _said_by_people(connection: Connection, bucket: int, numbers: Sequence[int]) -> dict[int, frozenset[str]]:
+    """The concepts of which people have said something, by area."""
+    if not numbers:
+        return {}
+    cursor = await connection.execute(_SQL["said_by_people"], {"bucket": bucket, "numbers": sorted(set(numbers))})
+    said: dict[int, frozenset[str]] = {}
+    for area_id, concept_id in await cursor.fetchall():
+        said[area_id] = said.get(area_id, frozenset()) | {concept_id}
+    return said

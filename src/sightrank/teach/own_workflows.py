@@ -1,0 +1,66 @@
+"""The workflows of an app as whoever runs them sees them: which version, with which nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from clarifai_grpc.grpc.api import resources_pb2
+
+from sightrank.store import queries
+from sightrank.store.database import Database
+from sightrank.teach.graph import Node
+
+_SQL = queries.load("workflows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnWorkflow:
+    """A workflow of an app in one of its versions; ``nodes`` in the order of its outputs, ``stored`` the same as a
+    WorkflowVersion in protobuf's own bytes.
+    """
+
+    bucket: int
+    id: str
+    version_id: str
+    nodes: tuple[Node, ...]
+    stored: bytes
+
+
+class OwnWorkflows:
+    """Workflows of apps, read anew each time: small rows by their key."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, bucket: int, workflow_id: str, version_id: str = "") -> OwnWorkflow | None:
+        """The workflow in that version, else in its latest; None where there is none."""
+        parameters = {"bucket": bucket, "workflow_id": workflow_id, "version_id": version_id}
+        row = await self._database.row(_SQL["nodes"], parameters)
+        if row is None:
+            return None
+        found_id, stored = row
+        return OwnWorkflow(
+            bucket=bucket, id=workflow_id, version_id=found_id, nodes=parsed(stored), stored=bytes(stored)
+        )
+
+
+def parsed(stored: bytes) -> tuple[Node, ...]:
+    """The nodes of a version as ``workflow_versions.nodes`` has them."""
+    return nodes_of(resources_pb2.WorkflowVersion.FromString(stored).nodes)
+
+
+def nodes_of(messages: Iterable[resources_pb2.WorkflowNode]) -> tuple[Node, ...]:
+    """Nodes whose models are named as stored: with their type, and those installed with clarifai/main as their app."""
+    return tuple(
+        Node(
+            id=message.id,
+            model_id=message.model.id,
+            version_id=message.model.model_version.id,
+            type_id=message.model.model_type_id,
+            public=(message.model.user_id, message.model.app_id) == ("clarifai", "main"),
+            inputs=tuple(each.node_id for each in message.node_inputs),
+            suppressed=message.suppress_output,
+        )
+        for message in messages
+    )

@@ -1,0 +1,76 @@
+"""What a node of a workflow does: looks by a network, finds regions, or changes what other nodes say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightrank.vision.eye import Eye
+from sightrank.vision.operators import NodeData, Said, found
+from sightrank.vision.sight import Sight
+
+Vectors = NDArray[np.float32]
+
+
+class Step(Protocol):
+    """``given`` is what the node's inputs say, None where it sees the input itself."""
+
+    async def run(self, given: NodeData | None, sight: Sight) -> NodeData: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Looks:
+    """Sees the whole picture, or each region it is given, by the eye's encoder, and ``says`` what the vectors [n, dims]
+    mean.
+    """
+
+    eye: Eye
+    says: Callable[[Vectors], Sequence[Said]]
+
+    async def run(self, given: NodeData | None, sight: Sight) -> NodeData:
+        if given is None or given.regions is None:
+            (whole,) = self.says(await sight.vectors(self.eye, [None]))
+            return NodeData(whole=whole)
+        vectors = await sight.vectors(self.eye, [region.seen_in for region in given.regions])
+        said = self.says(vectors)
+        return NodeData(
+            regions=tuple(replace(region, said=one) for region, one in zip(given.regions, said, strict=True))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Finds:
+    """Finds regions by the eye's detector."""
+
+    eye: Eye
+
+    async def run(self, given: NodeData | None, sight: Sight) -> NodeData:
+        return found(await sight.detections(self.eye))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Changes:
+    """Makes something else of what it is given (``vision.operators``)."""
+
+    change: Callable[[NodeData], NodeData]
+
+    async def run(self, given: NodeData | None, sight: Sight) -> NodeData:
+        return self.change(given or NodeData())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Writes:
+    """Gives on what it is given. At ingest that is written as an annotation with this status, in this user's name (''
+    is the app's owner); a prediction writes nothing.
+    """
+
+    status: int
+    user_id: str = ""
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    async def run(self, given: NodeData | None, sight: Sight) -> NodeData:
+        return given or NodeData()

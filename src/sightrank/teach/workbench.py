@@ -1,0 +1,205 @@
+"""From models to what they do: the steps of workflows, and those of single predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from sightrank.errors import ModelDoesNotExist, ModelNotTrained, WorkflowNeedsModel
+from sightrank.search.concepts import ConceptBook
+from sightrank.search.fits import Fits
+from sightrank.store import queries
+from sightrank.store.database import Database
+from sightrank.store.vectors import EmbedderTable
+from sightrank.teach.graph import Node
+from sightrank.teach.neighbours import Neighbours
+from sightrank.teach.own_models import OwnModel, OwnModels
+from sightrank.teach.steps import Changes, Finds, Looks, Step, Vectors, Writes
+from sightrank.vision.concept_model import ConceptModel
+from sightrank.vision.eye import Eye
+from sightrank.vision.operators import (
+    Labelled,
+    Said,
+    clusters,
+    cropped,
+    mapped,
+    neighbours,
+    threshold,
+)
+from sightrank.vision.tagger import Tagger
+
+TRAINED = 21100
+_UNTRAINED = {
+    21101: "is being trained; wait until its version has the status 21100",
+    21102: "has not been trained; train a version of it by PostModelVersions",
+    21103: "waits for its training; wait until its version has the status 21100",
+}
+_SQL = queries.load("workflows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PublicModel:
+    """An installed model: its API type, and the eye that runs it."""
+
+    id: str
+    type_id: str
+    eye: Eye
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Space:
+    """What sees for the apps of a base workflow, and where their vectors are."""
+
+    eye: Eye
+    table: EmbedderTable
+
+
+class Workbench:
+    """``public``: installed models by id. ``spaces``: by id of public workflow; those that embed nothing have none."""
+
+    def __init__(
+        self,
+        database: Database,
+        book: ConceptBook,
+        public: Mapping[str, PublicModel],
+        spaces: Mapping[str, Space],
+    ) -> None:
+        self._database = database
+        self._models = OwnModels(database)
+        self._fits = Fits(database)
+        self._neighbours = Neighbours(database, book)
+        self._public = public
+        self._spaces = spaces
+
+    async def steps(self, bucket: int, base_workflow_id: str, nodes: Sequence[Node]) -> dict[str, Step]:
+        """What each node does now, by node id. ``base_workflow_id``: the public one by which the app indexes.
+
+        Raises ModelDoesNotExist for a model that is gone and WorkflowNeedsModel for one that cannot predict.
+        """
+        return await self.steps_of(base_workflow_id, nodes, await self.models(bucket, nodes))
+
+    async def models(self, bucket: int, nodes: Sequence[Node]) -> dict[str, OwnModel]:
+        """The app's models among those of these nodes, by node id. Raises ModelDoesNotExist."""
+        found = {}
+        for node in nodes:
+            if not node.public:
+                try:
+                    found[node.id] = await self.own(bucket, node.model_id, node.version_id)
+                except ModelDoesNotExist as error:
+                    raise ModelDoesNotExist(f"Node {node.id!r}: {error.details}") from error
+        return found
+
+    async def steps_of(
+        self, base_workflow_id: str, nodes: Sequence[Node], models: Mapping[str, OwnModel]
+    ) -> dict[str, Step]:
+        """What each node does now, by node id; ``models`` has the app's. Raises as ``steps``."""
+        steps: dict[str, Step] = {}
+        for node in nodes:
+            try:
+                own = models.get(node.id)
+                steps[node.id] = (
+                    self.public_step(node.model_id) if own is None else await self.own_step(base_workflow_id, own)
+                )
+            except ModelNotTrained as error:
+                raise WorkflowNeedsModel(f"Node {node.id!r}: {error.details}") from error
+            except ModelDoesNotExist as error:
+                raise ModelDoesNotExist(f"Node {node.id!r}: {error.details}") from error
+        return steps
+
+    async def find(self, bucket: int, model_id: str, version_id: str = "") -> OwnModel | None:
+        """The app's model in that version, else in the one that is in use."""
+        return await self._models.find(bucket, model_id, version_id)
+
+    async def own(self, bucket: int, model_id: str, version_id: str = "") -> OwnModel:
+        """As ``find``. Raises ModelDoesNotExist."""
+        model = await self.find(bucket, model_id, version_id)
+        if model is None:
+            wanted = f"{model_id!r} in version {version_id!r}" if version_id else f"{model_id!r}"
+            raise ModelDoesNotExist(f"The app has no model {wanted}; ListModels names those it has.")
+        return model
+
+    def public_step(self, model_id: str) -> Step:
+        """Raises ModelDoesNotExist for a model that is not installed here (any more)."""
+        model = self._public.get(model_id)
+        if model is None:
+            raise ModelDoesNotExist(f"Model {model_id} is not installed here; ListModels names those that are.")
+        eye = model.eye
+        if model.type_id == "visual-detector":
+            return Finds(eye=eye)
+        if model.type_id == "clusterer":
+            return Looks(eye=eye, says=_clustered)
+        if model.type_id == "visual-classifier":
+            assert eye.tagger is not None, "a tagger runs by an eye that has one"
+            return Looks(eye=eye, says=partial(_predicted, eye.tagger))
+        return Looks(eye=eye, says=_embedded)
+
+    async def own_step(self, base_workflow_id: str, model: OwnModel) -> Step:
+        """Raises ModelNotTrained for a version that cannot predict, WorkflowNeedsModel where the app's base workflow
+        makes no vectors for it here.
+        """
+        if model.status != TRAINED:
+            reason = _UNTRAINED.get(model.status, f"could not be trained (status {model.status}); train it again")
+            raise ModelNotTrained(f"Model {model.id!r} {reason}.")
+        match model.type_id:
+            case "concept-threshold" | "region-threshold":
+                params = model.params
+                return Changes(
+                    change=partial(
+                        threshold, thresholds=params["concepts"], comparison=params["concept_threshold_type"]
+                    )
+                )
+            case "concept-synonym-mapper":
+                synonyms = await self._synonyms(model.bucket, model.params["knowledge_graph_id"])
+                return Changes(change=partial(mapped, synonyms=synonyms))
+            case "image-crop" | "image-cropper":
+                return Changes(change=partial(cropped, margin=model.params["margin"]))
+            case "annotation-writer":
+                return Writes(
+                    status=model.params["annotation_status"],
+                    user_id="" if model.params["annotation_user_id"] == "me" else model.params["annotation_user_id"],
+                    info=model.params["annotation_info"],
+                )
+        return await self._taught_step(base_workflow_id, model)
+
+    async def _taught_step(self, base_workflow_id: str, model: OwnModel) -> Step:
+        space = self._spaces.get(base_workflow_id)
+        if space is None:
+            raise WorkflowNeedsModel(
+                f"Model {model.id!r} predicts by the vectors of its app's base workflow, and {base_workflow_id} makes"
+                " none here. Choose another one by PatchApps."
+            )
+        if model.type_id == "knn-concept":
+            labelled = await self._neighbours.labelled(model.bucket, space.table, model.concept_ids)
+            return Looks(eye=space.eye, says=partial(_voted, labelled, model.params["k"]))
+        fit = await self._fits.get(model.bucket, model.version_id, space.table.id)
+        if fit is None:
+            raise ModelNotTrained(
+                f"Model {model.id!r} has not learnt by the vectors of workflow {base_workflow_id} yet; train a new"
+                " version of it by PostModelVersions."
+            )
+        return Looks(eye=space.eye, says=partial(_predicted, fit))
+
+    async def _synonyms(self, bucket: int, knowledge_graph_id: str) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        parameters = {"bucket": bucket, "knowledge_graph_id": knowledge_graph_id}
+        for predicted, own in await self._database.rows(_SQL["synonyms"], parameters):
+            found.setdefault(predicted, []).append(own)
+        return found
+
+
+def _predicted(model: Tagger | ConceptModel, vectors: Vectors) -> list[Said]:
+    ids = model.ids
+    return [Said(concepts=tuple(zip(ids, row, strict=True))) for row in model.probabilities(vectors).tolist()]
+
+
+def _embedded(vectors: Vectors) -> list[Said]:
+    return [Said(vector=vector) for vector in vectors]
+
+
+def _clustered(vectors: Vectors) -> list[Said]:
+    return [Said(cluster=cluster) for cluster in clusters(vectors)]
+
+
+def _voted(labelled: Labelled, k: int, vectors: Vectors) -> list[Said]:
+    return [Said(concepts=concepts) for concepts in neighbours(labelled, vectors, k)]

@@ -1,0 +1,217 @@
+"""What the nodes of a workflow say of a picture, and what operators make of it. Pure: no network is behind them.
+
+``NodeData`` is what goes from node to node: of the whole picture, or of each of its regions where a detector stands
+before the node.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightrank.vision.box import Box
+from sightrank.vision.detector import Detection
+
+Vectors = NDArray[np.float32]
+#: A concept's id, and how surely it is there, 0..1.
+Value = tuple[str, float]
+
+#: Clarifai's numbers of comparisons: a value passes that compares so with its threshold.
+COMPARISONS: Final[Mapping[int, Callable[[float, float], bool]]] = {
+    1: operator.gt,
+    2: operator.ge,
+    3: operator.lt,
+    4: operator.le,
+    5: operator.eq,
+}
+_CLUSTER_BITS = 12
+_SEED = 20_240_229
+#: How much closer a neighbour must be, in cosine, to weigh e times as much.
+_CLOSER = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """The part of the space that a vector lies in, and where the vector is on a plane through the space."""
+
+    id: str
+    projection: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Said:
+    """What a node says of one picture or one region: concepts in any order, a unit vector [dims], a cluster."""
+
+    concepts: tuple[Value, ...] = ()
+    vector: Vectors | None = None
+    cluster: Cluster | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Region:
+    """A region and what was last said of it. ``value``: how surely its detector found it. ``cut``: what of the picture
+    is looked at for it, where that is not its ``box``.
+    """
+
+    id: str
+    box: Box
+    value: float
+    said: Said
+    cut: Box | None = None
+
+    @property
+    def seen_in(self) -> Box:
+        return self.cut or self.box
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NodeData:
+    """What comes out of a node. ``regions`` is None where it speaks of the whole picture, () where none was found."""
+
+    whole: Said = field(default_factory=Said)
+    regions: tuple[Region, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Labelled:
+    """Unit vectors [n, dims] of areas that people labelled; ``has`` [n, concepts] says with which of the concepts."""
+
+    concept_ids: tuple[str, ...]
+    vectors: Vectors
+    has: NDArray[np.bool_]
+
+
+def found(detections: Sequence[Detection]) -> NodeData:
+    """What a detector says: regions, surest first."""
+    surest = sorted(detections, key=lambda detection: -detection.value)
+    return NodeData(
+        regions=tuple(
+            Region(
+                id=f"{place}",
+                box=detection.box,
+                value=detection.value,
+                said=Said(concepts=((detection.concept_id, detection.value),)),
+            )
+            for place, detection in enumerate(surest)
+        )
+    )
+
+
+def joined(parts: Sequence[NodeData]) -> NodeData:
+    """What several nodes say, as one: all concepts and regions, the first vector and cluster there is."""
+    if len(parts) == 1:
+        return parts[0]
+    regions = [part.regions for part in parts if part.regions is not None]
+    everything = [region for some in regions for region in some]
+    return NodeData(
+        whole=Said(
+            concepts=tuple(value for part in parts for value in part.whole.concepts),
+            vector=next((part.whole.vector for part in parts if part.whole.vector is not None), None),
+            cluster=next((part.whole.cluster for part in parts if part.whole.cluster is not None), None),
+        ),
+        regions=tuple(replace(region, id=f"{place}") for place, region in enumerate(everything)) if regions else None,
+    )
+
+
+def likeliest(data: NodeData, count: int) -> NodeData:
+    """At most ``count`` concepts of the whole and of each region: those with the highest values."""
+
+    def cut(said: Said) -> Said:
+        if len(said.concepts) <= count:
+            return said
+        return replace(said, concepts=tuple(sorted(said.concepts, key=lambda value: -value[1])[:count]))
+
+    regions = data.regions
+    if regions is not None:
+        regions = tuple(replace(region, said=cut(region.said)) for region in regions)
+    return NodeData(whole=cut(data.whole), regions=regions)
+
+
+def threshold(data: NodeData, thresholds: Mapping[str, float], comparison: int) -> NodeData:
+    """Only the concepts that compare as wanted with their thresholds, of the whole and of regions; regions that are
+    left with none are left out. A concept without threshold never passes.
+    """
+    passes = COMPARISONS[comparison]
+
+    def passing(said: Said) -> Said:
+        return replace(
+            said,
+            concepts=tuple(
+                (id, value) for id, value in said.concepts if id in thresholds and passes(value, thresholds[id])
+            ),
+        )
+
+    return _changed(data, passing)
+
+
+def mapped(data: NodeData, synonyms: Mapping[str, Sequence[str]]) -> NodeData:
+    """Each concept replaced by its synonyms, the surest value where several lead to one; others are left out."""
+
+    def translated(said: Said) -> Said:
+        values: dict[str, float] = {}
+        for id, value in said.concepts:
+            for own in synonyms.get(id, ()):
+                values[own] = max(value, values.get(own, 0.0))
+        return replace(said, concepts=tuple(values.items()))
+
+    return _changed(data, translated)
+
+
+def cropped(data: NodeData, margin: float) -> NodeData:
+    """Regions that are looked at with ``margin`` of their height and width more on each side, within the picture."""
+    if data.regions is None:
+        return data
+    return replace(data, regions=tuple(replace(region, cut=_wider(region.box, margin)) for region in data.regions))
+
+
+def neighbours(labelled: Labelled, vectors: Vectors, k: int) -> list[tuple[Value, ...]]:
+    """For each vector the concepts of its ``k`` nearest labelled areas, each neighbour weighted by its similarity: the
+    values of all concepts sum to 1. None where nothing is labelled.
+    """
+    if not len(labelled.vectors):
+        return [() for _ in vectors]
+    cosines = vectors @ labelled.vectors.T
+    k = min(k, len(labelled.vectors))
+    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+    close = np.take_along_axis(cosines, nearest, axis=1)
+    weights = np.exp((close - close[:, :1]) / _CLOSER)
+    votes = np.einsum("nk,nkc->nc", weights, labelled.has[nearest].astype(np.float32))
+    shares = votes / votes.sum(axis=1, keepdims=True)
+    return [tuple(zip(labelled.concept_ids, row, strict=True)) for row in shares.tolist()]
+
+
+def clusters(vectors: Vectors) -> list[Cluster]:
+    """For each vector the side of some planes through the origin that it lies on, as a code: alike vectors share it.
+    The planes are the same for all vectors of that many dimensions, always.
+    """
+    directions = np.random.default_rng(_SEED).normal(size=(vectors.shape[1], _CLUSTER_BITS + 2)).astype(np.float32)
+    directions /= np.linalg.norm(directions, axis=0)
+    products = vectors @ directions
+    codes = (products[:, :_CLUSTER_BITS] > 0) @ (1 << np.arange(_CLUSTER_BITS))
+    return [
+        Cluster(id=f"{code:03x}", projection=(x, y))
+        for code, (x, y) in zip(codes.tolist(), products[:, _CLUSTER_BITS:].tolist(), strict=True)
+    ]
+
+
+def _changed(data: NodeData, change: Callable[[Said], Said]) -> NodeData:
+    regions = data.regions
+    if regions is not None:
+        changed = [replace(region, said=change(region.said)) for region in regions]
+        regions = tuple(region for region in changed if region.said.concepts)
+    return NodeData(whole=change(data.whole), regions=regions)
+
+
+def _wider(box: Box, margin: float) -> Box:
+    down, across = margin * (box.bottom - box.top), margin * (box.right - box.left)
+    return Box(
+        top=max(box.top - down, 0.0),
+        left=max(box.left - across, 0.0),
+        bottom=min(box.bottom + down, 1.0),
+        right=min(box.right + across, 1.0),
+    )

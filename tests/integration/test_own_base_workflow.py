@@ -1,0 +1,428 @@
+"""An app's own workflow at ingest: what its nodes say comes with the input, once, and never against what people said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+from tests.integration.own_flows import (
+    DETECTOR,
+    DOG,
+    EMBEDDER,
+    OVER,
+    OVER_OR_AT,
+    PENDING,
+    PEOPLE,
+    SUCCESS,
+    TAGGER,
+    UNDER,
+    WATER,
+    Flows,
+    Pictures,
+    SeeingEye,
+    tagger,
+    vector,
+)
+from tests.integration.test_ingest_worker import DIMS, bench, until
+from tests.integration.worlds import World, Worlds
+
+from sightrank.errors import WorkflowDoesNotExist, WorkflowInvalid, WorkflowNeedsModel
+from sightrank.ingest.jobs import Jobs
+from sightrank.ingest.rows import Content, NamedConcept
+from sightrank.store.clock import Clock
+from sightrank.vision.box import Box
+from sightrank.vision.concept_model import ConceptModel
+from sightrank.vision.detector import Detection
+
+SHOWS = {
+    "crowd": {PEOPLE: 0.97, DOG: 0.03, WATER: 0.99},
+    "perhaps": {PEOPLE: 0.7, DOG: 0.95, WATER: 0.01},
+}
+BOX = Box(top=0.25, left=0.25, bottom=0.5, right=0.75)
+
+
+async def annotating(flows: Flows, *, bound: float = 0.9) -> None:
+    """The guide's auto-annotation, in the app and as its base workflow."""
+    await flows.synonym("persons", PEOPLE)
+    await flows.synonym("hounds", DOG)
+    await flows.model("mapper", "concept-synonym-mapper", {"knowledge_graph_id": ""})
+    await flows.threshold("sure", OVER, {"persons": bound, "hounds": bound})
+    await flows.threshold("doubtful", UNDER, {"persons": bound, "hounds": bound})
+    await flows.writer("label", SUCCESS)
+    await flows.writer("ask", PENDING, "ann")
+    await flows.database.execute("INSERT INTO users (id) VALUES ('ann')")
+    await flows.flow(
+        "auto",
+        "auto-1",
+        embed=(EMBEDDER, "visual-embedder", ()),
+        concept=(TAGGER, "visual-classifier", ()),
+        mapper=("mapper", "concept-synonym-mapper", ["concept"]),
+        sure=("sure", "concept-threshold", ["mapper"]),
+        doubtful=("doubtful", "concept-threshold", ["mapper"]),
+        label=("label", "annotation-writer", ["sure"]),
+        ask=("ask", "annotation-writer", ["doubtful"]),
+    )
+    await flows.patch("auto")
+
+
+@pytest.fixture
+def flowing(world: Worlds, tmp_path: Path) -> Callable[..., None]:
+    """Runs a scenario in an app whose pictures show what ``SHOWS`` says."""
+
+    def run(scenario: Callable[[Flows], Awaitable[None]], **eye: Any) -> None:
+        async def opened(world: World) -> None:
+            await scenario(Flows(await bench(world, tmp_path), SeeingEye(Pictures(SHOWS), **eye)))
+
+        world.run(opened)
+
+    return run
+
+
+def test_what_is_sure_becomes_labels_and_what_is_doubtful_waits_for_a_person(flowing: Callable[..., None]) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+
+        await flows.post("crowd", "perhaps")
+        async with flows.working():
+            await until(flows.place.is_indexed)
+
+        assert await flows.written() == [
+            ("crowd", "admin", SUCCESS, {"persons": 0.97}),
+            ("crowd", "ann", PENDING, {"hounds": 0.03}),
+            ("perhaps", "admin", SUCCESS, {"hounds": 0.95}),
+            ("perhaps", "ann", PENDING, {"persons": 0.7}),
+        ]
+        assert await flows.labels() == [
+            ("crowd", "hounds", 0.03, False),
+            ("crowd", "persons", 0.97, True),
+            ("perhaps", "hounds", 0.95, True),
+            ("perhaps", "persons", 0.7, False),
+        ]
+        infos = await flows.database.rows("SELECT DISTINCT annotation_info FROM annotations WHERE written_by <> ''")
+        assert sorted(info["by"] for (info,) in infos) == ["ask", "label"]
+        ((version, labels),) = await flows.database.rows(
+            "SELECT version, labels_version FROM app_buckets WHERE bucket = %s", [flows.place.bucket]
+        )
+        assert labels == version, "searches learn of the labels with the commit that brought the vectors"
+
+    flowing(scenario)
+
+
+def test_a_value_at_the_threshold_passes_only_where_equal_is_said(flowing: Callable[..., None]) -> None:
+    async def scenario(flows: Flows) -> None:
+        (row,) = tagger().probabilities(vector(SHOWS["crowd"])[None]).tolist()
+        for name, comparison in (("over", OVER), ("over-or-at", OVER_OR_AT), ("under", UNDER)):
+            await flows.threshold(name, comparison, {PEOPLE: row[0]})
+            await flows.writer(f"write-{name}", SUCCESS)
+        await flows.flow(
+            "borders",
+            "borders-1",
+            concept=(TAGGER, "visual-classifier", ()),
+            **{name: (name, "concept-threshold", ["concept"]) for name in ("over", "over-or-at", "under")},
+            **{
+                f"write-{name}": (f"write-{name}", "annotation-writer", [name])
+                for name in ("over", "over-or-at", "under")
+            },
+        )
+        await flows.patch("borders")
+
+        await flows.post("crowd")
+        async with flows.working():
+            await until(flows.place.is_indexed)
+
+        rows = await flows.database.rows("SELECT written_by FROM annotations WHERE written_by <> ''")
+        assert rows == [("write-over-or-at-1",)]
+        own = await flows.database.rows("SELECT id, name FROM concepts WHERE bucket = %s", [flows.place.bucket])
+        assert own == [(PEOPLE, "people")], "a public concept that is written is the app's own from then on"
+
+    flowing(scenario)
+
+
+def test_writers_keep_silent_where_people_have_said_something(flowing: Callable[..., None]) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        said = (NamedConcept(id="persons", name="", value=0.0),)
+
+        await flows.post("crowd", content=Content(concepts=said))
+        async with flows.working():
+            await until(flows.place.is_indexed)
+
+        assert await flows.written() == [("crowd", "ann", PENDING, {"hounds": 0.03})]
+        assert await flows.labels() == [("crowd", "hounds", 0.03, False), ("crowd", "persons", 0.0, True)]
+
+    flowing(scenario)
+
+
+def test_an_input_that_is_looked_at_again_has_everything_once(flowing: Callable[..., None]) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.post("crowd", "perhaps")
+        async with flows.working():
+            await until(flows.place.is_indexed)
+            before = await flows.written(), await flows.labels()
+            await flows.forget_vectors()
+            await until(flows.place.is_indexed)
+
+        assert (await flows.written(), await flows.labels()) == before
+        assert await flows.database.rows("SELECT count(*) FROM past_annotations WHERE until > modified_at") == [(4,)]
+        assert await flows.database.rows("SELECT count(*) FROM annotations WHERE model_id = %s", [TAGGER]) == [(2,)]
+
+    flowing(scenario)
+
+
+def test_two_workers_write_everything_once(flowing: Callable[..., None]) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        shows = {f"p{n}": {PEOPLE: 0.97, DOG: 0.03} for n in range(60)}
+        flows.eye.pictures.shows = shows
+        await flows.post(*shows)
+
+        async with flows.working("one"), flows.working("two"):
+            await until(flows.place.is_indexed)
+
+        written = await flows.written()
+        assert [(name, status) for name, _, status, _ in written] == [
+            (name, status) for name in sorted(shows) for status in (SUCCESS, PENDING)
+        ]
+
+    flowing(scenario)
+
+
+def test_a_worker_that_dies_leaves_nothing_half_said(flowing: Callable[..., None]) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.post("crowd")
+        flows.eye.gate = asyncio.Event()
+
+        async def seen() -> bool:
+            return flows.eye.seen > 0
+
+        dead = Jobs(
+            flows.database, Clock(), flows.place.world.book, owner="dead", lease_s=0.3, workflow_ids=["General"]
+        )
+        (job,) = await dead.claim(1)
+        async with flows.working("stopped"):
+            await until(seen)  # it took over when the lease had run out, and is stopped in the middle of it
+        assert await flows.written() == []
+        flows.eye.gate.set()
+        async with flows.working("next"):
+            await until(flows.place.is_indexed)
+
+        assert job.own_workflow_id == "auto"
+        assert len(await flows.written()) == 2
+        assert [attempts for _, _, attempts in await flows.place.states()] == [2]
+
+    flowing(scenario)
+
+
+@pytest.mark.parametrize("other", ["General", "later"])
+def test_inputs_under_way_are_looked_at_by_the_workflow_the_app_has_when_they_are_done(
+    flowing: Callable[..., None], other: str
+) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.flow(
+            "later",
+            "later-1",
+            concept=(TAGGER, "visual-classifier", ()),
+            sure=("mapper", "concept-synonym-mapper", ["concept"]),
+            ask=("ask", "annotation-writer", ["sure"]),
+        )
+        await flows.post("crowd")
+        flows.eye.gate = asyncio.Event()
+
+        async def seen() -> bool:
+            return flows.eye.seen > 0
+
+        async with flows.working():
+            await until(seen)
+            await flows.patch(other)
+            flows.eye.gate.set()
+            await until(flows.place.is_indexed)
+
+        expected = [("crowd", "ann", PENDING, {"persons": 0.97, "hounds": 0.03})] if other == "later" else []
+        assert await flows.written() == expected
+        assert await flows.database.rows("SELECT count(*) FROM vectors_1") == [(1,)]
+
+    flowing(scenario)
+
+
+def test_the_latest_version_of_the_workflow_runs(flowing: Callable[..., None]) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.flow(
+            "auto",
+            "auto-2",
+            concept=(TAGGER, "visual-classifier", ()),
+            mapper=("mapper", "concept-synonym-mapper", ["concept"]),
+            label=("label", "annotation-writer", ["mapper"]),
+        )
+
+        await flows.post("crowd")
+        async with flows.working():
+            await until(flows.place.is_indexed)
+
+        assert await flows.written() == [("crowd", "admin", SUCCESS, {"persons": 0.97, "hounds": 0.03})]
+
+    flowing(scenario)
+
+
+@pytest.mark.parametrize(
+    ("gone", "reason"),
+    [
+        ("DELETE FROM workflows", "it is not there any more"),
+        ("DELETE FROM models WHERE id = 'mapper'", "no model 'mapper'"),
+        ("UPDATE model_versions SET status = 21102 WHERE model_id = 'sure'", "'sure' has not been trained"),
+    ],
+)
+def test_an_input_is_indexed_although_its_workflow_cannot_run_and_says_why(
+    flowing: Callable[..., None], gone: str, reason: str
+) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.database.execute(gone)
+
+        await flows.post("crowd")
+        with capture_logs() as logs:
+            async with flows.working():
+                await until(flows.place.is_indexed)
+
+        ((details,),) = await flows.database.rows("SELECT status_details FROM inputs")
+        assert details.startswith("Workflow auto said nothing of this input: ")
+        assert reason in details
+        assert [log["workflow"] for log in logs if log["log_level"] == "warning"] == ["auto"]
+        assert await flows.written() == []
+        assert await flows.database.rows("SELECT count(*) FROM vectors_1") == [(1,)]
+
+    flowing(scenario)
+
+
+def test_writers_behind_a_detector_write_on_its_regions(flowing: Callable[..., None]) -> None:
+    async def scenario(flows: Flows) -> None:
+        await flows.model("crop", "image-crop", {"margin": 0.5})
+        await flows.threshold("sure", OVER, {WATER: 0.5})
+        await flows.writer("label", SUCCESS)
+        await flows.flow(
+            "regions",
+            "regions-1",
+            find=(DETECTOR, "visual-detector", ()),
+            crop=("crop", "image-crop", ["find"]),
+            concept=(TAGGER, "visual-classifier", ["crop"]),
+            sure=("sure", "concept-threshold", ["concept"]),
+            label=("label", "annotation-writer", ["sure"]),
+            people=("label", "annotation-writer", ["find"]),
+        )
+        await flows.database.execute("UPDATE apps SET own_workflow_id = 'regions' WHERE id = 'photos'")
+
+        await flows.post("crowd")
+        async with flows.working():
+            await until(flows.place.is_indexed)
+            await flows.forget_vectors()
+            await until(flows.place.is_indexed)
+
+        rows = await flows.database.rows(
+            "SELECT r.box_top, r.model_version_id, a.concept_ids, a.data FROM annotations a"
+            " JOIN areas r ON r.bucket = a.bucket AND r.id = a.area_id WHERE a.written_by <> '' ORDER BY a.concept_ids"
+        )
+        assert [(top, version, ids) for top, version, ids, _ in rows] == [(0.25, "d1", [PEOPLE]), (0.25, "d1", [WATER])]
+        assert rows[0][3]["regions"][0]["region_info"]["bounding_box"]["top_row"] == 0.25
+        assert flows.eye.cut == [Box(top=0.125, left=0.0, bottom=0.625, right=1.0)] * 2
+        regions = await flows.database.rows("SELECT count(*) FROM areas WHERE region_id IS NOT NULL")
+        assert regions == [(1,)], "a region that only writers speak of is found anew"
+
+    found = (Detection(box=BOX, concept_id=PEOPLE, value=0.8),)
+    flowing(scenario, found=found, in_regions={PEOPLE: 0.2, DOG: 0.2, WATER: 0.9})
+
+
+def test_the_apps_own_models_say_what_they_predict(flowing: Callable[..., None]) -> None:
+    async def scenario(flows: Flows) -> None:
+        fit = ConceptModel(
+            ["wet", "dry"],
+            np.eye(3, DIMS, dtype=np.float32)[[2, 2]] * np.array([[1], [-1]], np.float32),
+            np.full(2, 10.0, np.float32),
+            np.zeros(2, np.float32),
+        )
+        await flows.model("mine", "embedding-classifier", concepts=["wet", "dry"])
+        await flows.database.execute(
+            "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted) VALUES (%s, 'mine-1', %s, %s)",
+            [flows.place.bucket, flows.place.workflow.table.id, fit.dump()],
+        )
+        await flows.threshold("sure", OVER, {"wet": 0.9})
+        await flows.writer("label", SUCCESS)
+        await flows.flow(
+            "own",
+            "own-1",
+            embed=(EMBEDDER, "visual-embedder", ()),
+            mine=("mine", "embedding-classifier", ["embed"]),
+            sure=("sure", "concept-threshold", ["mine"]),
+            label=("label", "annotation-writer", ["sure"]),
+        )
+        await flows.database.execute("UPDATE apps SET own_workflow_id = 'own' WHERE id = 'photos'")
+
+        await flows.post("crowd", "perhaps")
+        async with flows.working():
+            await until(flows.place.is_indexed)
+
+        said = await flows.database.rows(
+            "SELECT i.id, a.model_version_id, a.trusted, a.concept_ids FROM annotations a JOIN inputs i ON"
+            " i.number = a.input_number WHERE a.model_id = 'mine' ORDER BY i.id"
+        )
+        assert said == [("crowd", "mine-1", False, ["wet", "dry"]), ("perhaps", "mine-1", False, ["dry", "wet"])]
+        assert await flows.written() == [("crowd", "admin", SUCCESS, {"wet": 0.99})]
+
+    flowing(scenario)
+
+
+def test_an_app_shows_its_own_workflow_and_gets_rid_of_it(flowing: Callable[..., None]) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        rows = "SELECT workflow_id, own_workflow_id FROM apps WHERE id = 'photos'"
+
+        shown = await flows.patch("auto")
+        app = await flows.place.world.identity.app("admin", "photos")
+        during = await flows.database.rows(rows)
+        back = await flows.patch("General")
+
+        assert (shown.default_workflow_id, shown.default_workflow.app_id, shown.default_workflow.user_id) == (
+            "auto",
+            "photos",
+            "admin",
+        )
+        assert app is not None
+        assert (app.workflow_id, app.own_workflow_id) == ("General", "auto")
+        assert during == [("General", "auto")]
+        assert (back.default_workflow_id, back.default_workflow.app_id) == ("General", "main")
+        assert await flows.database.rows(rows) == [("General", "")]
+
+    flowing(scenario)
+
+
+def test_a_workflow_that_cannot_be_a_base_is_refused(flowing: Callable[..., None]) -> None:
+    async def scenario(flows: Flows) -> None:
+        await flows.model("raw", "embedding-classifier", status=21102)
+        await flows.writer("nobody", SUCCESS, "nobody")
+        for name, node in {
+            "untrained": ("raw", "embedding-classifier", ()),
+            "bare": ("gone", "concept-threshold", ()),
+            "stranger": ("nobody", "annotation-writer", ()),
+        }.items():
+            await flows.flow(name, f"{name}-1", node=node)
+
+        for name, error in {
+            "untrained": WorkflowNeedsModel,
+            "bare": WorkflowNeedsModel,
+            "stranger": WorkflowInvalid,
+            "unheard-of": WorkflowDoesNotExist,
+        }.items():
+            with pytest.raises(error):
+                await flows.patch(name)
+
+        rows = await flows.database.rows("SELECT workflow_id, own_workflow_id FROM apps WHERE id = 'photos'")
+        assert rows == [("General", "")]
+
+    flowing(scenario)

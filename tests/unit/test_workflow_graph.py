@@ -1,0 +1,177 @@
+"""Which nodes fit together, in which order they run, and what one input becomes on its way through them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from sightrank.errors import WorkflowGraphInvalid
+from sightrank.teach.graph import Node, check, ordered, run
+from sightrank.teach.steps import Changes, Finds, Looks, Step, Writes
+from sightrank.vision.box import Box
+from sightrank.vision.detector import Detection
+from sightrank.vision.eye import Eye
+from sightrank.vision.operators import NodeData, Said, cropped, mapped, threshold
+
+EYE = cast(Eye, object())
+LEFT = Box(top=0.0, left=0.0, bottom=1.0, right=0.5)
+RIGHT = Box(top=0.0, left=0.5, bottom=1.0, right=0.75)
+
+
+def node(id: str, type_id: str, *inputs: str) -> Node:
+    return Node(id=id, model_id=id, type_id=type_id, inputs=inputs)
+
+
+CONCEPT = node("concept", "visual-classifier")
+DETECTOR = node("faces", "visual-detector")
+
+
+class Picture:
+    """A sight whose vectors are the width of what is looked at and how much of the picture is left of it."""
+
+    def __init__(self) -> None:
+        self.looked: list[list[Box | None]] = []
+
+    async def vectors(self, eye: Eye, boxes: Sequence[Box | None]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        self.looked.append(list(boxes))
+        return np.array([(1.0, 0.0) if b is None else (b.right - b.left, b.left) for b in boxes], np.float32)
+
+    async def detections(self, eye: Eye) -> Sequence[Detection]:
+        return [Detection(box=LEFT, concept_id="face", value=0.9), Detection(box=RIGHT, concept_id="face", value=0.8)]
+
+
+def looks(*names: str) -> Looks:
+    """Says these concepts with the numbers of the vector as their values."""
+    return Looks(
+        eye=EYE,
+        says=lambda vectors: [Said(concepts=tuple(zip(names, row, strict=False))) for row in vectors.tolist()],
+    )
+
+
+def ran(nodes: Sequence[Node], steps: Mapping[str, Step], picture: Picture) -> dict[str, NodeData]:
+    return asyncio.run(run(ordered(nodes), steps, picture))
+
+
+def test_nodes_run_after_their_inputs_and_otherwise_in_their_own_order() -> None:
+    nodes = [
+        node("write", "annotation-writer", "over"),
+        node("over", "concept-threshold", "concept"),
+        DETECTOR,
+        CONCEPT,
+    ]
+
+    assert [one.id for one in ordered(nodes)] == ["faces", "concept", "over", "write"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([CONCEPT, CONCEPT], "Two nodes have the id 'concept'"),
+        ([node("over", "concept-threshold", "nobody")], "'nobody', which is no node"),
+        ([node("a", "concept-threshold", "b"), node("b", "concept-threshold", "a")], r"circle.*: a, b"),
+        ([node("a", "concept-threshold", "a")], r"circle.*: a"),
+    ],
+)
+def test_a_graph_that_has_no_order_is_refused(nodes: list[Node], message: str) -> None:
+    with pytest.raises(WorkflowGraphInvalid, match=message):
+        ordered(nodes)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([node("over", "concept-threshold")], "takes another node's concepts; name it in node_inputs"),
+        ([CONCEPT, node("crop", "image-crop", "concept")], "takes regions; its node_inputs give concepts"),
+        ([node("e", "visual-embedder"), node("m", "concept-synonym-mapper", "e")], "takes concepts; .* embeddings"),
+        ([CONCEPT, node("faces", "visual-detector", "concept")], "looks at the input itself"),
+        ([CONCEPT, node("mine", "embedding-classifier", "concept")], "takes embeddings or regions"),
+        ([node("c", "clusterer"), node("w", "annotation-writer", "c")], "takes concepts or regions; .* clusters"),
+    ],
+)
+def test_a_node_that_cannot_use_what_it_is_given_is_refused(nodes: list[Node], message: str) -> None:
+    with pytest.raises(WorkflowGraphInvalid, match=message):
+        check(nodes)
+
+
+def test_the_workflows_of_the_guide_fit_together() -> None:
+    annotating = [
+        node("embed", "visual-embedder"),
+        CONCEPT,
+        node("cluster", "clusterer"),
+        node("mapper", "concept-synonym-mapper", "concept"),
+        node("over", "concept-threshold", "mapper"),
+        node("write", "annotation-writer", "over"),
+    ]
+    recognising = [
+        DETECTOR,
+        node("sure", "region-threshold", "faces"),
+        node("crop", "image-crop", "sure"),
+        node("embed", "visual-embedder", "crop"),
+        node("names", "knn-concept", "embed"),
+        node("known", "concept-threshold", "names"),
+    ]
+
+    check(annotating)
+    check(recognising)
+
+
+def test_concepts_go_through_mapper_thresholds_and_writers() -> None:
+    nodes = [
+        CONCEPT,
+        node("mapper", "concept-synonym-mapper", "concept"),
+        node("over", "concept-threshold", "mapper"),
+        node("under", "concept-threshold", "mapper"),
+        node("write", "annotation-writer", "over"),
+    ]
+    limits = {"mine": 0.5, "yours": 0.5}
+    steps: dict[str, Step] = {
+        "concept": looks("theirs", "others"),
+        "mapper": Changes(change=partial(mapped, synonyms={"theirs": ["mine"], "others": ["yours"]})),
+        "over": Changes(change=partial(threshold, thresholds=limits, comparison=1)),
+        "under": Changes(change=partial(threshold, thresholds=limits, comparison=3)),
+        "write": Writes(status=24150),
+    }
+
+    data = ran(nodes, steps, Picture())
+
+    assert data["over"].whole.concepts == (("mine", 1.0),)
+    assert data["under"].whole.concepts == (("yours", 0.0),)
+    assert data["write"].whole.concepts == (("mine", 1.0),)
+
+
+def test_behind_a_detector_each_region_is_looked_at_as_it_was_cut() -> None:
+    nodes = [DETECTOR, node("crop", "image-crop", "faces"), node("names", "knn-concept", "crop")]
+    steps: dict[str, Step] = {
+        "faces": Finds(eye=EYE),
+        "crop": Changes(change=partial(cropped, margin=1.0)),
+        "names": looks("ann"),
+    }
+    picture = Picture()
+
+    regions = ran(nodes, steps, picture)["names"].regions
+
+    assert regions is not None
+    assert [(one.box, one.value, one.said.concepts) for one in regions] == [
+        (LEFT, 0.9, (("ann", 1.0),)),
+        (RIGHT, 0.8, (("ann", 0.75),)),
+    ]
+    assert picture.looked == [
+        [Box(top=0.0, left=0.0, bottom=1.0, right=1.0), Box(top=0.0, left=0.25, bottom=1.0, right=1.0)]
+    ]
+
+
+def test_where_nothing_is_found_nothing_is_looked_at() -> None:
+    class Empty(Picture):
+        async def detections(self, eye: Eye) -> Sequence[Detection]:
+            return []
+
+    data = ran(
+        [DETECTOR, node("names", "knn-concept", "faces")], {"faces": Finds(eye=EYE), "names": looks("ann")}, Empty()
+    )
+
+    assert data["names"].regions == ()
