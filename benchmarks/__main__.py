@@ -19,6 +19,7 @@ from benchmarks import (
     memory,
     pages,
     search,
+    suggesting,
     teaching,
     training,
     videos,
@@ -43,6 +44,7 @@ MEASUREMENTS = {
     "videos": videos.run,
     "training": training.run,
     "teaching": teaching.run,
+    "suggesting": suggesting.run,
 }
 
 

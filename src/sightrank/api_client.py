@@ -89,6 +89,11 @@ def image_rank(*, url: str = "", data: bytes = b"") -> dict[str, Any]:
     return _rank({"image": {"url": url} if url else {"base64": base64.b64encode(data).decode()}})
 
 
+def input_filter(input_id: str) -> dict[str, Any]:
+    """A filter that leaves one input."""
+    return {"input": {"id": input_id}}
+
+
 def _rank(data: dict[str, Any]) -> dict[str, Any]:
     return {"annotation": {"data": data}}
 
@@ -110,9 +115,13 @@ class ApiClient:
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
-    async def search(self, ranks: Sequence[dict[str, Any]], *, count: int) -> Found:
+    async def search(self, ranks: Sequence[dict[str, Any]], *, count: int, algorithm: str = "") -> Found:
         """The best ``count`` areas by all ranks together. Raises ClientError."""
-        body = {"searches": [{"query": {"ranks": list(ranks)}}], "pagination": {"page": 1, "per_page": count}}
+        return await self.searches([{"query": {"ranks": list(ranks)}, "algorithm": algorithm}], count=count)
+
+    async def searches(self, searches: Sequence[dict[str, Any]], *, count: int) -> Found:
+        """The best ``count`` areas of each search, one search after the other. Raises ClientError."""
+        body = {"searches": list(searches), "pagination": {"page": 1, "per_page": count}}
         answer = await self.post("annotations/searches", body)
         return Found(hits=tuple(map(read_hit, answer.get("hits", []))), note=answer["status"].get("details", ""))
 

@@ -159,6 +159,26 @@ def evaluate(
 
 
 @cli.command()
+def suggest(
+    concept: Annotated[str, typer.Option(help="The concept to teach, by its name.")],
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many suggestions.")] = 20,
+    app: Annotated[str, typer.Option(help="Id of the app; default: that of the credentials.")] = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Ask a running server which images to label next with a concept."""
+    from sightrank.api.bootstrap import BootstrapError
+    from sightrank.api_client import ClientError
+    from sightrank.search_command import find_access
+    from sightrank.suggest_command import run
+
+    environment = os.environ if data_dir is None else {}
+    try:
+        run(find_access(_settings(data_dir=data_dir), app, environment), concept, limit=limit)
+    except (ClientError, BootstrapError) as error:
+        _stop(str(error))
+
+
+@cli.command()
 def certs(
     directory: Annotated[Path, typer.Argument(help="Folder for ca.pem, server.pem and server.key.")],
     host: Annotated[list[str] | None, typer.Option("--host", help="Name or address the server is reached by.")] = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def _roc(report: Report, other: Report | None) -> Figure:
     _curves(axes, report, other, lambda one: one.roc, lambda one: one.roc_auc, "AUC")
     axes.set_xlabel("false positive rate: of what has it not, the share predicted to have it")
     axes.set_ylabel("true positive rate: of what has it, the share found")
-    _legend(axes, "lower right")
+    _legend(figure)
     return figure
 
 
@@ -71,7 +71,7 @@ def _precision_recall(report: Report, other: Report | None) -> Figure:
     _curves(axes, report, other, lambda one: one.precision_recall, lambda one: one.average_precision, "AP")
     axes.set_xlabel("recall: of what has it, the share found")
     axes.set_ylabel("precision: of what is found, the share that has it")
-    _legend(axes, "lower left")
+    _legend(figure)
     return figure
 
 
@@ -114,7 +114,7 @@ def _confusion(report: Report) -> Figure:
 def _calibration(report: Report, other: Report | None) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 6.8), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(8.4, 6.8), layout="constrained", facecolor="white")
     upper, lower = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color=_FAINT, linewidth=1, linestyle=(0, (2, 3)), label="as sure as right")
     for one, colour, style in _versions(report, other):
@@ -132,7 +132,7 @@ def _calibration(report: Report, other: Report | None) -> Figure:
     lower.set_ylim(bottom=0.7)
     lower.set_xlabel("predicted probability")
     lower.set_ylabel("predictions")
-    _legend(upper, "upper left")
+    _legend(figure)
     _title(upper, "Do probabilities mean what they say?", report)
     return figure
 
@@ -175,7 +175,7 @@ def _versions(report: Report, other: Report | None) -> list[tuple[Report, str, s
 def _square(title: str, report: Report) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.8, 6.8), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(9.4, 6.8), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     _style(axes)
     axes.set_aspect("equal")
@@ -195,9 +195,9 @@ def _style(axes: Axes) -> None:
     axes.yaxis.label.set_color(_INK)
 
 
-def _legend(axes: Axes, place: Literal["lower right", "lower left", "upper left"]) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc=place, frameon=True, facecolor="white", edgecolor="none", framealpha=0.9, fontsize=9)
+def _legend(figure: Figure) -> None:
+    """Beside the curves, which are everywhere."""
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9, labelcolor=_INK)
 
 
 def _title(axes: Axes, title: str, report: Report) -> None:

@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ConceptReport:
     """How well one concept is predicted. ``roc`` [2, points]: false and true positive rates; ``precision_recall`` [2,
-    points]: recall and precision."""
+    points]: recall and precision. ``best_f1`` is the highest F1 there is, at ``best_threshold``."""
 
     id: str
     name: str
@@ -26,6 +26,8 @@ class ConceptReport:
     precision: float
     recall: float
     f1: float
+    best_f1: float
+    best_threshold: float
     roc: Floats
     precision_recall: Floats
 
@@ -106,6 +108,8 @@ def read_report(message: Mapping[str, Any]) -> Report:
 def _concept(message: Mapping[str, Any], own: Mapping[str, Any]) -> ConceptReport:
     concept = message["concept"]
     roc, curve = message.get("roc_curve", {}), message.get("precision_recall_curve", {})
+    precision_recall = np.asarray([curve.get("recall", []), curve.get("precision", [])], float)
+    best_f1, best_threshold = _best(precision_recall, np.asarray(curve.get("thresholds", []), float))
     return ConceptReport(
         id=concept["id"],
         name=concept.get("name") or concept["id"],
@@ -116,9 +120,21 @@ def _concept(message: Mapping[str, Any], own: Mapping[str, Any]) -> ConceptRepor
         precision=float(own[concept["id"]]["precision"]),
         recall=float(own[concept["id"]]["recall"]),
         f1=float(message.get("f1", 0)),
+        best_f1=best_f1,
+        best_threshold=best_threshold,
         roc=np.asarray([roc.get("fpr", []), roc.get("tpr", [])], float),
-        precision_recall=np.asarray([curve.get("recall", []), curve.get("precision", [])], float),
+        precision_recall=precision_recall,
     )
+
+
+def _best(precision_recall: Floats, thresholds: Floats) -> tuple[float, float]:
+    """The highest F1 and its threshold: the middle one where several do as well."""
+    recall, precision = precision_recall
+    f1 = 2 * recall * precision / np.maximum(recall + precision, 1e-9)
+    if not len(f1):
+        return 0.0, 0.0
+    places = np.flatnonzero(f1 >= f1.max() - 1e-9)
+    return float(f1.max()), float(thresholds[places[len(places) // 2]])
 
 
 def _matrix(message: Mapping[str, Any], places: Mapping[str, int], names: tuple[str, str, str]) -> Floats:

@@ -64,13 +64,14 @@ def _show_title(console: Console, report: Report) -> None:
 
 
 def _concepts(report: Report) -> Table:
-    """Weakest first: that is where labels help."""
+    """Weakest first: that is where labels help. Last the threshold that would serve each best."""
     table = _table("concept")
-    for name in ("has it", "has not", "ROC AUC", "avg precision", "precision", "recall", "F1"):
+    for name in ("has it", "has not", "ROC AUC", "avg precision", "precision", "recall", "F1", "best F1", "at"):
         table.add_column(name, justify="right")
     for one in sorted(report.concepts, key=lambda concept: (concept.f1, concept.average_precision)):
         numbers = (one.roc_auc, one.average_precision, one.precision, one.recall, one.f1)
-        shown = [_number(one, number) for number in numbers]
+        shown = [_number(one, number) for number in (*numbers, one.best_f1)]
+        shown.append(f"{one.best_threshold:.2f}" if one.measurable else "-")
         table.add_row(Text(one.name), str(one.positives), str(one.negatives), *shown)
     return table
 

@@ -280,6 +280,35 @@ def test_people_are_labelled_in_photographs_that_show_them(app: App, photos: lis
     assert set(input_ids(app.filter(certain()))) == labelled
 
 
+@pytest.mark.skipif(not PHOTOS.is_file(), reason="the photographs are not here")
+def test_regions_that_a_detector_finds_are_labelled(app: App, photos: list[Picture]) -> None:
+    """A detector among the nodes has the app indexed by the public workflow that runs it."""
+    app.post([of_bytes(photo, id=photo.name) for photo in photos[:4]])
+    app.call("PostModels", models=[operator("write", "annotation-writer", annotation_status=codes.ANNOTATION_SUCCESS)])
+    passing = Data(concepts=[Concept(id=PEOPLE, value=0.5)])
+    app.call("PostModels", models=[operator("people", "concept-threshold", passing, concept_threshold_type=GREATER)])
+    nodes = [
+        node("embed", *EMBEDDER),
+        node("find", "general-image-detection"),
+        node("sure", "people", after="find"),
+        node("label", "write", after="sure"),
+    ]
+    app.call("PostWorkflows", workflows=[Workflow(id="regions", nodes=nodes)])
+
+    patch_app(app, "regions")
+    wait_for("the app to change over", lambda: app.call("GetApp").app.default_workflow_id == "regions", seconds=60)
+    app.post([of_bytes(photo, id=photo.name) for photo in photos[4:8]])
+
+    listed = app.call("ListAnnotations", user_ids=["me"], per_page=100).annotations
+    found = [annotation for annotation in listed if not annotation.input_level]
+    with_people = {photo.name for photo in photos[:8] if "person" in photo.shows}
+    assert len({annotation.input_id for annotation in found} & with_people) >= 4
+    assert all(
+        annotation.trusted and annotation.data.regions[0].region_info.HasField("bounding_box") for annotation in found
+    )
+    assert {concept.id for one in found for concept in one.data.regions[0].data.concepts} == {PEOPLE}
+
+
 def test_a_workflow_without_its_models_is_refused_as_base(app: App, choice: Choice) -> None:
     app.call("DeleteModels", ids=["sure"])
     assert app.user_app_id is not None

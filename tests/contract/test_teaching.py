@@ -238,7 +238,7 @@ def test_the_sdk_makes_lists_and_deletes(sdk: SdkApp, mine: App) -> None:
     assert found.model_info.model_version.id == version.model_info.model_version.id
     operator.delete_version(version.model_info.model_version.id)
     assert len(list(operator.list_versions())) == 1
-    operator.patch(name="Quite sure", notes="by hand")
+    sdk.patch_model("sure", action="merge", name="Quite sure", notes="by hand")
     assert sdk.model("sure").model_info.name == "Quite sure"
 
     sdk.delete_model("sure")

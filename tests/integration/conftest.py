@@ -11,16 +11,19 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from clarifai_grpc.grpc.api import service_pb2_grpc
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from tests.integration.own_flows import SHOWS, Flowing, Flows, Pictures, SeeingEye
 from tests.integration.serving import App, Server, Site, connected, home, new_app, server_at, web_site
-from tests.integration.worlds import Worlds
+from tests.integration.test_ingest_worker import bench
+from tests.integration.worlds import World, Worlds
 
 from sightrank.store.embedded import EmbeddedServer
 from sightrank.store.migrate import upgrade
@@ -81,6 +84,19 @@ def _drop(server_url: str, name: str) -> None:
 @pytest.fixture
 def world(database_url: str, tmp_path: Path) -> Worlds:
     return Worlds(database_url, tmp_path)
+
+
+@pytest.fixture
+def flowing(world: Worlds, tmp_path: Path) -> Flowing:
+    """For tests of apps with workflows of their own (own_flows.py)."""
+
+    def run(scenario: Callable[[Flows], Awaitable[None]], **eye: Any) -> None:
+        async def opened(world: World) -> None:
+            await scenario(Flows(await bench(world, tmp_path), SeeingEye(Pictures(SHOWS), **eye)))
+
+        world.run(opened)
+
+    return run
 
 
 @pytest.fixture(scope="session")

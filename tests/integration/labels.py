@@ -51,15 +51,30 @@ async def say(place: Process, bucket: int, photo: Photo, values: Mapping[str, fl
         await next_version(connection, bucket, labels=True)
 
 
+async def frame_of(place: Process, bucket: int, whole: Photo, seed: int) -> Photo:
+    """A frame of a video, with a vector of its own."""
+    row = await place.database.row(
+        "INSERT INTO areas (bucket, input_number, created_at, frame_index, frame_time_ms, frame_number)"
+        " VALUES (%s, %s, clock_timestamp(), %s, 500, 12) RETURNING id",
+        [bucket, whole.number, seed],
+    )
+    assert row is not None
+    return await _with_vector(place, bucket, whole, row[0], seed)
+
+
 async def region_of(place: Process, bucket: int, whole: Photo, seed: int) -> Photo:
-    """A part of an image, with a vector of its own."""
+    """A region of an image, with a vector of its own."""
     row = await place.database.row(
         "INSERT INTO areas (bucket, input_number, created_at, region_id, box_top, box_left, box_bottom, box_right)"
         " VALUES (%s, %s, clock_timestamp(), %s, 0, 0, 0.5, 0.5) RETURNING id",
         [bucket, whole.number, new_id()],
     )
     assert row is not None
-    part = Photo(new_id(), whole.number, row[0], random_unit(seed).astype(np.float16))
+    return await _with_vector(place, bucket, whole, row[0], seed)
+
+
+async def _with_vector(place: Process, bucket: int, whole: Photo, area_id: int, seed: int) -> Photo:
+    part = Photo(new_id(), whole.number, area_id, random_unit(seed).astype(np.float16))
     async with place.database.transaction() as connection:
         version = await next_version(connection, bucket, labels=False)
         rows = VectorRows(

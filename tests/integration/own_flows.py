@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -11,13 +11,14 @@ from typing import Any, cast
 import numpy as np
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from psycopg.types.json import Jsonb
-from tests.integration.test_ingest_worker import DIMS, WORKFLOWS, Bench
+from tests.integration.test_ingest_worker import DIMS, WORKFLOWS, Bench, until
 
 from sightrank.background import end
 from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.intake import IdConflict, NewInput
 from sightrank.ingest.jobs import Jobs
 from sightrank.ingest.media import ImageSource
+from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.rows import Content
 from sightrank.ingest.worker import Worker
 from sightrank.ingest.workflow import Workflow
@@ -34,6 +35,11 @@ TAGGER, EMBEDDER, DETECTOR = "general-image-recognition", "general-image-embeddi
 PEOPLE, DOG, WATER = "ai_l8TKp2h5", "ai_8S2Vq3cR", "ai_water000"
 SUCCESS, PENDING = 24150, 24151
 OVER, OVER_OR_AT, UNDER = 1, 2, 3
+#: By name of the picture.
+SHOWS = {
+    "crowd": {PEOPLE: 0.97, DOG: 0.03, WATER: 0.99},
+    "perhaps": {PEOPLE: 0.7, DOG: 0.95, WATER: 0.01},
+}
 _IDS = (PEOPLE, DOG, WATER)
 _SCALE = 10.0
 
@@ -99,6 +105,10 @@ class SeeingEye:
 
     def top(self, found: np.ndarray[Any, Any], count: int) -> list[list[tuple[str, float]]]:
         return self.tagger.top(found, count)
+
+
+#: Runs a scenario in an app whose pictures show what ``SHOWS`` says; the rest is how the eye sees.
+Flowing = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -227,6 +237,43 @@ class Flows:
             await end([task])
             await asyncio.to_thread(threads.close)
 
+    @asynccontextmanager
+    async def reindexing(self) -> AsyncIterator[None]:
+        """A process that re-indexes for the length of the block."""
+        threads = Threads(1)
+        reindexer = Reindexer(
+            self.database,
+            cast(ImageSource, self.eye.pictures),
+            {"General": self.workflow},
+            ("Empty",),
+            self.annotator,
+            self.place.world.book,
+            threads=threads,
+            clock=Clock(),
+        )
+        task = asyncio.create_task(reindexer.run())
+        try:
+            yield
+        finally:
+            await end([task])
+            await asyncio.to_thread(threads.close)
+
+    async def is_settled(self) -> bool:
+        """Whether no other workflow is wanted, and nothing is left of the one before."""
+        return not await self.database.rows("SELECT FROM reindexes")
+
+    async def index(self, *names: str) -> None:
+        """Posts these pictures and waits until they are indexed."""
+        await self.post(*names)
+        async with self.working():
+            await until(self.place.is_indexed)
+
+    async def reindex(self, workflow_id: str) -> None:
+        """Has all inputs looked at for this workflow and waits until the app has it."""
+        await self.patch(workflow_id, reindex=True)
+        async with self.reindexing():
+            await until(self.is_settled)
+
     async def forget_vectors(self) -> None:
         """Has all inputs looked at again, as after an upgrade of the model."""
         await self.database.execute("DELETE FROM vectors_1")
@@ -257,3 +304,27 @@ def _model(model_id: str, type_id: str) -> resources_pb2.Model:
     public = model_id in (TAGGER, EMBEDDER, DETECTOR)
     whose = {"user_id": "clarifai", "app_id": "main"} if public else {}
     return resources_pb2.Model(id=model_id, model_type_id=type_id, **whose)
+
+
+async def annotating(flows: Flows, *, bound: float = 0.9) -> None:
+    """The guide's auto-annotation, in the app and as its base workflow."""
+    await flows.synonym("persons", PEOPLE)
+    await flows.synonym("hounds", DOG)
+    await flows.model("mapper", "concept-synonym-mapper", {"knowledge_graph_id": ""})
+    await flows.threshold("sure", OVER, {"persons": bound, "hounds": bound})
+    await flows.threshold("doubtful", UNDER, {"persons": bound, "hounds": bound})
+    await flows.writer("label", SUCCESS)
+    await flows.writer("ask", PENDING, "ann")
+    await flows.database.execute("INSERT INTO users (id) VALUES ('ann')")
+    await flows.flow(
+        "auto",
+        "auto-1",
+        embed=(EMBEDDER, "visual-embedder", ()),
+        concept=(TAGGER, "visual-classifier", ()),
+        mapper=("mapper", "concept-synonym-mapper", ["concept"]),
+        sure=("sure", "concept-threshold", ["mapper"]),
+        doubtful=("doubtful", "concept-threshold", ["mapper"]),
+        label=("label", "annotation-writer", ["sure"]),
+        ask=("ask", "annotation-writer", ["doubtful"]),
+    )
+    await flows.patch("auto")

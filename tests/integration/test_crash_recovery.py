@@ -11,7 +11,19 @@ from pathlib import Path
 
 import grpc
 import pytest
-from clarifai_grpc.grpc.api.resources_pb2 import Annotation, Concept, Data, Input
+from clarifai_grpc.grpc.api import resources_pb2
+from clarifai_grpc.grpc.api.resources_pb2 import (
+    Annotation,
+    Concept,
+    Data,
+    Input,
+    Model,
+    NodeInput,
+    OutputInfo,
+    Workflow,
+    WorkflowNode,
+)
+from google.protobuf.struct_pb2 import Struct
 from tests.integration.serving import (
     INDEXED,
     WORKING,
@@ -93,6 +105,46 @@ def post_in_background(app: App, inputs: Sequence[Input], accepted: list[str], b
     thread = threading.Thread(target=post)
     thread.start()
     return thread
+
+
+def annotate_by_itself(app: App) -> None:
+    """Has the app label every input with what is predicted of it."""
+    params = Struct()
+    params.update({"annotation_status": 24150})
+    writer = Model(id="label", model_type_id="annotation-writer", output_info=OutputInfo(params=params))
+    app.call("PostModels", models=[writer])
+    nodes = [
+        WorkflowNode(id="concept", model=Model(id="general-image-recognition")),
+        WorkflowNode(id="write", model=Model(id="label"), node_inputs=[NodeInput(node_id="concept")]),
+    ]
+    app.call("PostWorkflows", workflows=[Workflow(id="auto", nodes=nodes)])
+    app.call("PatchApp", app=resources_pb2.App(id=app.id, default_workflow_id="auto"), action="overwrite")
+
+
+def test_kill_9_leaves_what_an_own_workflow_says_whole(site: Site) -> None:
+    with home() as folder, server_at(folder) as server:
+        server.start()
+        accepted: list[str] = []
+        with connected(server) as stub:
+            app = new_app(server, stub)
+            annotate_by_itself(app)
+            inputs = [of_bytes(picture(n), f"i{n:03}") for n in range(200)]
+            poster = post_in_background(app, inputs, accepted, 20)
+            wait_for("some to be indexed", indexed_more_than(server, app.id, 20))
+            server.kill()
+            poster.join()
+        server.start()
+        all_indexed(server, app.id, 60.0)
+
+        rows = server.sql(
+            "SELECT i.id, count(*), sum(cardinality(a.concept_ids)), (SELECT count(*) FROM labels l"
+            " WHERE l.bucket = i.bucket AND l.input_number = i.number) FROM inputs i JOIN annotations a"
+            " ON a.bucket = i.bucket AND a.input_number = i.number WHERE a.written_by <> '' GROUP BY i.bucket, i.number"
+        )
+        # The last call may have been carried out although its answer was lost.
+        assert {row[0] for row in rows} >= set(accepted)
+        assert sum(counts(server, app.id).values()) == len(rows)
+        assert {row[1:] for row in rows} == {(1, 20, 20)}
 
 
 def test_kill_9_in_the_middle_loses_nothing_and_doubles_nothing(site: Site) -> None:

@@ -356,9 +356,9 @@ def slow_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sightrank.vision.evaluation.fit", endless)
 
 
-@pytest.mark.parametrize("table", ["model_versions", "models"])
+@pytest.mark.parametrize("rpc", ["DeleteModel", "DeleteModelVersion"])
 def test_deleting_what_is_evaluated_stops_it_and_leaves_nothing(
-    world: Worlds, monkeypatch: pytest.MonkeyPatch, table: str
+    world: Worlds, monkeypatch: pytest.MonkeyPatch, rpc: str
 ) -> None:
     slow_fit(monkeypatch)
 
@@ -368,7 +368,7 @@ def test_deleting_what_is_evaluated_stops_it_and_leaves_nothing(
         await place.call("PostModelVersionMetrics", model_id=MODEL, version_id=version)
         async with place.evaluating():
             await wait_for("it to be worked on", lambda: _running(place, version))
-            await place.write(f"DELETE FROM {table} WHERE bucket = %(bucket)s")
+            await place.call(rpc, model_id=MODEL, **({"version_id": version} if rpc == "DeleteModelVersion" else {}))
             monkeypatch.undo()
             again = await place.train(CONCEPTS)
             await place.call("PostModelVersionMetrics", model_id=MODEL, version_id=again)
@@ -435,6 +435,43 @@ def test_who_has_lost_the_lease_writes_nothing(world: Worlds) -> None:
         assert (await place.metrics(version)).status.code == EVALUATING
         assert await quick.claim([place.workflow_id]) is None  # one at a time
         assert await quick.keep(taken)
+
+    run(world, scenario)
+
+
+def test_several_processes_share_the_queue(world: Worlds) -> None:
+    async def scenario(place: Place) -> None:
+        await place.label("in", random_labels(20, 3), CONCEPTS)
+        version = await place.train(CONCEPTS)
+        await place.call("PostEvaluations", eval_metrics=[of_version(version, id=f"e{n}") for n in range(8)])
+
+        async with place.evaluating(), place.evaluating(), place.evaluating():
+            await wait_for("all to end", lambda: _none(place, f"status <> {EVALUATED}"))
+
+        assert await place.sql("SELECT DISTINCT attempts FROM model_evaluations WHERE bucket = %(bucket)s") == [(1,)]
+        aucs = await place.sql("SELECT DISTINCT summary ->> 'roc_auc' FROM model_evaluations WHERE bucket = %(bucket)s")
+        assert len(aucs) == 1  # all the same: it is deterministic
+
+    run(world, scenario)
+
+
+def test_after_training_nothing_is_made_when_what_is_asked_for_cannot_be(world: Worlds) -> None:
+    async def scenario(place: Place) -> None:
+        await place.label("in", random_labels(2, 3), CONCEPTS)
+        await place.version(CONCEPTS)
+        before = await place.sql("SELECT count(*) FROM model_versions WHERE bucket = %(bucket)s")
+        params = Struct()
+        params.update({"dataset_id": "nowhere"})
+        info = resources_pb2.EvalInfo(params=params)
+
+        with pytest.raises(DoesNotExist, match="nowhere"):
+            await place.call("PostModelVersions", model_id=MODEL, model_versions=[ModelVersion()], eval_info=info)
+        assert await place.sql("SELECT count(*) FROM model_versions WHERE bucket = %(bucket)s") == before
+
+        params.update({"dataset_id": "", "evaluate_after_training": False})
+        info = resources_pb2.EvalInfo(params=params)
+        await place.call("PostModelVersions", model_id=MODEL, model_versions=[ModelVersion()], eval_info=info)
+        assert await _none(place, "true")
 
     run(world, scenario)
 

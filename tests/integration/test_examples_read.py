@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tests.integration.labels import region_of, say, with_app
+import pytest
+from tests.integration.labels import frame_of, region_of, say, with_app
 from tests.integration.searching import DIMS, Process, random_unit
 
 from sightrank.search.concepts import ConceptBook
@@ -63,10 +64,11 @@ def test_the_latest_trusted_label_counts(database_url: str) -> None:
     with_app(database_url, scenario)
 
 
-def test_what_is_in_a_part_is_not_denied_of_the_whole(database_url: str) -> None:
+@pytest.mark.parametrize("part_of", [region_of, frame_of])
+def test_what_is_in_a_part_is_not_denied_of_the_whole(database_url: str, part_of: Any) -> None:
     async def scenario(place: Process, bucket: int) -> None:
         (whole,) = await place.add(bucket, random_unit(1))
-        dog, bird = [await region_of(place, bucket, whole, seed) for seed in (2, 3)]
+        dog, bird = [await part_of(place, bucket, whole, seed) for seed in (2, 3)]
         await say(place, bucket, whole, {"cat": 1.0})
         await say(place, bucket, dog, {"dog": 1.0})
         await say(place, bucket, bird, {"bird": 1.0, "cat": 0.0})

@@ -1,11 +1,8 @@
-"""An app's own workflow at ingest: what its nodes say comes with the input, once, and never against what people said."""
+"""An app's own workflow at ingest: what its nodes say comes with the input, once, never against what people said."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,18 +15,18 @@ from tests.integration.own_flows import (
     OVER_OR_AT,
     PENDING,
     PEOPLE,
+    SHOWS,
     SUCCESS,
     TAGGER,
     UNDER,
     WATER,
+    Flowing,
     Flows,
-    Pictures,
-    SeeingEye,
+    annotating,
     tagger,
     vector,
 )
-from tests.integration.test_ingest_worker import DIMS, bench, until
-from tests.integration.worlds import World, Worlds
+from tests.integration.test_ingest_worker import DIMS, until
 
 from sightrank.errors import WorkflowDoesNotExist, WorkflowInvalid, WorkflowNeedsModel
 from sightrank.ingest.jobs import Jobs
@@ -39,51 +36,10 @@ from sightrank.vision.box import Box
 from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.detector import Detection
 
-SHOWS = {
-    "crowd": {PEOPLE: 0.97, DOG: 0.03, WATER: 0.99},
-    "perhaps": {PEOPLE: 0.7, DOG: 0.95, WATER: 0.01},
-}
 BOX = Box(top=0.25, left=0.25, bottom=0.5, right=0.75)
 
 
-async def annotating(flows: Flows, *, bound: float = 0.9) -> None:
-    """The guide's auto-annotation, in the app and as its base workflow."""
-    await flows.synonym("persons", PEOPLE)
-    await flows.synonym("hounds", DOG)
-    await flows.model("mapper", "concept-synonym-mapper", {"knowledge_graph_id": ""})
-    await flows.threshold("sure", OVER, {"persons": bound, "hounds": bound})
-    await flows.threshold("doubtful", UNDER, {"persons": bound, "hounds": bound})
-    await flows.writer("label", SUCCESS)
-    await flows.writer("ask", PENDING, "ann")
-    await flows.database.execute("INSERT INTO users (id) VALUES ('ann')")
-    await flows.flow(
-        "auto",
-        "auto-1",
-        embed=(EMBEDDER, "visual-embedder", ()),
-        concept=(TAGGER, "visual-classifier", ()),
-        mapper=("mapper", "concept-synonym-mapper", ["concept"]),
-        sure=("sure", "concept-threshold", ["mapper"]),
-        doubtful=("doubtful", "concept-threshold", ["mapper"]),
-        label=("label", "annotation-writer", ["sure"]),
-        ask=("ask", "annotation-writer", ["doubtful"]),
-    )
-    await flows.patch("auto")
-
-
-@pytest.fixture
-def flowing(world: Worlds, tmp_path: Path) -> Callable[..., None]:
-    """Runs a scenario in an app whose pictures show what ``SHOWS`` says."""
-
-    def run(scenario: Callable[[Flows], Awaitable[None]], **eye: Any) -> None:
-        async def opened(world: World) -> None:
-            await scenario(Flows(await bench(world, tmp_path), SeeingEye(Pictures(SHOWS), **eye)))
-
-        world.run(opened)
-
-    return run
-
-
-def test_what_is_sure_becomes_labels_and_what_is_doubtful_waits_for_a_person(flowing: Callable[..., None]) -> None:
+def test_what_is_sure_becomes_labels_and_what_is_doubtful_waits_for_a_person(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await annotating(flows)
 
@@ -113,7 +69,7 @@ def test_what_is_sure_becomes_labels_and_what_is_doubtful_waits_for_a_person(flo
     flowing(scenario)
 
 
-def test_a_value_at_the_threshold_passes_only_where_equal_is_said(flowing: Callable[..., None]) -> None:
+def test_a_value_at_the_threshold_passes_only_where_equal_is_said(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         (row,) = tagger().probabilities(vector(SHOWS["crowd"])[None]).tolist()
         for name, comparison in (("over", OVER), ("over-or-at", OVER_OR_AT), ("under", UNDER)):
@@ -143,7 +99,7 @@ def test_a_value_at_the_threshold_passes_only_where_equal_is_said(flowing: Calla
     flowing(scenario)
 
 
-def test_writers_keep_silent_where_people_have_said_something(flowing: Callable[..., None]) -> None:
+def test_writers_keep_silent_where_people_have_said_something(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await annotating(flows)
         said = (NamedConcept(id="persons", name="", value=0.0),)
@@ -158,7 +114,7 @@ def test_writers_keep_silent_where_people_have_said_something(flowing: Callable[
     flowing(scenario)
 
 
-def test_an_input_that_is_looked_at_again_has_everything_once(flowing: Callable[..., None]) -> None:
+def test_an_input_that_is_looked_at_again_has_everything_once(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await annotating(flows)
         await flows.post("crowd", "perhaps")
@@ -175,7 +131,7 @@ def test_an_input_that_is_looked_at_again_has_everything_once(flowing: Callable[
     flowing(scenario)
 
 
-def test_two_workers_write_everything_once(flowing: Callable[..., None]) -> None:
+def test_two_workers_write_everything_once(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await annotating(flows)
         shows = {f"p{n}": {PEOPLE: 0.97, DOG: 0.03} for n in range(60)}
@@ -193,7 +149,7 @@ def test_two_workers_write_everything_once(flowing: Callable[..., None]) -> None
     flowing(scenario)
 
 
-def test_a_worker_that_dies_leaves_nothing_half_said(flowing: Callable[..., None]) -> None:
+def test_a_worker_that_dies_leaves_nothing_half_said(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await annotating(flows)
         await flows.post("crowd")
@@ -222,7 +178,7 @@ def test_a_worker_that_dies_leaves_nothing_half_said(flowing: Callable[..., None
 
 @pytest.mark.parametrize("other", ["General", "later"])
 def test_inputs_under_way_are_looked_at_by_the_workflow_the_app_has_when_they_are_done(
-    flowing: Callable[..., None], other: str
+    flowing: Flowing, other: str
 ) -> None:
     async def scenario(flows: Flows) -> None:
         await annotating(flows)
@@ -252,7 +208,7 @@ def test_inputs_under_way_are_looked_at_by_the_workflow_the_app_has_when_they_ar
     flowing(scenario)
 
 
-def test_the_latest_version_of_the_workflow_runs(flowing: Callable[..., None]) -> None:
+def test_the_latest_version_of_the_workflow_runs(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await annotating(flows)
         await flows.flow(
@@ -281,7 +237,7 @@ def test_the_latest_version_of_the_workflow_runs(flowing: Callable[..., None]) -
     ],
 )
 def test_an_input_is_indexed_although_its_workflow_cannot_run_and_says_why(
-    flowing: Callable[..., None], gone: str, reason: str
+    flowing: Flowing, gone: str, reason: str
 ) -> None:
     async def scenario(flows: Flows) -> None:
         await annotating(flows)
@@ -302,7 +258,24 @@ def test_an_input_is_indexed_although_its_workflow_cannot_run_and_says_why(
     flowing(scenario)
 
 
-def test_writers_behind_a_detector_write_on_its_regions(flowing: Callable[..., None]) -> None:
+def test_what_was_written_stays_where_the_workflow_cannot_say_it_again(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.index("crowd")
+        before = await flows.written(), await flows.labels()
+        await flows.database.execute("DELETE FROM models WHERE id = 'mapper'")
+        await flows.forget_vectors()
+
+        async with flows.working():
+            await until(flows.place.is_indexed)
+
+        assert await flows.database.rows("SELECT status_details <> '' FROM inputs") == [(True,)]
+        assert (await flows.written(), await flows.labels()) == before
+
+    flowing(scenario)
+
+
+def test_writers_behind_a_detector_write_on_its_regions(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await flows.model("crop", "image-crop", {"margin": 0.5})
         await flows.threshold("sure", OVER, {WATER: 0.5})
@@ -339,7 +312,7 @@ def test_writers_behind_a_detector_write_on_its_regions(flowing: Callable[..., N
     flowing(scenario, found=found, in_regions={PEOPLE: 0.2, DOG: 0.2, WATER: 0.9})
 
 
-def test_the_apps_own_models_say_what_they_predict(flowing: Callable[..., None]) -> None:
+def test_the_apps_own_models_say_what_they_predict(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         fit = ConceptModel(
             ["wet", "dry"],
@@ -378,7 +351,7 @@ def test_the_apps_own_models_say_what_they_predict(flowing: Callable[..., None])
     flowing(scenario)
 
 
-def test_an_app_shows_its_own_workflow_and_gets_rid_of_it(flowing: Callable[..., None]) -> None:
+def test_an_app_shows_its_own_workflow_and_gets_rid_of_it(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await annotating(flows)
         rows = "SELECT workflow_id, own_workflow_id FROM apps WHERE id = 'photos'"
@@ -402,7 +375,7 @@ def test_an_app_shows_its_own_workflow_and_gets_rid_of_it(flowing: Callable[...,
     flowing(scenario)
 
 
-def test_a_workflow_that_cannot_be_a_base_is_refused(flowing: Callable[..., None]) -> None:
+def test_a_workflow_that_cannot_be_a_base_is_refused(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await flows.model("raw", "embedding-classifier", status=21102)
         await flows.writer("nobody", SUCCESS, "nobody")
@@ -424,5 +397,27 @@ def test_a_workflow_that_cannot_be_a_base_is_refused(flowing: Callable[..., None
 
         rows = await flows.database.rows("SELECT workflow_id, own_workflow_id FROM apps WHERE id = 'photos'")
         assert rows == [("General", "")]
+
+    flowing(scenario)
+
+
+def test_a_workflow_that_goes_while_an_app_asks_for_it_is_refused(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.patch("General")
+
+        async def waiting() -> bool:
+            rows = await flows.database.rows("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return rows == [(1,)]
+
+        async with flows.database.transaction() as connection:
+            await connection.execute("SELECT FROM apps WHERE id = 'photos' FOR UPDATE")
+            patching = asyncio.create_task(flows.patch("auto"))
+            await until(waiting)
+            await connection.execute("DELETE FROM workflows")
+        with pytest.raises(WorkflowDoesNotExist):
+            await patching
+
+        assert await flows.database.rows("SELECT own_workflow_id FROM apps WHERE id = 'photos'") == [("",)]
 
     flowing(scenario)

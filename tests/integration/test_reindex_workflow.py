@@ -44,6 +44,7 @@ from tests.integration.serving import (
     wait_for,
 )
 from tests.integration.serving import App as Client
+from tests.integration.teaching import new_model, reds_and_blues, trained
 from tests.tiny_models import write_tiny_model
 
 KEY = (("authorization", f"Key {PAT}"),)
@@ -443,3 +444,31 @@ def test_videos_are_indexed_anew_frame_by_frame_and_keep_what_was_said_of_them(p
     assert (vectors(app), taggers(app), len(frames_of(app))) == ({}, {}, 3)
     change(app, "General")
     assert (sum(vectors(app).values()), frames_of(app)) == (5, before)
+
+
+def test_trained_models_come_along(place: Place) -> None:
+    """They are fitted to the new vectors before the app has them, from what they were trained with."""
+    app = place.app("General", "taught")
+    reds_and_blues(app)
+    new_model(app)
+    version = trained(app, "red", "blue")
+    app.call("PatchInputs", action="remove", inputs=[labelled_so(app, "red")])
+
+    patch(app, "tiny")
+    wait_for("the change", lambda: workflow_of(app) == "tiny")
+
+    rows = app.server.sql(
+        "SELECT e.model_id, f.model_version_id FROM model_fits f JOIN embedders e ON e.id = f.embedder_id"
+        " WHERE f.bucket = %s ORDER BY f.created_at",
+        bucket(app),
+    )
+    assert rows == [("general", version.id), ("tiny", version.id)]
+    after = app.call("GetModelVersion", model_id="colours", version_id=version.id).model_version
+    assert after == version
+
+
+def labelled_so(app: Client, concept_id: str) -> resources_pb2.Input:
+    """An input that has the label, as a patch names it."""
+    found = app.call("ListInputs").inputs
+    input_id = next(item.id for item in found if [concept.id for concept in item.data.concepts] == [concept_id])
+    return resources_pb2.Input(id=input_id, data=Data(concepts=[Concept(id=concept_id)]))

@@ -30,13 +30,17 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("ingest", "renew", {"bucket": 1, "numbers": [100, 200], "owner": "me", "lease_s": 60}),
     *(("ingest", "claim", {"bucket": 1, "owner": "me", "lease_s": 60, "limit": 8, **which}) for which in _WHICH),
     ("ingest", "areas", {"bucket": 1, "numbers": [4, 8]}),
-    ("ingest", "forget_predictions", {"bucket": 1, "numbers": [4, 8]}),
+    ("ingest", "forget_predictions", {"bucket": 1, "numbers": [4, 8], "troubled": [8]}),
+    ("ingest", "said_by_people", {"bucket": 1, "numbers": [4, 8]}),
     ("inputs", "read", {"bucket": 1, "ids": ["in-8"]}),
     ("inputs", "existing", {"bucket": 1, "ids": ["in-8"], "urls": ["http://example.com/8"], "url_hashes": [b"x" * 32]}),
     ("annotations", "places_in_videos", {"bucket": 1, "area_ids": [4, 8]}),
     ("annotations", "read", {"bucket": 1, "input_ids": ["in-8"], "ids": None}),
     ("concepts", "lookup", {"bucket": 1, "ids": ["c-8"], "names": ["c-9"], "languages": ["en"]}),
     ("concepts", "names", {"bucket": 1, "ids": ["c-8"]}),
+    ("examples", "labels", {"bucket": 1, "concept_ids": ["c-8"], "places": [0], "dataset_id": ""}),
+    ("models", "inputs", {"bucket": 1, "concept_ids": ["c-8"]}),
+    ("models", "count_inputs", {"bucket": 1, "concept_ids": ["c-8"]}),
 ]
 _REMOVED_SINCE = sql.SQL(queries.load("search")["removed_since"]).format(
     bucket=sql.Literal(1), version=sql.Literal(5990)

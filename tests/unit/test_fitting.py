@@ -263,6 +263,28 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
     assert fitted(3) != fitted(4)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_was_said_gives_probabilities(seed: int) -> None:
+    """Few examples, copies, contradictions, nothing said, nothing else there: and no library warns."""
+    random = np.random.default_rng(seed)
+    count, columns, rest = (int(random.choice(sizes)) for sizes in ([0, 1, 2, 3, 5, 40], [1, 2, 4], [0, 1, 300]))
+    vectors = unit(random.normal(size=(count + rest, DIMS)))
+    if random.random() < 0.4:
+        vectors = np.repeat(vectors[::4], 4, axis=0)[: len(vectors)]
+    labels = random.choice([0, 1, np.nan], (count, columns), p=random.dirichlet([1, 1, 1]))
+    learnt = examples(
+        vectors[:count], labels, background=vectors[count:], inputs=random.integers(0, max(1, count // 3), count)
+    )
+    exclusive = bool(random.random() < 0.5)
+
+    found = taught(learnt, ANYTHING, FitOptions(exclusive=exclusive))
+
+    assert np.isfinite(found).all()
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert not exclusive or columns == 1 or found.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
 def test_progress_rises_to_1() -> None:
     shares: list[float] = []
     fit(examples(BOTH, np.stack([SAID, 1 - SAID], 1), background=ANYTHING), FitOptions(), shares.append)
@@ -311,6 +333,28 @@ def test_options_are_read_from_what_a_version_keeps() -> None:
     assert read_options({"exclusive": True, "seed": 7, "strength": 3, "other": "x"}) == FitOptions(
         exclusive=True, seed=7, strength=3.0
     )
+
+
+def test_any_number_is_a_seed() -> None:
+    seeds = [read_options({"seed": seed}).seed for seed in (-1, 7.0, 2.0**60, "3")]
+
+    assert seeds == [2**32 - 1, 7, 2**60 % 2**32, 3]
+
+
+@pytest.mark.parametrize(
+    ("training", "mentions"),
+    [
+        ({"strength": 0}, "strength is 0; it must be more than 0"),
+        ({"strength": "much"}, "strength is no number"),
+        ({"strength": float("inf")}, "strength is not finite"),
+        ({"background_weight": -1.0}, "background_weight is -1; it cannot be less than 0"),
+        ({"seed": {"a": 1}}, "seed is no number"),
+        ({"seed": float("nan")}, "seed is not finite"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named(training: dict[str, object], mentions: str) -> None:
+    with pytest.raises(ValueError, match=mentions):
+        read_options(training)
 
 
 def test_nothing_unlabelled_counts_when_its_weight_is_0() -> None:

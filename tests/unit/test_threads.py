@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -100,3 +101,20 @@ def test_threads_of_ingest_have_a_lower_priority() -> None:
 
     assert interactive == own
     assert ingest == max(own, 10)
+
+
+def test_what_learns_makes_way_for_an_answer_but_not_for_ever() -> None:
+    """Asked in its thread, between two pieces of work."""
+
+    async def scenario() -> float:
+        def made_way() -> float:
+            started = time.monotonic()
+            threads.make_way()
+            return time.monotonic() - started
+
+        async with lanes() as threads, asyncio.timeout(DEADLINE_S):
+            await threads.learn(made_way)
+            with threads.answering():
+                return await threads.learn(made_way)
+
+    assert asyncio.run(scenario()) >= 0.05

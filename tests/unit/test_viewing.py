@@ -12,10 +12,11 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 from tests import films
 from tests.films import BLUE, GREEN, RED, plain
-from tests.watching import watched_eye
+from tests.watching import CORNER, watched_eye
 
 from sightrank.errors import InputFailed
 from sightrank.vision import viewing
+from sightrank.vision.box import Box
 from sightrank.vision.threads import Lane, Threads
 from sightrank.vision.viewing import Viewed, view
 
@@ -30,8 +31,11 @@ class Watched:
         self.threads = threads
         self.eye = watched_eye(threads, self.runs.append)
 
-    async def view(self, data: bytes, sample_ms: int = 1000, *, detect: bool = False) -> list[Viewed]:
-        async with aclosing(view(self.eye, data, Lane.INTERACTIVE, sample_ms=sample_ms, detect=detect)) as frames:
+    async def view(
+        self, data: bytes, sample_ms: int = 1000, *, detect: bool = False, margins: Sequence[float] = ()
+    ) -> list[Viewed]:
+        frames = view(self.eye, data, Lane.INTERACTIVE, sample_ms=sample_ms, detect=detect, margins=margins)
+        async with aclosing(frames):
             return [frame async for frame in frames]
 
 
@@ -73,6 +77,20 @@ def test_a_detector_sees_each_frame_in_full_size() -> None:
     frames = asyncio.run(scenario())
 
     assert [[found.concept_id for found in frame.detections] for frame in frames] == [[str(RED)], [str(GREEN)]]
+
+
+def test_what_is_found_in_frames_is_looked_at_with_margins_around_it() -> None:
+    async def scenario() -> tuple[list[Viewed], list[int]]:
+        async with watching() as watched:
+            return await watched.view(films.film(60.0), 500, detect=True, margins=[0.0, 0.5]), watched.runs
+
+    frames, runs = asyncio.run(scenario())
+
+    assert len(frames) == 120
+    wider = Box(top=0.0, left=0.0, bottom=0.75, right=0.75)
+    assert all(list(frame.parts) == [CORNER, wider] for frame in frames)
+    assert all(frame.parts[CORNER] == pytest.approx(frame.vector, abs=0.02) for frame in frames)
+    assert max(runs) <= 16
 
 
 def test_hundreds_of_frames_run_in_small_groups() -> None:

@@ -201,7 +201,7 @@ class Apps:
             metadata = patched_metadata(metadata, app.metadata, request.metadata_action.op)
         if checked is not None:
             now = _now(user_id, app_id, bucket, workflow, own_workflow)
-            wanted = self._base_workflows.wanted(checked, now, reindex=request.reindex)
+            wanted = await self._base_workflows.wanted(connection, checked, now, reindex=request.reindex)
             workflow, own_workflow = await want_workflow(connection, bucket, (workflow, own_workflow), wanted)
         workflows = {"workflow": workflow, "own_workflow": own_workflow}
         values = _patch_values(app) | workflows | {"metadata": Jsonb(metadata)} | ids

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from clarifai_grpc.grpc.api import resources_pb2
 from clarifai_grpc.grpc.api.status import status_pb2
 
-from sightrank.api.call import AppRef
+from sightrank.api.call import AppRef, Call
 from sightrank.api.catalogue import Catalogue, ModelType
+from sightrank.api.datasets import public_only
 from sightrank.api.models import model_proto
 from sightrank.api.predictions import Wanted, over, read_config
 from sightrank.errors import ModelDoesNotExist, ModelInvalidArgument, WorkflowDoesNotExist
@@ -21,7 +22,7 @@ from sightrank.store.database import Database
 from sightrank.teach.graph import Node, ordered, sees_input
 from sightrank.teach.own_models import OwnModel
 from sightrank.teach.own_workflows import OwnWorkflow, OwnWorkflows
-from sightrank.teach.steps import Finds, Looks, Step
+from sightrank.teach.steps import Crops, Finds, Looks, Step
 from sightrank.teach.workbench import Workbench
 from sightrank.vision.eye import Eye
 
@@ -65,6 +66,13 @@ class Plan:
         return tuple(dict.fromkeys(step.eye for step in self.steps.values() if isinstance(step, Looks)))
 
     @property
+    def margins(self) -> tuple[float, ...]:
+        """The margins with which regions are looked at; none where nobody looks at any."""
+        if not any(node.inputs and isinstance(self.steps[node.id], Looks) for node in self.nodes):
+            return ()
+        return tuple(dict.fromkeys((0.0, *(step.margin for step in self.steps.values() if isinstance(step, Crops)))))
+
+    @property
     def reads(self) -> bool:
         """Whether a text will do as input: all that look read, and none of them is a tagger of pictures."""
         reading = [
@@ -84,11 +92,12 @@ class Asking:
         self._workbench = workbench
         self._workflows = OwnWorkflows(database)
 
-    async def model(self, app: AppRef, model_id: str, version_id: str, config: resources_pb2.OutputConfig) -> Plan:
+    async def model(self, call: Call, model_id: str, version_id: str, config: resources_pb2.OutputConfig) -> Plan:
         """Raises ModelDoesNotExist, ModelNotTrained, WorkflowNeedsModel, and ModelInvalidArgument for an operator,
         which has nothing to work on by itself.
         """
-        own = await self._own(app, model_id, version_id)
+        app = call.require_app()
+        own = await self._own(call, model_id, version_id)
         if own is None:
             card = self._catalogue.model(model_id, version_id)
             node = Node(id=card.id, model_id=card.id, type_id=card.type.value, public=True)
@@ -128,22 +137,27 @@ class Asking:
                 )
         return Plan(nodes=ordered(nodes), steps=steps, asked=tuple(asked))
 
-    async def own_workflow(self, app: AppRef, workflow_id: str, version_id: str) -> OwnWorkflow | None:
-        """The app's workflow in that version, else in its latest. Raises WorkflowDoesNotExist for another version."""
+    async def own_workflow(self, call: Call, workflow_id: str, version_id: str) -> OwnWorkflow | None:
+        """The app's workflow in that version, else in its latest; None where it has none that the caller may see.
+
+        Raises WorkflowDoesNotExist for another version.
+        """
+        app = call.require_app()
         found = await self._workflows.find(app.bucket, workflow_id, version_id)
         if found is None and version_id and await self._workflows.find(app.bucket, workflow_id):
             raise WorkflowDoesNotExist(
                 f"Workflow {workflow_id} has no version {version_id}; ListWorkflowVersions names those it has."
             )
-        return found
+        return found if found is not None and _visible(call, found.visibility) else None
 
-    async def _own(self, app: AppRef, model_id: str, version_id: str) -> OwnModel | None:
+    async def _own(self, call: Call, model_id: str, version_id: str) -> OwnModel | None:
+        app = call.require_app()
         found = await self._workbench.find(app.bucket, model_id, version_id)
         if found is None and version_id and await self._workbench.find(app.bucket, model_id):
             raise ModelDoesNotExist(
                 f"Model {model_id} has no version {version_id}; ListModelVersions names those it has."
             )
-        return found
+        return found if found is not None and _visible(call, found.visibility) else None
 
     def _public(self, app: AppRef, node: Node, config: resources_pb2.OutputConfig) -> Asked:
         card = self._catalogue.model(node.model_id)
@@ -187,6 +201,10 @@ def own_model_proto(app: AppRef, own: OwnModel) -> resources_pb2.Model:
             status=status_pb2.Status(code=own.status, description="Model is trained and ready for deployment"),
         ),
     )
+
+
+def _visible(call: Call, visibility: int) -> bool:
+    return not public_only(call) or visibility == resources_pb2.Visibility.Gettable.PUBLIC
 
 
 def _wanted(app: AppRef, config: resources_pb2.OutputConfig) -> Wanted:

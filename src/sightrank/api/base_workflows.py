@@ -21,7 +21,7 @@ from sightrank.errors import (
 )
 from sightrank.ingest.base_workflow import WantedWorkflow
 from sightrank.store import queries
-from sightrank.store.database import Database, TryAgain
+from sightrank.store.database import Connection, Database, TryAgain
 from sightrank.store.status import MODEL_TRAINED
 from sightrank.teach.graph import Node
 from sightrank.teach.own_models import OwnModel
@@ -29,6 +29,7 @@ from sightrank.teach.own_workflows import OwnWorkflow, OwnWorkflows
 from sightrank.teach.steps import Step, Writes
 from sightrank.teach.workbench import Workbench
 
+_SQL = queries.load("apps")
 _USERS = queries.load("annotations")
 
 
@@ -86,11 +87,15 @@ class BaseWorkflows:
             raise WorkflowDoesNotExist(f"App {app.app_id} has no workflow {named.id}; make it by PostWorkflows first.")
         return Checked(app=app, own_id="", card=self._catalogue.usable_workflow(named.id))
 
-    def wanted(self, checked: Checked, now: AppNow, *, reindex: bool) -> WantedWorkflow:
+    async def wanted(self, connection: Connection, checked: Checked, now: AppNow, *, reindex: bool) -> WantedWorkflow:
         """What the app asks for; the caller holds its row. Raises TryAgain where its workflows changed since it was
         checked."""
         if now != checked.app:
             raise TryAgain
+        if checked.own_id:
+            keys = {"bucket": now.bucket, "id": checked.own_id}
+            if await (await connection.execute(_SQL["has_own_workflow"], keys)).fetchone() is None:
+                raise TryAgain
         card = checked.card
         return WantedWorkflow(
             id=card.id,

@@ -10,6 +10,7 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call
 from sightrank.api.datasets import find_dataset
+from sightrank.api.model_records import no_model
 from sightrank.errors import DuplicateKey, ModelDoesNotExist, ModelInvalidArgument, ServerBusy
 from sightrank.ingest.rows import new_id
 from sightrank.store import queries
@@ -79,8 +80,7 @@ async def _find_version(connection: Connection, app: AppRef, model_id: str, vers
     wanted = {name: plain_text(value, name) for name, value in (("model_id", model_id), ("version_id", version_id))}
     row = await (await connection.execute(_SQL["version"], {"bucket": app.bucket, **wanted})).fetchone()
     if row is None:
-        which = f"version {version_id!r} of model {model_id!r}" if version_id else f"version of a model {model_id!r}"
-        raise ModelDoesNotExist(f"There is no {which} in app {app.app_id!r}.")
+        raise no_model(app, model_id, version_id)
     return row
 
 

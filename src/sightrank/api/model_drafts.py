@@ -221,11 +221,8 @@ def _version(
 def _training(message: resources_pb2.ModelVersion, params: Mapping[str, Any], where: str) -> dict[str, Any]:
     """How the version is to be fitted. Unknown hyper-parameters are kept: programs send those of other services."""
     config, info = message.output_info.output_config, message.train_info
-    sent = {
-        **params,
-        **struct_to_json(info.params, ModelInvalidArgument),
-        **struct_to_json(config.hyper_params, ModelInvalidArgument),
-    }
+    said = {**params, **_json(info.params), **_json(config.hyper_params)}
+    sent = {name: value for name, value in said.items() if value is not None}
     if info.dataset.version.id or sent.get("dataset_version_id"):
         raise ModelInvalidArgument(
             f"{where}.train_info names a version of a dataset; name the dataset alone: datasets have no versions here."
@@ -239,7 +236,7 @@ def _training(message: resources_pb2.ModelVersion, params: Mapping[str, Any], wh
     try:
         read_options(training)
     except (ValueError, TypeError) as error:
-        raise ModelInvalidArgument(f"{where}: {error}") from error
+        raise ModelInvalidArgument(f"{where}: a hyper-parameter has no use as it is: {error}") from error
     return training
 
 

@@ -68,6 +68,8 @@ class ModelEdits:
             raise DuplicateKey(f"The request has model {repeated!r} twice; choose another id for one of them.")
         async with self._database.transaction() as connection:
             await hold_app(connection, app.bucket)
+            # All concepts by one statement, so that two calls cannot wait for each other.
+            await self._writer.concept_ids(connection, app, [one for draft in drafts for one in draft.concepts])
             for draft in sorted(drafts, key=lambda draft: draft.id):
                 await self._writer.insert(connection, app, draft)
             await next_version(connection, app.bucket, labels=any(not draft.card.trainable for draft in drafts))
@@ -86,10 +88,14 @@ class ModelEdits:
             await hold_app(connection, app.bucket)
             cursor = await connection.execute(_SQL["lock"], {"bucket": app.bucket, "ids": ids})
             stored = {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in await cursor.fetchall()}
-            for i, item in enumerate(request.models):
-                if item.id not in stored:
-                    raise self._unknown(app, item.id)
-                draft = patched_model(stored[item.id], item, action, f"models[{i}]")
+            unknown = next((model_id for model_id in ids if model_id not in stored), None)
+            if unknown is not None:
+                raise self._unknown(app, unknown)
+            drafts = [
+                patched_model(stored[item.id], item, action, f"models[{i}]") for i, item in enumerate(request.models)
+            ]
+            await self._writer.concept_ids(connection, app, [one for draft in drafts for one in draft.concepts])
+            for draft in drafts:
                 await self._writer.update(connection, app, draft)
             await next_version(connection, app.bucket, labels=True)
         return service_pb2.MultiModelResponse(models=await self._shown(app, ids))

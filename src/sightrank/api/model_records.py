@@ -52,6 +52,17 @@ class VersionRow(NamedTuple):
     total_input_count: int
     progress: float
 
+    def as_posted(self) -> VersionRow:
+        """The version as it was before anybody trained it."""
+        return self._replace(
+            modified_at=self.created_at,
+            completed_at=None,
+            status=MODEL_QUEUED,
+            status_details="",
+            total_input_count=0,
+            progress=0.0,
+        )
+
 
 class ModelRow(NamedTuple):
     """Columns of the statements that read models, each with one of its versions."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,7 +38,6 @@ class Field:
     kind: _FieldKind.ValueType
     description: str
     default: str | float | bool | None = None
-    required: bool = False
     least: float | None = None
     most: float | None = None
     whole: bool = False
@@ -89,8 +88,7 @@ _COMPARISON = _param(
 _THRESHOLDS = Field(
     path=_CONCEPTS,
     kind=_FieldKind.ARRAY_OF_CONCEPTS_WITH_THRESHOLD,
-    description="The concepts that may pass, each with its threshold as `value`, 0 to 1.",
-    required=True,
+    description="The concepts that may pass, each with its threshold as `value`, 0 to 1. None passes without any.",
 )
 _TAUGHT = (
     Field(
@@ -294,32 +292,31 @@ def checked_params(card: TypeCard, output_info: resources_pb2.OutputInfo) -> dic
     sent = {**MessageToDict(output_info.output_config.model_metadata), **MessageToDict(output_info.params)}
     if card.trainable:
         return sent
+    has_thresholds = _THRESHOLDS in card.fields
+    thresholds = sent.pop("concepts", []) if has_thresholds else []
     fields = {field.name: field for field in card.params}
     for name in sent:
         if name not in fields:
             known = ", ".join(fields) or "none"
             raise ModelInvalidArgument(f"Models of type {card.id} have no parameter {name!r}; they have {known}.")
     params = {name: _value(field, sent.get(name)) for name, field in fields.items()}
-    if _THRESHOLDS in card.fields:
-        params["concepts"] = _thresholds(card, output_info)
+    if has_thresholds:
+        params["concepts"] = _thresholds(output_info.data.concepts, thresholds)
     return params
 
 
-def _thresholds(card: TypeCard, output_info: resources_pb2.OutputInfo) -> dict[str, float]:
-    concepts = output_info.data.concepts
-    if not concepts:
-        raise ModelInvalidArgument(
-            f"output_info.data.concepts is empty; a model of type {card.id} lets only those concepts pass. Send each"
-            " with its threshold as value."
-        )
-    for index, concept in enumerate(concepts):
-        if not concept.id:
-            raise ModelInvalidArgument(f"output_info.data.concepts[{index}] has no id.")
-        if not 0.0 <= concept.value <= 1.0:
-            raise ModelInvalidArgument(
-                f"output_info.data.concepts[{index}] has the threshold {concept.value:g}; values lie between 0 and 1."
-            )
-    return {concept.id: concept.value for concept in concepts}
+def _thresholds(concepts: Sequence[resources_pb2.Concept], more: Any) -> dict[str, float]:
+    """By concept id; ``more`` is how files of the SDK, which know of parameters only, say the same."""
+    values = [(concept.id, concept.value) for concept in concepts]
+    if not isinstance(more, list) or not all(isinstance(item, dict) for item in more):
+        raise ModelInvalidArgument(f"{_PARAMS}concepts is {more!r}; it is a list of objects with id and value.")
+    values += [(item.get("id"), item.get("value")) for item in more]
+    for id, value in values:
+        if not id or not isinstance(id, str):
+            raise ModelInvalidArgument("A concept of output_info has no id; a threshold is that of a concept.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+            raise ModelInvalidArgument(f"The threshold of concept {id!r} is {value!r}; values lie between 0 and 1.")
+    return dict(values)
 
 
 def _value(field: Field, value: Any) -> Any:
@@ -390,7 +387,6 @@ def _field_proto(field: Field) -> resources_pb2.ModelTypeField:
         path=field.path,
         field_type=field.kind,
         description=field.description,
-        required=field.required,
         model_type_enum_options=[
             resources_pb2.ModelTypeEnumOption(id=name, aliases=[resources_pb2.ModelTypeEnumOptionAlias(id_int=number)])
             for name, number in field.options

@@ -92,8 +92,11 @@ class ModelVersions:
                 await queue(connection, app, evaluation)
             await connection.execute(_SQL["touch"], {"bucket": app.bucket, "model_id": request.model_id})
             await next_version(connection, app.bucket, labels=not trains)
-        self._wake.set()
         row = await self._records.need(app, request.model_id, draft.id)
+        if trains and row.version is not None:
+            # As it was committed: another process may be at work on it already.
+            row = row._replace(version=row.version.as_posted())
+        self._wake.set()
         return service_pb2.SingleModelResponse(model=(await self._records.messages(app, [row]))[0])
 
     async def patch(

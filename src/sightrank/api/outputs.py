@@ -31,8 +31,8 @@ from sightrank.search.query import ImageTerm
 from sightrank.store.database import Database
 from sightrank.teach.graph import run
 from sightrank.vision.eye import Eye
-from sightrank.vision.operators import NodeData
-from sightrank.vision.sight import FrameSight, PictureSight, TextSight
+from sightrank.vision.operators import NodeData, likeliest
+from sightrank.vision.sight import FrameSight, PictureSight, Sight, TextSight
 from sightrank.vision.threads import Lane
 from sightrank.vision.video import FrameTime
 from sightrank.vision.viewing import Viewed, view
@@ -70,7 +70,7 @@ class Outputs:
         _check_count(request.inputs, MAX_INPUTS)
         app = call.require_app()
         plan = await self._asking.model(
-            app,
+            call,
             request.model_id or request.model.id,
             request.version_id or request.model.model_version.id,
             _model_config(request.model),
@@ -93,7 +93,7 @@ class Outputs:
         """One result for each input, with an output for each node that is not suppressed, in their order."""
         _check_count(request.inputs, MAX_WORKFLOW_INPUTS)
         app = call.require_app()
-        shown, plan = await self._workflow(app, request)
+        shown, plan = await self._workflow(call, request)
         results = await self._all(app, request.inputs, plan)
         answers = await self._answers(app, plan, results)
         response = service_pb2.PostWorkflowResultsResponse(
@@ -104,13 +104,14 @@ class Outputs:
         return response
 
     async def _workflow(
-        self, app: AppRef, request: service_pb2.PostWorkflowResultsRequest
+        self, call: Call, request: service_pb2.PostWorkflowResultsRequest
     ) -> tuple[resources_pb2.Workflow, Plan]:
         """The workflow named, else the app's base workflow; an app's own before a public one of the same id."""
+        app = call.require_app()
         workflow_id = request.workflow_id or app.own_workflow_id or app.workflow_id
         own = None
         if not (request.favor_clarifai_workflows and self._catalogue.has_workflow(workflow_id)):
-            own = await self._asking.own_workflow(app, workflow_id, request.version_id)
+            own = await self._asking.own_workflow(call, workflow_id, request.version_id)
         if own is not None:
             version = resources_pb2.WorkflowVersion.FromString(own.stored)
             overrides = {
@@ -135,10 +136,9 @@ class Outputs:
                     if _is_video(item):
                         return await self._film(app, plan, item)
                     if item.data.text.raw and plan.reads:
-                        return [(None, await run(plan.nodes, plan.steps, TextSight(item.data.text.raw)))]
+                        return [(None, await _said(plan, TextSight(item.data.text.raw)))]
                     async with self._images.picture(app.bucket, _picture(item)) as data:
-                        sight = PictureSight(data, Lane.INTERACTIVE, plan.detecting)
-                        return [(None, await run(plan.nodes, plan.steps, sight))]
+                        return [(None, await _said(plan, PictureSight(data, Lane.INTERACTIVE, plan.detecting)))]
                 except AppError as error:
                     return error
 
@@ -150,13 +150,21 @@ class Outputs:
         seen: dict[Eye, list[Viewed]] = {}
         async with self._images.video(app.bucket, Lane.INTERACTIVE, url=url, data=data) as content:
             for eye, detect in _passes(plan):
-                frames = view(eye, content, Lane.INTERACTIVE, sample_ms=sample_ms, detect=detect)
+                frames = view(
+                    eye,
+                    content,
+                    Lane.INTERACTIVE,
+                    sample_ms=sample_ms,
+                    detect=detect,
+                    margins=plan.margins if detect else (),
+                )
                 async with aclosing(frames):
                     seen[eye] = [frame async for frame in frames]
         told: list[_Told] = []
         for together in zip(*seen.values(), strict=True):
             sight = FrameSight(dict(zip(seen, together, strict=True)))
-            told.append((together[0].time, await run(plan.nodes, plan.steps, sight)))
+            told.append((together[0].time, await _said(plan, sight)))
+            await asyncio.sleep(0)  # hundreds of frames: others have their turn between them
         return told
 
     async def _answers(self, app: AppRef, plan: Plan, results: Sequence[_Result]) -> list[_Answer]:
@@ -185,6 +193,17 @@ class _Answer:
     asked: Asked
     names: ConceptNames
     selection: Selection
+
+
+async def _said(plan: Plan, sight: Sight) -> dict[str, NodeData]:
+    """What the nodes that are answered for say of one picture, of all their concepts no more than will be shown."""
+    data = await run(plan.nodes, plan.steps, sight)
+    return {
+        asked.node_id: data[asked.node_id]
+        if asked.wanted.selected
+        else likeliest(data[asked.node_id], asked.wanted.max_concepts)
+        for asked in plan.asked
+    }
 
 
 def _passes(plan: Plan) -> list[tuple[Eye, bool]]:

@@ -13,7 +13,6 @@ from clarifai_grpc.grpc.api import resources_pb2
 from sightrank.api.call import AppRef
 from sightrank.api.catalogue import Catalogue, ModelCard, WorkflowCard
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER
-from sightrank.api.model_types import type_card
 from sightrank.api.models import version_proto
 from sightrank.api.predictions import read_config
 from sightrank.errors import InvalidRequest, ModelDoesNotExist, WorkflowInvalid, WorkflowNeedsModel
@@ -100,9 +99,7 @@ class NodeReader:
 
 
 def _own_model(app: AppRef, own: OwnModel, *, pinned: bool) -> resources_pb2.Model:
-    model = resources_pb2.Model(
-        id=own.id, user_id=app.user_id, app_id=app.app_id, model_type_id=type_card(own.type_id).id
-    )
+    model = resources_pb2.Model(id=own.id, user_id=app.user_id, app_id=app.app_id, model_type_id=own.type_id)
     if pinned:
         model.model_version.id = own.version_id
     return model

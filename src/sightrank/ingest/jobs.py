@@ -184,9 +184,7 @@ class Jobs:
             await connection.execute(_SQL["finish"], {"bucket": bucket, "rows": finished_rows(ready)})
             embedded = [outcome for outcome in ready if outcome.vectors is not None]
             former = await _former_regions(connection, bucket, embedded)
-            numbers = [outcome.job.number for outcome in embedded]
-            forgotten = await connection.execute(_SQL["forget_predictions"], {"bucket": bucket, "numbers": numbers})
-            labels = forgotten.rowcount > 0
+            labels = await _forget(connection, bucket, embedded)
             if embedded and workflow is not None:
                 embedded = await self._with_regions(connection, workflow, bucket, embedded)
                 embedded = await with_frames(connection, self._clock, bucket, embedded)
@@ -353,6 +351,15 @@ async def _former_regions(connection: Connection, bucket: int, outcomes: Sequenc
     numbers = [outcome.job.number for outcome in outcomes]
     cursor = await connection.execute(_SQL["former_regions"], {"bucket": bucket, "numbers": numbers})
     return [area_id for (area_id,) in await cursor.fetchall()]
+
+
+async def _forget(connection: Connection, bucket: int, outcomes: Sequence[Outcome]) -> bool:
+    """Removes what was said of these inputs when they were looked at before; whether there were labels among it."""
+    numbers = [outcome.job.number for outcome in outcomes]
+    troubled = [outcome.job.number for outcome in outcomes if outcome.trouble]
+    keys = {"bucket": bucket, "numbers": numbers, "troubled": troubled}
+    forgotten = await connection.execute(_SQL["forget_predictions"], keys)
+    return forgotten.rowcount > 0
 
 
 def vector_rows(outcomes: Sequence[Outcome]) -> VectorRows:

@@ -184,11 +184,7 @@ class ReindexRows:
             await vectors.insert(connection, workflow.table, bucket, version, rows_of_vectors)
 
     async def _switch(self, turn: Turn) -> None:
-        keys = {
-            "bucket": turn.bucket,
-            "workflow_id": turn.workflow_id,
-            "own_workflow_id": turn.own_workflow_id,
-        }
+        keys = {"bucket": turn.bucket}
         async with self._database.transaction() as connection:
             if await (await connection.execute(_SQL["lock_app"], keys)).fetchone() is None:
                 raise TurnLost

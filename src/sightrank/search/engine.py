@@ -5,8 +5,10 @@ resolve names, look at query images  ->  plan  ->  candidates (SQL), or none yet
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -20,7 +22,7 @@ from sightrank.errors import (
     SearchPredictionFailed,
     WorkflowNeedsModel,
 )
-from sightrank.search import candidates, sql
+from sightrank.search import candidates, sql, suggest
 from sightrank.search.candidates import CandidateCache, Candidates
 from sightrank.search.compile import Gathered, compile_ranks
 from sightrank.search.concepts import ConceptBook, Meaning
@@ -44,7 +46,7 @@ from sightrank.search.ranker import Ranked, Ranker
 from sightrank.search.scope import SearchScope
 from sightrank.search.score import Array, to_score
 from sightrank.search.versions import NO_VERSIONS, Versions
-from sightrank.store import queries
+from sightrank.store import queries, vectors
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.eye import Eye
@@ -110,6 +112,41 @@ class SearchEngine:
 
         Raises SearchInvalid, SearchNotIndexed, SearchPredictionFailed, WorkflowNeedsModel or DoesNotExist.
         """
+        if query.suggests:
+            return await self._suggestions(scope, query, versions)
+        return await self._hits(scope, query, versions)
+
+    async def _suggestions(self, scope: SearchScope, query: Query, versions: Versions | None) -> list[Hit]:
+        """The page of what to label next."""
+        found = await self._hits(scope, suggest.widened(query), versions)
+        scores = suggest.uncertainty(np.array([hit.score for hit in found]))
+        uncertain = [
+            replace(hit, score=score)
+            for hit, score in zip(found, scores.tolist(), strict=True)
+            if hit.score > 0 and score >= query.min_value
+        ]
+        assert scope.table is not None, "who ranks has vectors"
+        pool, pooled = await self._with_vectors(scope.table, scope.bucket, uncertain[: suggest.POOL])
+        falling = np.array([hit.score for hit in pool])
+        order = await asyncio.to_thread(suggest.diverse, falling, pooled, _wanted(query))
+        first = [pool[place] for place in order.tolist()]
+        return [*first, *uncertain[suggest.POOL :]][query.offset : _wanted(query)]
+
+    async def _with_vectors(self, table: EmbedderTable, bucket: int, hits: list[Hit]) -> tuple[list[Hit], Array]:
+        """Those of these hits whose areas are still there, and their vectors."""
+        area_ids = np.array([hit.area_id for hit in hits], np.int64)
+        known: dict[int, NDArray[np.float16]] = {}
+        async with (
+            vectors.snapshot(self._database) as connection,
+            aclosing(vectors.of_areas(connection, table, bucket, area_ids)) as parts,
+        ):
+            async for part in parts:
+                known.update(zip(part.area_ids.tolist(), part.vectors, strict=True))
+        there = [hit for hit in hits if hit.area_id in known]
+        rows = [known[hit.area_id] for hit in there if hit.area_id is not None]
+        return there, np.array(rows, np.float64).reshape(len(rows), table.dims)
+
+    async def _hits(self, scope: SearchScope, query: Query, versions: Versions | None) -> list[Hit]:
         concepts = await self._resolve(scope, query, versions)
         filters = sql.FilterScope(bucket=scope.bucket, concepts=concepts)
         if plan(query) is Plan.FILTER:
@@ -136,6 +173,8 @@ class SearchEngine:
             inputs={term: await _mean_of_input(ranker, term, number) for term, number in numbers.items()},
         )
         ranks = compile_ranks(query, gathered, ranker.dims)
+        if query.suggests:
+            ranks = suggest.by_uncertainty(ranks)
         if not query.narrows:
             return _page(query, await ranker.best(ranks, query.unit, _wanted(query)))
         if among is None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from clarifai_grpc.grpc.api import resources_pb2
 
 from sightrank.errors import SearchInvalid
+from sightrank.search import suggest
 from sightrank.search.fields import ME, Reading
 from sightrank.search.filters import read_filter
 from sightrank.search.legacy import read_and
@@ -22,7 +23,8 @@ from sightrank.search.terms import read_rank
 #: What one search may ask for: generous for people, a bound for programs.
 MAX_TERMS = 64
 MAX_CONDITIONS = 256
-_ALGORITHMS = frozenset({"", "nearest_neighbor", "brute_force", "avg_concept_brute_force"})
+_SUGGESTING = "active_learning"
+_ALGORITHMS = frozenset({"", "nearest_neighbor", "brute_force", "avg_concept_brute_force", _SUGGESTING})
 
 
 def parse_search(message: resources_pb2.Search, unit: Unit, *, offset: int, limit: int, me: str = ME) -> Query:
@@ -70,7 +72,10 @@ def _parsed(
         offset=offset,
         limit=limit,
         as_of=instant(search.as_of, "as_of") if search.HasField("as_of") else None,
+        suggests=search.algorithm == _SUGGESTING,
     )
+    if parsed.suggests:
+        suggest.check(parsed)
     asked = sum(1 for _ in conditions(parsed))
     if asked > MAX_CONDITIONS:
         raise SearchInvalid(f"filters name {asked} conditions in all; at most {MAX_CONDITIONS} can be searched by.")

@@ -145,7 +145,8 @@ class Filter:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """A parsed search. ``offset`` and ``limit`` count hits; ``min_value`` is the lowest score kept; ``as_of``: of what
-    there was then, with annotations as they were, and with the vectors and models of now.
+    there was then, with annotations as they were, and with the vectors and models of now. ``suggests``: the hits are
+    what to label next with the one concept that it ranks by.
     """
 
     unit: Unit
@@ -155,6 +156,7 @@ class Query:
     offset: int
     limit: int
     as_of: datetime | None = None
+    suggests: bool = False
 
     @property
     def narrows(self) -> bool:

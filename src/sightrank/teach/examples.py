@@ -8,6 +8,7 @@ what somebody said of the whole, and the whole shows what is in its parts.
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -25,7 +26,7 @@ from sightrank.store.database import Connection, Database, number_array
 from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.fitting import Examples
 
-MAX_BACKGROUND = 20_000
+MAX_BACKGROUND = 8_000  # learning looks at half as many of them for each concept
 _SQL = queries.load("examples")
 _LABEL = np.dtype([("area", ">i8"), ("input", ">i8"), ("column", ">i4"), ("value", ">f4"), ("whole", "?")])
 _UNSAID = -1
@@ -114,7 +115,8 @@ async def _said(
     parameters = {"bucket": bucket, "concept_ids": ids, "places": places, "dataset_id": dataset_id}
     cursor = await connection.execute(_SQL["labels"], parameters, binary=True)
     found = await cursor.fetchone()
-    return _joined(tuple(concept_ids), np.frombuffer((found and found[0]) or b"", _LABEL))
+    rows = np.frombuffer((found and found[0]) or b"", _LABEL)
+    return await asyncio.to_thread(_joined, tuple(concept_ids), rows)
 
 
 def _joined(concept_ids: tuple[str, ...], rows: NDArray[np.void]) -> Said:

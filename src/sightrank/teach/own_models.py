@@ -15,7 +15,8 @@ _SQL = queries.load("models")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnModel:
     """A model of an app in one of its versions. ``version_id`` is '' for a model that has none; ``status`` is then that
-    of an untrained one. ``concept_ids``: what it predicts; ``params``: by which an operator works.
+    of an untrained one. ``concept_ids``: what it predicts; ``params``: by which an operator works; ``visibility`` as
+    the API numbers it.
     """
 
     bucket: int
@@ -26,6 +27,7 @@ class OwnModel:
     status: int
     concept_ids: tuple[str, ...]
     params: Mapping[str, Any]
+    visibility: int
 
 
 class OwnModels:
@@ -39,7 +41,7 @@ class OwnModels:
         row = await self._database.row(_SQL["find"], {"bucket": bucket, "model_id": model_id, "version_id": version_id})
         if row is None:
             return None
-        name, type_id, found_id, status, concept_ids, params = row
+        name, type_id, found_id, status, concept_ids, params, visibility = row
         return OwnModel(
             bucket=bucket,
             id=model_id,
@@ -49,4 +51,5 @@ class OwnModels:
             status=status,
             concept_ids=tuple(concept_ids),
             params=params,
+            visibility=visibility,
         )

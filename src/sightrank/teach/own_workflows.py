@@ -17,7 +17,7 @@ _SQL = queries.load("workflows")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnWorkflow:
     """A workflow of an app in one of its versions; ``nodes`` in the order of its outputs, ``stored`` the same as a
-    WorkflowVersion in protobuf's own bytes.
+    WorkflowVersion in protobuf's own bytes, ``visibility`` as the API numbers it.
     """
 
     bucket: int
@@ -25,6 +25,7 @@ class OwnWorkflow:
     version_id: str
     nodes: tuple[Node, ...]
     stored: bytes
+    visibility: int
 
 
 class OwnWorkflows:
@@ -39,15 +40,15 @@ class OwnWorkflows:
         row = await self._database.row(_SQL["nodes"], parameters)
         if row is None:
             return None
-        found_id, stored = row
+        found_id, stored, visibility = row
         return OwnWorkflow(
-            bucket=bucket, id=workflow_id, version_id=found_id, nodes=parsed(stored), stored=bytes(stored)
+            bucket=bucket,
+            id=workflow_id,
+            version_id=found_id,
+            nodes=nodes_of(resources_pb2.WorkflowVersion.FromString(stored).nodes),
+            stored=bytes(stored),
+            visibility=visibility,
         )
-
-
-def parsed(stored: bytes) -> tuple[Node, ...]:
-    """The nodes of a version as ``workflow_versions.nodes`` has them."""
-    return nodes_of(resources_pb2.WorkflowVersion.FromString(stored).nodes)
 
 
 def nodes_of(messages: Iterable[resources_pb2.WorkflowNode]) -> tuple[Node, ...]:

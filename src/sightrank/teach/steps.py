@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.vision.eye import Eye
-from sightrank.vision.operators import NodeData, Said, found
+from sightrank.vision.operators import NodeData, Said, cropped, found
 from sightrank.vision.sight import Sight
 
 Vectors = NDArray[np.float32]
@@ -60,6 +60,16 @@ class Changes:
 
     async def run(self, given: NodeData | None, sight: Sight) -> NodeData:
         return self.change(given or NodeData())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Crops:
+    """Has regions looked at with ``margin`` of their height and width more on each side."""
+
+    margin: float
+
+    async def run(self, given: NodeData | None, sight: Sight) -> NodeData:
+        return cropped(given or NodeData(), self.margin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -24,7 +25,6 @@ from sightrank.store.status import MODEL_FAILED, MODEL_WITHOUT_DATA, MODEL_WITHO
 from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.examples import areas_of, frozen, read_examples, thawed
 from sightrank.teach.training_queue import Refit, Training, TrainingLost, TrainingQueue
-from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.fitting import Examples, fit, read_options
 from sightrank.vision.threads import Threads
 
@@ -33,6 +33,7 @@ _log = structlog.get_logger(__name__)
 LEASE_S = 30.0
 _AT_ONCE = 2  # so that a short training does not wait for a long one
 _KEPT_EVERY_S = 1.0  # within this time whoever deletes a version has stopped its training
+_REFITS_S = 2.0  # how often it is looked for models that lack a fit
 _IDLE_S = 1.0  # how long an idle trainer waits for other processes' versions; its own server wakes it at once
 _AGAIN_S = 5.0  # until a training that failed is tried again
 
@@ -57,6 +58,7 @@ class Trainer:
         self._workflow_ids = (*tables, *idle)
         self._wake = wake
         self._threads = threads
+        self._refits_at = 0.0
         self._queue = TrainingQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=LEASE_S)
 
     async def run(self) -> None:
@@ -70,7 +72,7 @@ class Trainer:
             try:
                 self._wake.clear()
                 training = await self._queue.claim(self._workflow_ids)
-                training = training or await self._queue.claim_unfitted(self._tables)
+                training = training or await self._claim_unfitted()
             except Exception:
                 _log.exception("looking for models to train failed")
                 training = None
@@ -80,6 +82,17 @@ class Trainer:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_IDLE_S):
                     await self._wake.wait()
+
+    async def _claim_unfitted(self) -> Refit | None:
+        """Nobody waits for these, and looking for them takes longer than for the others."""
+        now = time.monotonic()
+        if now < self._refits_at:
+            return None
+        self._refits_at = now + _REFITS_S
+        refit = await self._queue.claim_unfitted(self._tables)
+        if refit is not None:
+            self._refits_at = 0.0
+        return refit
 
     async def _take(self, training: Training) -> None:
         """One training. What goes wrong for no reason of its own comes again; an error in learning ends it."""
@@ -129,8 +142,8 @@ class Trainer:
         await self._queue.finish(
             training,
             table=table,
-            fitted=fitted.dump(),
-            examples=frozen(examples),
+            fitted=fitted,
+            examples=await asyncio.to_thread(frozen, examples),
             inputs=len(np.unique(examples.input_numbers)),
         )
         _log.info("model trained", bucket=training.bucket, model=training.model_id, version=training.id)
@@ -144,12 +157,13 @@ class Trainer:
             await self._put_off(refit, blameless=False)
         else:
             fitted = await self._fit(refit, examples, run)
-            await self._queue.finish_refit(refit, fitted.dump())
+            await self._queue.finish_refit(refit, fitted)
             _log.info("model fitted anew", bucket=refit.bucket, model=refit.model_id, version=refit.id)
 
-    async def _fit(self, training: Training, examples: Examples, run: _Run) -> ConceptModel:
+    async def _fit(self, training: Training, examples: Examples, run: _Run) -> bytes:
+        """What is learnt, as the database keeps it."""
         options = read_options(training.training)
-        return await self._threads.learn(lambda: fit(examples, options, run.tell))
+        return await self._threads.learn(lambda: fit(examples, options, run.tell).dump())
 
     async def _give_up(self, training: Training, status: int, reason: str) -> None:
         """Ends it without a model. A version that is trained already only lacks a fit, and stays as it is."""

@@ -15,14 +15,13 @@ from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.graph import Node
 from sightrank.teach.neighbours import Neighbours
 from sightrank.teach.own_models import OwnModel, OwnModels
-from sightrank.teach.steps import Changes, Finds, Looks, Step, Vectors, Writes
+from sightrank.teach.steps import Changes, Crops, Finds, Looks, Step, Vectors, Writes
 from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.eye import Eye
 from sightrank.vision.operators import (
     Labelled,
     Said,
     clusters,
-    cropped,
     mapped,
     neighbours,
     threshold,
@@ -72,13 +71,6 @@ class Workbench:
         self._public = public
         self._spaces = spaces
 
-    async def steps(self, bucket: int, base_workflow_id: str, nodes: Sequence[Node]) -> dict[str, Step]:
-        """What each node does now, by node id. ``base_workflow_id``: the public one by which the app indexes.
-
-        Raises ModelDoesNotExist for a model that is gone and WorkflowNeedsModel for one that cannot predict.
-        """
-        return await self.steps_of(base_workflow_id, nodes, await self.models(bucket, nodes))
-
     async def models(self, bucket: int, nodes: Sequence[Node]) -> dict[str, OwnModel]:
         """The app's models among those of these nodes, by node id. Raises ModelDoesNotExist."""
         found = {}
@@ -93,7 +85,11 @@ class Workbench:
     async def steps_of(
         self, base_workflow_id: str, nodes: Sequence[Node], models: Mapping[str, OwnModel]
     ) -> dict[str, Step]:
-        """What each node does now, by node id; ``models`` has the app's. Raises as ``steps``."""
+        """What each node does now, by node id. ``base_workflow_id``: the public one by which the app indexes;
+        ``models``: the app's own, by node id.
+
+        Raises ModelDoesNotExist for a model that is gone and WorkflowNeedsModel for one that cannot predict.
+        """
         steps: dict[str, Step] = {}
         for node in nodes:
             try:
@@ -152,8 +148,8 @@ class Workbench:
             case "concept-synonym-mapper":
                 synonyms = await self._synonyms(model.bucket, model.params["knowledge_graph_id"])
                 return Changes(change=partial(mapped, synonyms=synonyms))
-            case "image-crop" | "image-cropper":
-                return Changes(change=partial(cropped, margin=model.params["margin"]))
+            case "image-crop":
+                return Crops(margin=model.params["margin"])
             case "annotation-writer":
                 return Writes(
                     status=model.params["annotation_status"],

@@ -13,3 +13,13 @@ class Box:
     left: float
     bottom: float
     right: float
+
+    def wider(self, margin: float) -> Box:
+        """With ``margin`` of its height and width more on each side, within the picture."""
+        down, across = margin * (self.bottom - self.top), margin * (self.right - self.left)
+        return Box(
+            top=max(self.top - down, 0.0),
+            left=max(self.left - across, 0.0),
+            bottom=min(self.bottom + down, 1.0),
+            right=min(self.right + across, 1.0),
+        )

@@ -38,7 +38,7 @@ def link(scores: Scores, truth: Truth) -> Link:
     spread = max(float(scores.std()), 1e-9)
     standard = ((scores - scores.mean()) / spread)[:, None]
     positive = np.where(truth, (truth.sum() + 1) / (truth.sum() + 2), 1 / ((~truth).sum() + 2))
-    fitted = LogisticRegression(C=1e3, solver="newton-cholesky").fit(
+    fitted = LogisticRegression(C=1e3, tol=1e-6).fit(
         np.concatenate([standard, standard]),
         np.repeat([True, False], len(scores)),
         sample_weight=np.concatenate([positive, 1 - positive]),

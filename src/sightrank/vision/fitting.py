@@ -7,6 +7,7 @@ on labels that the scores were not learnt from (Platt scaling over the folds of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -62,14 +63,33 @@ class FitOptions:
 
 
 def read_options(training: Mapping[str, Any]) -> FitOptions:
-    """The options within what a model version keeps of its training; defaults for those that are not there."""
+    """The options within what a model version keeps of its training; defaults for those that are not there.
+
+    Raises ValueError naming the one that is no number, or none that it can be.
+    """
     known = FitOptions()
+    strength = _number(training, "strength", known.strength)
+    if strength <= 0:
+        raise ValueError(f"strength is {strength:g}; it must be more than 0.")
+    background_weight = _number(training, "background_weight", known.background_weight)
+    if background_weight < 0:
+        raise ValueError(f"background_weight is {background_weight:g}; it cannot be less than 0.")
     return FitOptions(
         exclusive=bool(training.get("exclusive", known.exclusive)),
-        seed=int(training.get("seed", known.seed)),
-        strength=float(training.get("strength", known.strength)),
-        background_weight=float(training.get("background_weight", known.background_weight)),
+        seed=int(_number(training, "seed", known.seed)) % 2**32,
+        strength=strength,
+        background_weight=background_weight,
     )
+
+
+def _number(training: Mapping[str, Any], name: str, default: float) -> float:
+    try:
+        number = float(training.get(name, default))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is no number.") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is not finite.")
+    return number
 
 
 def fit(examples: Examples, options: FitOptions, progress: Progress) -> ConceptModel:
@@ -196,7 +216,7 @@ def _validated(lesson: _Lesson, counts: Doubles, options: FitOptions, report: Pr
     """Learns from everything, and for the link from all folds but one in turn."""
     weights, bias = _regression(lesson, np.ones_like(lesson.truth), counts, options)
     # Of an only example nothing is known but its score by what learnt from it, and half of that is hindsight.
-    unseen = lesson.vectors @ weights / 2 + bias
+    unseen = (lesson.vectors @ weights).astype(np.float64) / 2 + bias
     folds = _folds(lesson)
     for fold in range(folds.max() + 1):
         report((fold + 1) / (folds.max() + 2))
@@ -206,14 +226,14 @@ def _validated(lesson: _Lesson, counts: Doubles, options: FitOptions, report: Pr
             unseen[~kept] = lesson.vectors[~kept] @ part + offset
     link = calibration.link(unseen, lesson.truth)
     return _Learnt(
-        weights=link.slope * weights,
+        weights=link.slope * weights.astype(np.float64),
         bias=link.slope * bias + link.offset,
         places=lesson.places,
         unseen=link.logits(unseen),
     )
 
 
-def _regression(lesson: _Lesson, kept: Truth, counts: Doubles, options: FitOptions) -> tuple[Doubles, float]:
+def _regression(lesson: _Lesson, kept: Truth, counts: Doubles, options: FitOptions) -> tuple[Floats, float]:
     """Weights and bias by the examples that are ``kept`` and the others, which count as so many negatives each.
 
     Positives count as much together as all negatives do.
@@ -228,7 +248,7 @@ def _regression(lesson: _Lesson, kept: Truth, counts: Doubles, options: FitOptio
         positive > 0,
         sample_weight=positive / positive.sum() + negative / negative.sum(),
     )
-    return np.asarray(fitted.coef_[0], np.float64), float(fitted.intercept_[0])
+    return np.asarray(fitted.coef_[0], np.float32), float(fitted.intercept_[0])
 
 
 def _folds(lesson: _Lesson) -> Places:

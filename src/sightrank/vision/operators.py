@@ -6,6 +6,7 @@ before the node.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -166,7 +167,7 @@ def cropped(data: NodeData, margin: float) -> NodeData:
     """Regions that are looked at with ``margin`` of their height and width more on each side, within the picture."""
     if data.regions is None:
         return data
-    return replace(data, regions=tuple(replace(region, cut=_wider(region.box, margin)) for region in data.regions))
+    return replace(data, regions=tuple(replace(region, cut=region.box.wider(margin)) for region in data.regions))
 
 
 def neighbours(labelled: Labelled, vectors: Vectors, k: int) -> list[tuple[Value, ...]]:
@@ -189,14 +190,19 @@ def clusters(vectors: Vectors) -> list[Cluster]:
     """For each vector the side of some planes through the origin that it lies on, as a code: alike vectors share it.
     The planes are the same for all vectors of that many dimensions, always.
     """
-    directions = np.random.default_rng(_SEED).normal(size=(vectors.shape[1], _CLUSTER_BITS + 2)).astype(np.float32)
-    directions /= np.linalg.norm(directions, axis=0)
-    products = vectors @ directions
+    products = vectors @ _planes(vectors.shape[1])
     codes = (products[:, :_CLUSTER_BITS] > 0) @ (1 << np.arange(_CLUSTER_BITS))
     return [
         Cluster(id=f"{code:03x}", projection=(x, y))
         for code, (x, y) in zip(codes.tolist(), products[:, _CLUSTER_BITS:].tolist(), strict=True)
     ]
+
+
+@functools.cache
+def _planes(dims: int) -> Vectors:
+    """Unit vectors [dims, bits + 2] that stand on the planes."""
+    directions = np.random.default_rng(_SEED).normal(size=(dims, _CLUSTER_BITS + 2)).astype(np.float32)
+    return np.asarray(directions / np.linalg.norm(directions, axis=0), np.float32)
 
 
 def _changed(data: NodeData, change: Callable[[Said], Said]) -> NodeData:
@@ -205,13 +211,3 @@ def _changed(data: NodeData, change: Callable[[Said], Said]) -> NodeData:
         changed = [replace(region, said=change(region.said)) for region in regions]
         regions = tuple(region for region in changed if region.said.concepts)
     return NodeData(whole=change(data.whole), regions=regions)
-
-
-def _wider(box: Box, margin: float) -> Box:
-    down, across = margin * (box.bottom - box.top), margin * (box.right - box.left)
-    return Box(
-        top=max(box.top - down, 0.0),
-        left=max(box.left - across, 0.0),
-        bottom=min(box.bottom + down, 1.0),
-        right=min(box.right + across, 1.0),
-    )

@@ -44,14 +44,6 @@ class PictureSight:
         self._vectors: dict[tuple[ImageEncoder, Box | None], Vectors] = {}
         self._detections: dict[Eye, tuple[Detection, ...]] = {}
 
-    def know(self, eye: Eye, box: Box | None, vector: Vectors) -> None:
-        """A vector that was made before."""
-        self._vectors[eye.encoder, box] = vector
-
-    def know_detections(self, eye: Eye, detections: Sequence[Detection]) -> None:
-        """What was found before."""
-        self._detections[eye] = tuple(detections)
-
     async def vectors(self, eye: Eye, boxes: Sequence[Box | None]) -> Vectors:
         """Raises InputFailed or InputOverLimit for what is no usable image."""
         missing = [box for box in dict.fromkeys(boxes) if (eye.encoder, box) not in self._vectors]
@@ -93,11 +85,16 @@ class FrameSight:
         self._seen = seen
 
     async def vectors(self, eye: Eye, boxes: Sequence[Box | None]) -> Vectors:
-        """Raises InputFailed for regions: they are not cut out of frames."""
-        if any(box is not None for box in boxes):
-            raise InputFailed("Regions of videos are found and not looked at; take the frame as an image.")
-        vector = next(viewed.vector for one, viewed in self._seen.items() if one.encoder is eye.encoder)
-        return np.stack([vector for _ in boxes]) if boxes else np.empty((0, len(vector)), np.float32)
+        """Raises InputFailed for a region that none of these eyes has looked at."""
+        seen = [viewed for one, viewed in self._seen.items() if one.encoder is eye.encoder]
+        known = {box: vector for viewed in seen for box, vector in ((None, viewed.vector), *viewed.parts.items())}
+        if not boxes:
+            return np.empty((0, eye.encoder.dims), np.float32)
+        if any(box not in known for box in boxes):
+            raise InputFailed(
+                "Regions of a video are looked at by the model that finds them only; take the frame as an image."
+            )
+        return np.stack([known[box] for box in boxes])
 
     async def detections(self, eye: Eye) -> Sequence[Detection]:
         return self._seen[eye].detections

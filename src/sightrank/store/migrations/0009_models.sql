@@ -54,6 +54,7 @@ CREATE TABLE model_versions (
 );
 CREATE INDEX model_versions_by_model ON model_versions (bucket, model_id, created_at, id);
 CREATE INDEX model_versions_in_queue ON model_versions (created_at) WHERE status IN (21101, 21103);
+CREATE INDEX model_versions_trained ON model_versions (bucket, id) WHERE examples IS NOT NULL;
 
 -- What a version learnt, for the vectors of one embedder (`vision.concept_model`).
 CREATE TABLE model_fits (

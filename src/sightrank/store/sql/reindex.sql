@@ -27,8 +27,8 @@ UPDATE reindexes SET state = 'running', after_number = 0, failure = '', attempts
 WHERE bucket = %(bucket)s AND state = 'failed'
 
 -- name: stop
-UPDATE reindexes SET workflow_id = NULL, own_workflow_id = '', embedder_id = NULL, state = 'sweeping', after_number = 0, failure = '', attempts = 0,
-    modified_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
+UPDATE reindexes SET workflow_id = NULL, own_workflow_id = '', embedder_id = NULL, state = 'sweeping', after_number = 0,
+    failure = '', attempts = 0, modified_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
 WHERE bucket = %(bucket)s AND workflow_id IS NOT NULL
 
 -- name: forget_failures
@@ -339,7 +339,9 @@ WHERE a.bucket = %(bucket)s AND a.written_by <> ''
 UPDATE inputs SET status_details = '' WHERE bucket = %(bucket)s AND status = 30000 AND status_details <> ''
 
 -- name: set_workflow
-UPDATE apps SET workflow_id = %(workflow_id)s, own_workflow_id = %(own_workflow_id)s, modified_at = clock_timestamp() WHERE first_bucket = %(bucket)s
+-- The own one under the id that it has now.
+UPDATE apps a SET workflow_id = r.workflow_id, own_workflow_id = r.own_workflow_id, modified_at = clock_timestamp()
+FROM reindexes r WHERE r.bucket = %(bucket)s AND a.first_bucket = r.bucket
 
 -- name: sweep_staged
 DELETE FROM reindexed_areas WHERE bucket = %(bucket)s AND area_id = ANY (ARRAY (

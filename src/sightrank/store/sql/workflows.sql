@@ -22,9 +22,10 @@ SELECT version, labels_version FROM app_buckets WHERE bucket = %(bucket)s
 
 -- name: nodes
 -- Of the version asked for ('': the latest).
-SELECT id, nodes FROM workflow_versions
-WHERE bucket = %(bucket)s AND workflow_id = %(workflow_id)s AND (%(version_id)s = '' OR id = %(version_id)s)
-ORDER BY created_at DESC, id DESC LIMIT 1
+SELECT v.id, v.nodes, w.visibility
+FROM workflow_versions v JOIN workflows w ON w.bucket = v.bucket AND w.id = v.workflow_id
+WHERE v.bucket = %(bucket)s AND v.workflow_id = %(workflow_id)s AND (%(version_id)s = '' OR v.id = %(version_id)s)
+ORDER BY v.created_at DESC, v.id DESC LIMIT 1
 
 -- name: version_message
 SELECT message FROM model_versions WHERE bucket = %(bucket)s AND id = %(version_id)s
