@@ -138,6 +138,23 @@ def test_a_version_ranks_from_its_commit_until_it_is_gone(database_url: str) -> 
     with_two(database_url, scenario)
 
 
+def test_a_version_whose_id_comes_again_ranks_by_what_it_has_learnt_now(database_url: str) -> None:
+    async def scenario(one: Process, other: Process) -> None:
+        bucket = await one.new_bucket()
+        photos = await one.add(bucket, *map(random_unit, range(20)))
+        before, now = fitted("mine", seed=1), fitted("mine", seed=2)
+        await teach(one, bucket, "v1", before)
+        assert await scores(other, bucket) == alike(predicted(before, photos))
+
+        await forget(one, bucket, "v1")
+        await teach(one, bucket, "v1", now)
+
+        assert await scores(other, bucket) == alike(predicted(now, photos))
+        assert await scores(other, bucket, version_id="v1") == alike(predicted(now, photos))
+
+    with_two(database_url, scenario)
+
+
 def test_the_latest_version_of_a_model_and_the_latest_of_two_models_rank(database_url: str) -> None:
     async def scenario(one: Process, other: Process) -> None:
         bucket = await one.new_bucket()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sightrank.search.fits import Fits
 from sightrank.search.versions import Versions
@@ -22,9 +23,10 @@ _SQL = queries.load("fits")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """A trained version of a model of the app, and the concepts that it predicts."""
+    """A trained version of a model of the app, when it was made, and the concepts that it predicts."""
 
     version_id: str
+    made_at: datetime
     model_id: str
     concept_ids: frozenset[str]
 
@@ -60,8 +62,11 @@ class Heads:
             return known[1]
         rows = await self._database.rows(_SQL["heads"], {"bucket": bucket, "embedder_id": embedder_id})
         heads = [
-            (Head(version_id=version_id, model_id=model_id, concept_ids=frozenset(concept_ids)), is_latest)
-            for version_id, model_id, concept_ids, is_latest in rows
+            (
+                Head(version_id=version_id, made_at=made_at, model_id=model_id, concept_ids=frozenset(concept_ids)),
+                is_latest,
+            )
+            for version_id, made_at, model_id, concept_ids, is_latest in rows
         ]
         found = AppHeads(
             versions={head.version_id: head for head, _ in heads},
@@ -75,7 +80,7 @@ class Heads:
 
     async def fit(self, bucket: int, embedder_id: int, head: Head) -> ConceptModel | None:
         """What a head learnt; None where it has just been deleted."""
-        return await self._fits.get(bucket, head.version_id, embedder_id)
+        return await self._fits.get(bucket, head.version_id, head.made_at, embedder_id)
 
     def forget(self, bucket: int) -> None:
         """The app is gone."""

@@ -165,7 +165,8 @@ class Evaluator:
         return await self._threads.learn(lambda: measure(cross_validate(examples, options, progress)))
 
     async def _judged(self, evaluation: Evaluation, table: EmbedderTable) -> tuple[Metrics, str]:
-        model = await self._fits.get(evaluation.bucket, evaluation.version_id, table.id)
+        made_at = evaluation.version_made_at
+        model = await self._fits.get(evaluation.bucket, evaluation.version_id, made_at, table.id)
         if model is None:
             raise _NotMeasurable(State.PREDICTION_FAILED, "The version is not trained for the app's base workflow.")
         examples = await read_examples(

@@ -1,7 +1,7 @@
 -- name: find
 -- A model in the version asked for ('': the latest that is trained, else the latest).
-SELECT m.name, m.model_type_id, coalesce(v.id, ''), coalesce(v.status, 21102), coalesce(v.concept_ids, m.concept_ids),
-    coalesce(v.params, '{}'), m.visibility
+SELECT m.name, m.model_type_id, coalesce(v.id, ''), coalesce(v.created_at, m.created_at), coalesce(v.status, 21102),
+    coalesce(v.concept_ids, m.concept_ids), coalesce(v.params, '{}'), m.visibility
 FROM models m LEFT JOIN LATERAL (
     SELECT * FROM model_versions v
     WHERE v.bucket = m.bucket AND v.model_id = m.id AND (%(version_id)s = '' OR v.id = %(version_id)s)
