@@ -108,7 +108,8 @@ class Trainer:
             await self._put_off(training, blameless=True)
         except Exception as error:
             _log.exception("training failed", bucket=training.bucket, model=training.model_id, version=training.id)
-            await self._give_up(training, MODEL_FAILED, f"Learning failed: {type(error).__name__}: {error}"[:500])
+            with suppress(ServerBusy, psycopg.OperationalError):  # then it comes again when the lease runs out
+                await self._give_up(training, MODEL_FAILED, f"Learning failed: {type(error).__name__}: {error}"[:500])
 
     async def _train(self, training: Training) -> None:
         async with self._kept(training) as run:

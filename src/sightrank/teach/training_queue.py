@@ -100,7 +100,7 @@ class TrainingQueue:
         )
 
     async def any_awaited(self, training: Training, area_ids: list[int]) -> bool:
-        """Whether one of these areas is of an input that is yet to be indexed."""
+        """Whether one of these areas is of an input that is yet to be indexed, before its app changes over."""
         row = await self._database.row(_SQL["any_awaited"], {"bucket": training.bucket, "area_ids": area_ids})
         return row == (True,)
 
