@@ -28,8 +28,8 @@ SELECT e.id, e.model_id, e.model_version_id, m.name, m.model_type_id, e.dataset_
 FROM model_evaluations e
 JOIN models m ON m.bucket = e.bucket AND m.id = e.model_id
 JOIN model_versions v ON v.bucket = e.bucket AND v.id = e.model_version_id
-WHERE e.bucket = {bucket} AND m.bucket = {bucket} AND v.bucket = {bucket} AND {condition}
-ORDER BY {order}
+WHERE e.bucket = {bucket} AND m.bucket = {bucket} AND v.bucket = {bucket} AND {chosen}
+ORDER BY {sorting}
 
 -- name: metrics
 SELECT metrics FROM model_evaluations WHERE bucket = %(bucket)s AND id = %(id)s
