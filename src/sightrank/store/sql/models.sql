@@ -127,6 +127,10 @@ DELETE FROM model_versions WHERE bucket = %(bucket)s AND model_id = %(model_id)s
 -- name: concepts_of_app
 SELECT id FROM concepts WHERE bucket = %(bucket)s ORDER BY created_at, id LIMIT %(limit)s
 
+-- name: waiting
+-- How many versions of the app are yet to be trained.
+SELECT count(*) FROM model_versions WHERE bucket = %(bucket)s AND status IN (21101, 21103)
+
 -- name: dataset
 SELECT FROM datasets WHERE bucket = %(bucket)s AND id = %(dataset_id)s
 
