@@ -18,10 +18,6 @@ ATTEMPTS = 3
 _SQL = queries.load("evaluations")
 
 
-class EvaluationLost(Exception):
-    """The version was deleted, or another process has its evaluation now; nothing is written."""
-
-
 class State(IntEnum):
     """How far an evaluation is, and why one failed, in Clarifai's numbers."""
 
