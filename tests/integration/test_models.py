@@ -21,6 +21,7 @@ from google.protobuf.struct_pb2 import Struct
 from tests.integration.worlds import API_KEY, PAT, World, Worlds
 
 from sightrank.api.identity import key_hash
+from sightrank.api.model_drafts import MAX_CONCEPTS
 from sightrank.api.model_versions import MAX_WAITING
 from sightrank.errors import (
     AppError,
@@ -379,6 +380,25 @@ def test_deleting_takes_versions_along(world: Worlds) -> None:
         await refused(world, InvalidRequest, "DeleteModels")
         await ask(world, "DeleteModels", delete_all=True)
         assert await listed(world) == []
+
+    world.run(scenario)
+
+
+def test_a_model_cannot_grow_beyond_so_many_concepts(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        await make(world, Model(id="m", output_info=concepts(*(f"a{i}" for i in range(MAX_CONCEPTS)))))
+
+        details = await refused(
+            world,
+            ModelInvalidArgument,
+            "PatchModels",
+            action="merge",
+            models=[Model(id="m", output_info=concepts("b"))],
+        )
+
+        assert "2001 concepts" in details
+        same = Model(id="m", output_info=concepts("a7"))
+        assert len(ids_of((await patch(world, "merge", same))[0])) == MAX_CONCEPTS
 
     world.run(scenario)
 
