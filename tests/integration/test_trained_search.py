@@ -172,6 +172,24 @@ def test_the_latest_version_of_a_model_and_the_latest_of_two_models_rank(databas
     with_two(database_url, scenario)
 
 
+def test_only_versions_that_may_rank_are_read_anew_with_every_label(database_url: str) -> None:
+    """An app that is trained every hour has thousands of versions, each with the ids of all its concepts."""
+
+    async def scenario(one: Process, other: Process) -> None:
+        bucket = await one.new_bucket()
+        for version_id, model_id in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("a3", "a")):
+            await teach(one, bucket, version_id, fitted("mine"), model_id=model_id)
+
+        heads = await other.matrices.heads.of_app(bucket, other.table.id, await other.matrices.versions(bucket))
+
+        assert [(head.version_id, head.model_id) for head in heads] == [("a3", "a"), ("b1", "b")]
+        older = await other.matrices.heads.of_version(bucket, other.table.id, "a2")
+        assert older is not None
+        assert (older.version_id, older.concept_ids) == ("a2", {"mine"})
+
+    with_two(database_url, scenario)
+
+
 def test_a_trained_model_knows_better_than_tagger_and_detector(database_url: str) -> None:
     async def scenario(one: Process, other: Process) -> None:
         bucket = await one.new_bucket()
@@ -312,12 +330,12 @@ def test_what_an_app_was_taught_goes_with_it(database_url: str) -> None:
         await one.add(bucket, random_unit(1))
         await teach(one, bucket, "v1", fitted("mine"))
         versions = await one.matrices.versions(bucket)
-        assert (await one.matrices.heads.of_app(bucket, one.table.id, versions)).latest
+        assert await one.matrices.heads.of_app(bucket, one.table.id, versions)
 
         await one.database.execute("DELETE FROM models WHERE bucket = %s", [bucket])
         one.matrices.forget(bucket)
 
-        assert not (await one.matrices.heads.of_app(bucket, one.table.id, versions)).latest
+        assert not await one.matrices.heads.of_app(bucket, one.table.id, versions)
 
     with_two(database_url, scenario)
 
