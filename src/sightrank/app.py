@@ -14,7 +14,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
 import structlog
 
 from sightrank.api.annotation_filters import AnnotationFilters
@@ -84,11 +83,12 @@ from sightrank.search.texts import Texts
 from sightrank.search.vector_indexes import VectorIndexes
 from sightrank.search.wording import Wording
 from sightrank.settings import Settings, available_cores
-from sightrank.store import migrate, queries, vectors
+from sightrank.store import queries, vectors
 from sightrank.store.blobs import BlobStore
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
-from sightrank.store.embedded import DataDirectory, DataDirectoryError, EmbeddedServer, machine_memory_bytes
+from sightrank.store.embedded import DataDirectoryError
+from sightrank.store.opening import open_store
 from sightrank.store.statistics import keep_fresh
 from sightrank.teach.evaluator import Evaluator
 from sightrank.teach.trainer import Trainer
@@ -133,44 +133,6 @@ class Running:
 
     wire: WireServer
     first_start: Bootstrap
-
-
-@asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[str]:
-    """The connection string of a migrated database: the external one, or the embedded one while the block lasts."""
-    directory = DataDirectory(settings.data_dir)
-    if settings.database_url:
-        await _upgrade_external(settings.database_url)
-        directory.make()
-        yield settings.database_url
-        return
-    directory.lock()
-    try:
-        server = EmbeddedServer(directory.path, memory_bytes=machine_memory_bytes())
-        url = await asyncio.to_thread(server.start)
-        try:
-            await migrate.upgrade(url)
-            yield url
-        finally:
-            await asyncio.to_thread(server.stop)
-    finally:
-        directory.release()
-
-
-async def _upgrade_external(url: str) -> None:
-    """Raises MigrationError in one line for what an operator can mend: a wrong address, a missing right."""
-    try:
-        await migrate.upgrade(url)
-    except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege) as error:
-        raise migrate.MigrationError(f"Cannot use the database of SIGHTRANK_DATABASE_URL: {_line(error)}") from error
-    except psycopg.ProgrammingError as error:
-        if error.sqlstate is not None:
-            raise
-        raise migrate.MigrationError(f"SIGHTRANK_DATABASE_URL is no connection string: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 @asynccontextmanager
@@ -251,10 +213,8 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         first_start = await bootstrap(core.database, settings, core.catalogue)
         wake = asyncio.Event()
         if core.embedded:
-            await core.database.execute(queries.load("ingest")["release_all"])
-            await core.database.execute(queries.load("reindex")["release_all"])
-            await core.database.execute(queries.load("training")["release_all"])
-            await core.database.execute(queries.load("evaluations")["release_all"])
+            for queue in ("ingest", "reindex", "training", "evaluations"):
+                await core.database.execute(queries.load(queue)["release_all"])
         for workflow_id, workflow in core.workflows.items():
             await requeue_after_upgrade(core.database, workflow, workflow_id)
         await stack.enter_async_context(working(core, settings.workers, wake))

@@ -218,7 +218,7 @@ def upgrade(data_dir: DataDir = None) -> None:
     settings = _settings(data_dir=data_dir)
 
     async def run() -> None:
-        from sightrank.app import open_store
+        from sightrank.store.opening import open_store
 
         async with open_store(settings):
             typer.echo("The database is up to date.")
@@ -236,7 +236,8 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _work(settings: Settings) -> None:
-    from sightrank.app import open_core, open_store, working
+    from sightrank.app import open_core, working
+    from sightrank.store.opening import open_store
 
     async with (
         open_store(settings) as url,

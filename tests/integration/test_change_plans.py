@@ -33,6 +33,11 @@ INSERT INTO past_annotations (bucket, input_number, id, area_id, created_at, mod
     trusted, user_id, model_id, model_version_id, task_id, concept_ids, concept_values)
 SELECT bucket, input_number, id, area_id, created_at, modified_at, modified_at + interval '1 day', status, input_level,
     trusted, user_id, model_id, model_version_id, task_id, concept_ids, concept_values FROM annotations;
+INSERT INTO reindexed_areas (bucket, area_id, input_number, model_id, model_version_id, concept_ids, concept_values)
+SELECT bucket, id, input_number, 'm', 'v', '{}', '{}' FROM areas;
+INSERT INTO reindexed_annotations (bucket, input_number, area_id, status, trusted, user_id, model_id, model_version_id,
+    written_by, concept_ids, concept_values)
+SELECT bucket, input_number, id, 24150, false, '', 'm', 'v', '', '{}', '{}' FROM areas;
 ANALYZE
 """
 
@@ -82,6 +87,37 @@ def test_no_statement_reads_a_whole_table(database_url: str) -> None:
 
     assert [text for text in found.values() if "Seq Scan on" in text] == []
     assert [text for name, text in found.items() if "stream" in name and "Sort" in text] == []
+
+
+def test_an_area_that_goes_is_looked_for_by_itself_wherever_it_is_named(database_url: str) -> None:
+    """What refers to areas goes with them: one look by index for each, not at all of the app."""
+
+    async def explained() -> dict[str, str]:
+        database = Database(database_url)
+        await database.open()
+        try:
+            await database.execute(_SEED)
+            rows = await database.rows(
+                "SELECT c.conrelid::regclass::text, array_agg(a.attname::text ORDER BY k.place) FROM pg_constraint c"
+                " CROSS JOIN LATERAL unnest(c.conkey) WITH ORDINALITY AS k (number, place)"
+                " JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number"
+                " WHERE c.confrelid = 'areas'::regclass GROUP BY c.oid, c.conrelid"
+            )
+            return {
+                table: await _plan(database, f"DELETE FROM {table} WHERE {columns[0]} = 1 AND {columns[1]} = 8", {})
+                for table, columns in rows
+            }
+        finally:
+            await database.close()
+
+    found = asyncio.run(explained())
+
+    assert "reindexed_annotations" in found
+    assert {table: plan for table, plan in found.items() if "area_id = 8" not in _conditions(plan)} == {}
+
+
+def _conditions(plan: str) -> str:
+    return "\n".join(line for line in plan.splitlines() if "Index Cond" in line)
 
 
 async def _plan(database: Database, statement: Any, parameters: dict[str, object]) -> str:

@@ -21,6 +21,8 @@ from google.protobuf.struct_pb2 import Struct
 from tests.integration.worlds import API_KEY, PAT, World, Worlds
 
 from sightrank.api.identity import key_hash
+from sightrank.api.model_drafts import MAX_CONCEPTS
+from sightrank.api.model_versions import MAX_WAITING
 from sightrank.errors import (
     AppError,
     DoesNotExist,
@@ -30,6 +32,7 @@ from sightrank.errors import (
     ModelDoesNotExist,
     ModelForbidden,
     ModelInvalidArgument,
+    ServerBusy,
     WorkflowNeedsModel,
 )
 
@@ -377,6 +380,39 @@ def test_deleting_takes_versions_along(world: Worlds) -> None:
         await refused(world, InvalidRequest, "DeleteModels")
         await ask(world, "DeleteModels", delete_all=True)
         assert await listed(world) == []
+
+    world.run(scenario)
+
+
+def test_a_model_cannot_grow_beyond_so_many_concepts(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        await make(world, Model(id="m", output_info=concepts(*(f"a{i}" for i in range(MAX_CONCEPTS)))))
+
+        details = await refused(
+            world,
+            ModelInvalidArgument,
+            "PatchModels",
+            action="merge",
+            models=[Model(id="m", output_info=concepts("b"))],
+        )
+
+        assert "2001 concepts" in details
+        same = Model(id="m", output_info=concepts("a7"))
+        assert len(ids_of((await patch(world, "merge", same))[0])) == MAX_CONCEPTS
+
+    world.run(scenario)
+
+
+def test_so_many_versions_and_no_more_can_wait_to_be_trained(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        await make(world, Model(id="m", output_info=concepts("a")))
+        for _ in range(MAX_WAITING):
+            await ask(world, "PostModelVersions", model_id="m")
+
+        details = await refused(world, ServerBusy, "PostModelVersions", model_id="m")
+
+        assert "post when some are done" in details
+        assert (await get(world, "m")).version_count == MAX_WAITING + 1
 
     world.run(scenario)
 

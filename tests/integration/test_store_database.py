@@ -11,11 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from sightrank.app import open_store
 from sightrank.errors import ServerBusy
 from sightrank.settings import Settings
 from sightrank.store import queries
 from sightrank.store.database import Database, TryAgain, retrying
+from sightrank.store.opening import open_store
 
 
 def with_database(url: str, scenario: Callable[[Database], Awaitable[Any]], **options: Any) -> Any:
@@ -141,6 +141,8 @@ _PUT_IN = {
     "dataset_id": "'all'",
     "condition": "i.id > 'a'",
     "order": "i.id",
+    "chosen": "e.id > 'a'",
+    "sorting": "e.id",
     "table": "areas",
     "vectors": "(SELECT bucket, id AS area_id, input_number, 1 AS version FROM areas)",
 }

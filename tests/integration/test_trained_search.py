@@ -138,6 +138,23 @@ def test_a_version_ranks_from_its_commit_until_it_is_gone(database_url: str) -> 
     with_two(database_url, scenario)
 
 
+def test_a_version_whose_id_comes_again_ranks_by_what_it_has_learnt_now(database_url: str) -> None:
+    async def scenario(one: Process, other: Process) -> None:
+        bucket = await one.new_bucket()
+        photos = await one.add(bucket, *map(random_unit, range(20)))
+        before, now = fitted("mine", seed=1), fitted("mine", seed=2)
+        await teach(one, bucket, "v1", before)
+        assert await scores(other, bucket) == alike(predicted(before, photos))
+
+        await forget(one, bucket, "v1")
+        await teach(one, bucket, "v1", now)
+
+        assert await scores(other, bucket) == alike(predicted(now, photos))
+        assert await scores(other, bucket, version_id="v1") == alike(predicted(now, photos))
+
+    with_two(database_url, scenario)
+
+
 def test_the_latest_version_of_a_model_and_the_latest_of_two_models_rank(database_url: str) -> None:
     async def scenario(one: Process, other: Process) -> None:
         bucket = await one.new_bucket()
@@ -151,6 +168,24 @@ def test_the_latest_version_of_a_model_and_the_latest_of_two_models_rank(databas
         assert await scores(other, bucket) == alike(predicted(models[2], photos))
         await forget(one, bucket, "a2")
         assert await scores(other, bucket) == alike(predicted(models[1], photos))
+
+    with_two(database_url, scenario)
+
+
+def test_only_versions_that_may_rank_are_read_anew_with_every_label(database_url: str) -> None:
+    """An app that is trained every hour has thousands of versions, each with the ids of all its concepts."""
+
+    async def scenario(one: Process, other: Process) -> None:
+        bucket = await one.new_bucket()
+        for version_id, model_id in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("a3", "a")):
+            await teach(one, bucket, version_id, fitted("mine"), model_id=model_id)
+
+        heads = await other.matrices.heads.of_app(bucket, other.table.id, await other.matrices.versions(bucket))
+
+        assert [(head.version_id, head.model_id) for head in heads] == [("a3", "a"), ("b1", "b")]
+        older = await other.matrices.heads.of_version(bucket, other.table.id, "a2")
+        assert older is not None
+        assert (older.version_id, older.concept_ids) == ("a2", {"mine"})
 
     with_two(database_url, scenario)
 
@@ -295,12 +330,12 @@ def test_what_an_app_was_taught_goes_with_it(database_url: str) -> None:
         await one.add(bucket, random_unit(1))
         await teach(one, bucket, "v1", fitted("mine"))
         versions = await one.matrices.versions(bucket)
-        assert (await one.matrices.heads.of_app(bucket, one.table.id, versions)).latest
+        assert await one.matrices.heads.of_app(bucket, one.table.id, versions)
 
         await one.database.execute("DELETE FROM models WHERE bucket = %s", [bucket])
         one.matrices.forget(bucket)
 
-        assert not (await one.matrices.heads.of_app(bucket, one.table.id, versions)).latest
+        assert not await one.matrices.heads.of_app(bucket, one.table.id, versions)
 
     with_two(database_url, scenario)
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from tests.integration.labels import say, with_app
 from tests.integration.searching import DIMS, Process, process, random_unit
@@ -21,7 +22,7 @@ from sightrank.store.buckets import next_version
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.teach import trainer as trainer_module
 from sightrank.teach.trainer import Trainer
-from sightrank.teach.training_queue import lacks_fits
+from sightrank.teach.training_queue import Training, TrainingQueue, lacks_fits
 from sightrank.vision.fitting import Examples, FitOptions, fit
 from sightrank.vision.threads import Threads
 from sightrank.vision.vocabulary import Vocabulary
@@ -168,6 +169,36 @@ def test_an_error_in_learning_is_told(database_url: str, monkeypatch: pytest.Mon
             done = await until_status(place, bucket, BROKEN)
 
         assert done["details"] == "Learning failed: ValueError: no plane divides these"
+
+    with_app(database_url, scenario)
+
+
+def test_a_database_that_is_away_when_an_error_is_to_be_told_ends_no_trainer(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = asyncio.Event()
+    fail = TrainingQueue.fail
+
+    def broken(examples: Examples, options: FitOptions, progress: Progress) -> Any:
+        raise ValueError("no plane divides these")
+
+    async def refused(self: TrainingQueue, training: Training, status: int, reason: str) -> None:
+        if training.id == "v":
+            away.set()
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+        await fail(self, training, status, reason)
+
+    monkeypatch.setattr(trainer_module, "fit", broken)
+    monkeypatch.setattr(TrainingQueue, "fail", refused)
+
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await queue(place, bucket, "v")
+
+        async with training(place):
+            await asyncio.wait_for(away.wait(), 20)
+            await queue(place, bucket, "w")
+            await until_status(place, bucket, BROKEN, "w")
 
     with_app(database_url, scenario)
 
@@ -334,6 +365,35 @@ def test_models_are_fitted_before_their_app_changes_over(database_url: str) -> N
 
             await until(has_all)
         assert await fits_of(place, bucket) == {place.table.id, other.id}
+
+    with_app(database_url, scenario)
+
+
+def test_inputs_that_wait_for_the_change_are_not_waited_for(database_url: str) -> None:
+    """Ingest stands still until an app has changed over: whoever waits for it before waits for ever."""
+
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await queue(place, bucket, "v")
+        async with training(place):
+            await until_status(place, bucket, TRAINED)
+        other = await vectors.register(place.database, "other", "v1", DIMS)
+        await embed_anew(place, bucket, other)
+        row = await place.database.row("SELECT max(number) FROM inputs WHERE bucket = %s", [bucket])
+        assert row is not None
+        await place.database.execute("UPDATE inputs SET status = 30001 WHERE number = %s", [row[0]])
+        await place.database.execute(f"DELETE FROM vectors_{other.id} WHERE input_number = %s", [row[0]])
+        await place.database.execute(
+            "INSERT INTO reindexes (bucket, workflow_id, embedder_id, state) VALUES (%s, 'Other', %s, 'switching')",
+            [bucket, other.id],
+        )
+
+        async with training(place):
+
+            async def is_fitted() -> bool:
+                return await fits_of(place, bucket) == {place.table.id, other.id}
+
+            await until(is_fitted)
 
     with_app(database_url, scenario)
 

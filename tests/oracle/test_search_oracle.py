@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -24,7 +24,7 @@ from tests.oracle.oracle import Oracle
 from tests.oracle.searches import Asked
 from tests.oracle.shrinking import shrunk
 
-from sightrank.search.heads import AppHeads, Heads
+from sightrank.search.heads import Head, Heads
 
 FUZZING = "SIGHTRANK_FUZZ_QUERIES" in os.environ
 #: What takes long is asked so seldom.
@@ -90,9 +90,9 @@ def test_odd_searches_answer_what_the_oracle_answers(apps: Bench, monkeypatch: p
 
 def test_oracle_notices_who_never_looks_for_models_again(apps: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Heads.of_app
-    kept: dict[int, AppHeads] = {}
+    kept: dict[int, Sequence[Head]] = {}
 
-    async def of_app(its: Heads, bucket: int, *given: Any) -> AppHeads:
+    async def of_app(its: Heads, bucket: int, *given: Any) -> Sequence[Head]:
         if bucket not in kept:
             kept[bucket] = await original(its, bucket, *given)
         return kept[bucket]

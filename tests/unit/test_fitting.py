@@ -345,10 +345,10 @@ def test_any_number_is_a_seed() -> None:
     ("training", "mentions"),
     [
         ({"strength": 0}, "strength is 0; it must be more than 0"),
-        ({"strength": "much"}, "strength is no number"),
+        ({"strength": "much"}, "strength is 'much', which is no number"),
         ({"strength": float("inf")}, "strength is not finite"),
         ({"background_weight": -1.0}, "background_weight is -1; it cannot be less than 0"),
-        ({"seed": {"a": 1}}, "seed is no number"),
+        ({"seed": {"a": 1}}, "seed is {'a': 1}, which is no number"),
         ({"seed": float("nan")}, "seed is not finite"),
     ],
 )

@@ -233,7 +233,7 @@ class Evaluations:
     async def _rows(
         self, app: AppRef, condition: sql.Composable, *, order: sql.Composable = _NEWEST, page: Page | None = None
     ) -> Sequence[_Row]:
-        statement = sql.SQL(_SQL["read"]).format(bucket=app.bucket, condition=condition, order=order)
+        statement = sql.SQL(_SQL["read"]).format(bucket=app.bucket, chosen=condition, sorting=order)
         rows = await self._database.rows(page.limit(statement) if page is not None else statement)
         return [_Row(*row) for row in rows]
 

@@ -124,7 +124,7 @@ def patched_model(stored: Mapping[str, Any], item: resources_pb2.Model, action: 
     return ModelDraft(
         card=card,
         columns=columns,
-        concepts=_patched_concepts(before, sent, action),
+        concepts=_few_enough(_patched_concepts(before, sent, action), where),
         output_info=_patched_output(stored_output, item.output_info, action),
         says_output=item.HasField("output_info"),
     )
@@ -261,9 +261,15 @@ def _concepts(card: TypeCard, output_info: resources_pb2.OutputInfo, where: str)
         named = named_concepts(output_info.data.concepts, f"{where}.data.concepts")
     except ConceptsInvalid as error:
         raise ModelInvalidArgument(error.details) from error
-    if len(named) > MAX_CONCEPTS:
-        raise ModelInvalidArgument(f"{where}.data has {len(named)} concepts; {MAX_CONCEPTS} is the limit.")
+    _few_enough(named, where)
     return tuple(replace(concept, value=1.0) for concept in named) if card.trainable else named
+
+
+def _few_enough(concepts: tuple[NamedConcept, ...], where: str) -> tuple[NamedConcept, ...]:
+    """The same. Raises ModelInvalidArgument where a model could not learn so many."""
+    if len(concepts) > MAX_CONCEPTS:
+        raise ModelInvalidArgument(f"{where} has {len(concepts)} concepts; {MAX_CONCEPTS} is the limit.")
+    return concepts
 
 
 def _stored_concepts(output_info: resources_pb2.OutputInfo) -> tuple[NamedConcept, ...]:

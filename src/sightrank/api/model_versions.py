@@ -24,13 +24,14 @@ from sightrank.api.model_types import type_card
 from sightrank.api.model_writer import ModelWriter
 from sightrank.api.models import version_proto
 from sightrank.api.pages import list_page
-from sightrank.errors import InvalidRequest, ModelInvalidArgument, WorkflowNeedsModel
+from sightrank.errors import InvalidRequest, ModelInvalidArgument, ServerBusy, WorkflowNeedsModel
 from sightrank.ingest.rows import NamedConcept, hold_app
 from sightrank.store import queries
 from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.status import MODEL_QUEUED, MODEL_TRAINED
 
+MAX_WAITING = 128
 _SQL = queries.load("models")
 _SORTS: Mapping[str, str] = {
     "sort_by_status_code": "status",
@@ -198,6 +199,7 @@ class ModelVersions:
         if lacks:
             raise WorkflowNeedsModel(f"Models are trained on the vectors of the app's base workflow: {lacks}")
         await _check_dataset(connection, app, draft.dataset_id)
+        await _check_waiting(connection, app)
         if not draft.concepts:
             draft = replace(draft, concepts=await _all_concepts(connection, app))
         return draft, True
@@ -219,6 +221,15 @@ class ModelVersions:
     async def _messages(self, app: AppRef, rows: Sequence[VersionRow]) -> Sequence[resources_pb2.ModelVersion]:
         names = await self._records.names(app, [id for row in rows for id in row.concept_ids])
         return [version_message(app.user_id, app.app_id, row, names) for row in rows]
+
+
+async def _check_waiting(connection: Connection, app: AppRef) -> None:
+    """Raises ServerBusy where so many versions of the app wait to be trained that one more would wait for long."""
+    row = await (await connection.execute(_SQL["waiting"], {"bucket": app.bucket})).fetchone()
+    if row is not None and row[0] >= MAX_WAITING:
+        raise ServerBusy(
+            f"{row[0]} versions of app {app.app_id!r} wait to be trained already; post when some are done."
+        )
 
 
 async def _check_dataset(connection: Connection, app: AppRef, dataset_id: str) -> None:

@@ -19,7 +19,7 @@ from sightrank.search.compile import (
     row_direction,
 )
 from sightrank.search.follow import Matrices
-from sightrank.search.heads import AppHeads, Head
+from sightrank.search.heads import Head
 from sightrank.search.names import Meanings
 from sightrank.search.query import ConceptTerm, Query, Rank
 from sightrank.search.ranker import Ranker
@@ -80,13 +80,15 @@ class EvidenceBook:
                         found[item.model_version_id, ids] = evidence
         return found
 
-    async def _speakers(self, scope: SearchScope, heads: AppHeads, version_id: str) -> _Speakers:
+    async def _speakers(self, scope: SearchScope, heads: Sequence[Head], version_id: str) -> _Speakers:
         if not version_id:
-            return _Speakers(heads=heads.latest)
+            return _Speakers(heads=heads)
         if version_id in scope.model_version_ids:
             return _Speakers(heads=())
-        if version_id in heads.versions:
-            return _Speakers(heads=(heads.versions[version_id],), only=True)
+        assert scope.table is not None, "who ranks has vectors"
+        named = await self._matrices.heads.of_version(scope.bucket, scope.table.id, version_id)
+        if named is not None:
+            return _Speakers(heads=(named,), only=True)
         row = await self._database.row(_FITS["version"], {"bucket": scope.bucket, "version_id": version_id})
         if row is None:
             raise SearchInvalid(

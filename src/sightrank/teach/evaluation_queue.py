@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import IntEnum
 from typing import Any
 
@@ -15,10 +16,6 @@ from sightrank.vision.metrics import Metrics
 
 ATTEMPTS = 3
 _SQL = queries.load("evaluations")
-
-
-class EvaluationLost(Exception):
-    """The version was deleted, or another process has its evaluation now; nothing is written."""
 
 
 class State(IntEnum):
@@ -37,7 +34,8 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """A leased evaluation of a version that is done with training, well or not (``version_status``).
+    """A leased evaluation of a version that is done with training, well or not (``version_status``); it was
+    made at ``version_made_at``.
 
     ``dataset_id`` is '' where it is to be judged by what it was trained with. ``workflow_id``: what indexes its app.
     """
@@ -50,6 +48,7 @@ class Evaluation:
     workflow_id: str
     version_status: int
     version_details: str
+    version_made_at: datetime
     concept_ids: tuple[str, ...]
     training: Mapping[str, Any]
 
@@ -68,7 +67,8 @@ class EvaluationQueue:
         row = await self._database.row(_SQL["claim"], {**lease, "workflow_ids": list(workflow_ids)})
         if row is None:
             return None
-        bucket, id, version_id, dataset_id, attempts, workflow_id, status, details, concept_ids, training = row
+        bucket, id, version_id, dataset_id, attempts, workflow_id, *of_version = row
+        status, details, made_at, concept_ids, training = of_version
         return Evaluation(
             bucket=bucket,
             id=id,
@@ -78,6 +78,7 @@ class EvaluationQueue:
             workflow_id=workflow_id,
             version_status=status,
             version_details=details,
+            version_made_at=made_at,
             concept_ids=tuple(concept_ids),
             training=training,
         )

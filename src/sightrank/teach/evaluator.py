@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import uuid
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 
 import numpy as np
 import psycopg
@@ -19,8 +18,9 @@ from sightrank.search.fits import Fits
 from sightrank.store.database import Database
 from sightrank.store.status import MODEL_TRAINED
 from sightrank.store.vectors import EmbedderTable
-from sightrank.teach.evaluation_queue import ATTEMPTS, Evaluation, EvaluationLost, EvaluationQueue, State
+from sightrank.teach.evaluation_queue import ATTEMPTS, Evaluation, EvaluationQueue, State
 from sightrank.teach.examples import areas_of, read_examples, thawed
+from sightrank.teach.leases import LeaseLost, kept, work_off
 from sightrank.vision.evaluation import Progress, cross_validate, judge
 from sightrank.vision.fitting import Examples, read_options
 from sightrank.vision.metrics import Metrics, measure
@@ -29,8 +29,6 @@ from sightrank.vision.threads import Threads
 _log = structlog.get_logger(__name__)
 
 LEASE_S = 30.0
-_KEPT_EVERY_S = 1.0  # within this time whoever deletes a version has stopped its evaluation
-_IDLE_S = 1.0  # how long an idle evaluator waits for other processes' evaluations; its own server wakes it at once
 _AGAIN_S = 5.0  # until an evaluation that failed is tried again
 
 
@@ -67,30 +65,18 @@ class Evaluator:
 
     async def run(self) -> None:
         """Takes one evaluation after the other, waiting where there is none."""
-        while True:
-            try:
-                self._wake.clear()
-                evaluation = await self._queue.claim(self._workflow_ids)
-            except Exception:
-                _log.exception("looking for model versions to evaluate failed")
-                evaluation = None
-            if evaluation is not None:
-                await self._take(evaluation)
-                continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_IDLE_S):
-                    await self._wake.wait()
+        await work_off(lambda: self._queue.claim(self._workflow_ids), self._take, self._wake)
 
     async def _take(self, evaluation: Evaluation) -> None:
         """One evaluation, to its end: measured, failed with a reason, or back in the queue."""
         try:
-            async with self._kept(evaluation) as progress:
-                metrics, details = await self._measured(evaluation, progress)
+            async with kept(self._threads, lambda _share: self._queue.keep(evaluation)) as run:
+                metrics, details = await self._measured(evaluation, run.tell)
             await self._queue.finish(evaluation, metrics, details=details)
         except asyncio.CancelledError:
             await asyncio.shield(self._queue.put_off(evaluation, pause_s=0.0, blameless=True))
             raise
-        except (EvaluationLost, DoesNotExist):
+        except (LeaseLost, DoesNotExist):
             _log.info("evaluation called off", evaluation=evaluation.id, version=evaluation.version_id)
         except _NotMeasurable as error:
             await self._end(evaluation, error.state, str(error))
@@ -111,33 +97,6 @@ class Evaluator:
     async def _put_off(self, evaluation: Evaluation, *, blameless: bool) -> None:
         with suppress(ServerBusy, psycopg.OperationalError):
             await self._queue.put_off(evaluation, pause_s=_AGAIN_S, blameless=blameless)
-
-    @asynccontextmanager
-    async def _kept(self, evaluation: Evaluation) -> AsyncIterator[Progress]:
-        """The evaluation is ours as long as the block lasts, or work in threads is told that it is not, and ends."""
-        stop = threading.Event()
-        keeping = asyncio.create_task(self._keep(evaluation, stop))
-        try:
-            yield lambda _share: self._go_on(stop)
-        finally:
-            stop.set()
-            keeping.cancel()
-            await asyncio.wait([keeping])
-
-    async def _keep(self, evaluation: Evaluation, stop: threading.Event) -> None:
-        while True:
-            await asyncio.sleep(_KEPT_EVERY_S)
-            try:
-                if not await self._queue.keep(evaluation):
-                    stop.set()
-            except (ServerBusy, psycopg.OperationalError) as error:
-                _log.warning("a lease was not renewed", evaluation=evaluation.id, reason=str(error))
-
-    def _go_on(self, stop: threading.Event) -> None:
-        """Between two steps of work in a thread. Raises EvaluationLost when nobody wants it any more."""
-        if stop.is_set():
-            raise EvaluationLost
-        self._threads.make_way()
 
     async def _measured(self, evaluation: Evaluation, progress: Progress) -> tuple[Metrics, str]:
         """What was measured, and what people should know about it."""
@@ -165,7 +124,8 @@ class Evaluator:
         return await self._threads.learn(lambda: measure(cross_validate(examples, options, progress)))
 
     async def _judged(self, evaluation: Evaluation, table: EmbedderTable) -> tuple[Metrics, str]:
-        model = await self._fits.get(evaluation.bucket, evaluation.version_id, table.id)
+        made_at = evaluation.version_made_at
+        model = await self._fits.get(evaluation.bucket, evaluation.version_id, made_at, table.id)
         if model is None:
             raise _NotMeasurable(State.PREDICTION_FAILED, "The version is not trained for the app's base workflow.")
         examples = await read_examples(

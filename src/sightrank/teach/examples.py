@@ -123,28 +123,27 @@ def _joined(concept_ids: tuple[str, ...], rows: NDArray[np.void]) -> Said:
     """Labels by area, with what follows from them."""
     area_ids, firsts, of_area = np.unique(rows["area"].astype(np.int64), return_index=True, return_inverse=True)
     input_numbers = rows["input"].astype(np.int64)[firsts]
-    labels = np.full((len(area_ids), len(concept_ids)), np.nan, np.float32)
+    labels = np.zeros((len(area_ids), len(concept_ids)), np.float32)
+    whole = rows["whole"]
+    if whole.any() and not whole.all():
+        labels[_elsewhere(rows, of_area, input_numbers, whole[firsts], len(concept_ids))] = np.nan
     labels[of_area, rows["column"]] = rows["value"] >= 0.5
-    open_to_doubt = _elsewhere(labels == 1, input_numbers, rows["whole"][firsts])
-    implied = np.where(open_to_doubt, np.float32(np.nan), np.float32(0))
-    return Said(
-        concept_ids=concept_ids,
-        area_ids=area_ids,
-        input_numbers=input_numbers,
-        labels=np.where(np.isnan(labels), implied, labels),
-    )
+    return Said(concept_ids=concept_ids, area_ids=area_ids, input_numbers=input_numbers, labels=labels)
 
 
 def _elsewhere(
-    positive: NDArray[np.bool_], input_numbers: NDArray[np.int64], is_whole: NDArray[np.bool_]
+    rows: NDArray[np.void],
+    of_area: NDArray[np.intp],
+    input_numbers: NDArray[np.int64],
+    is_whole: NDArray[np.bool_],
+    concepts: int,
 ) -> NDArray[np.bool_]:
     """[areas, concepts]: of a whole input, what is in one of its parts; of a part, what is in the whole."""
     inputs, of_input = np.unique(input_numbers, return_inverse=True)
-    in_whole = np.zeros((len(inputs), positive.shape[1]), np.bool_)
-    in_parts = in_whole.copy()
-    np.logical_or.at(in_whole, of_input[is_whole], positive[is_whole])
-    np.logical_or.at(in_parts, of_input[~is_whole], positive[~is_whole])
-    return np.where(is_whole[:, None], in_parts[of_input], in_whole[of_input])
+    found = np.zeros((2, len(inputs), concepts), np.bool_)  # in parts, in wholes
+    positive = rows["value"] >= 0.5
+    found[rows["whole"].astype(np.intp)[positive], of_input[of_area[positive]], rows["column"][positive]] = True
+    return np.asarray(found[(~is_whole).astype(np.intp), of_input])
 
 
 async def _examples(connection: Connection, table: EmbedderTable, bucket: int, said: Said, background: int) -> Examples:

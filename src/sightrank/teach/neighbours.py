@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from sightrank.errors import DoesNotExist
 from sightrank.search.concepts import ConceptBook
+from sightrank.search.recent import RecentlyUsed
 from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.examples import read_examples
 from sightrank.vision.operators import Labelled
 
-_KEPT = 64
+_BYTES = 64 * 2**20  # 50,000 labelled areas in 512 dimensions are 100 MiB, and then the only ones
 _SQL = queries.load("workflows")
 _Key = tuple[int, int, tuple[str, ...]]
 
@@ -24,7 +24,7 @@ class Neighbours:
     def __init__(self, database: Database, book: ConceptBook) -> None:
         self._database = database
         self._book = book
-        self._kept: OrderedDict[_Key, tuple[int, Labelled]] = OrderedDict()
+        self._kept: RecentlyUsed[_Key, tuple[int, Labelled]] = RecentlyUsed(_BYTES)
 
     async def labelled(self, bucket: int, table: EmbedderTable, concept_ids: Sequence[str]) -> Labelled:
         """The areas that have one of these concepts by their latest trusted labels; without concepts, any of the app.
@@ -38,14 +38,10 @@ class Neighbours:
         key = (bucket, table.id, tuple(concept_ids))
         known = self._kept.get(key)
         if known is not None and known[0] == version:
-            self._kept.move_to_end(key)
             return known[1]
         labelled = await self._read(bucket, table, concept_ids)
         # What was committed while we read is in it perhaps; the older version only makes us read again.
-        self._kept[key] = (version, labelled)
-        self._kept.move_to_end(key)
-        if len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
+        self._kept.put(key, (version, labelled), labelled.vectors.nbytes + labelled.has.nbytes)
         return labelled
 
     async def _read(self, bucket: int, table: EmbedderTable, concept_ids: Sequence[str]) -> Labelled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sightrank.store import queries
@@ -14,9 +15,9 @@ _SQL = queries.load("models")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnModel:
-    """A model of an app in one of its versions. ``version_id`` is '' for a model that has none; ``status`` is then that
-    of an untrained one. ``concept_ids``: what it predicts; ``params``: by which an operator works; ``visibility`` as
-    the API numbers it.
+    """A model of an app in one of its versions, made at ``made_at``. ``version_id`` is '' for a model that has none;
+    ``status`` is then that of an untrained one. ``concept_ids``: what it predicts; ``params``: by which an operator
+    works; ``visibility`` as the API numbers it.
     """
 
     bucket: int
@@ -24,6 +25,7 @@ class OwnModel:
     name: str
     type_id: str
     version_id: str
+    made_at: datetime
     status: int
     concept_ids: tuple[str, ...]
     params: Mapping[str, Any]
@@ -41,13 +43,14 @@ class OwnModels:
         row = await self._database.row(_SQL["find"], {"bucket": bucket, "model_id": model_id, "version_id": version_id})
         if row is None:
             return None
-        name, type_id, found_id, status, concept_ids, params, visibility = row
+        name, type_id, found_id, made_at, status, concept_ids, params, visibility = row
         return OwnModel(
             bucket=bucket,
             id=model_id,
             name=name,
             type_id=type_id,
             version_id=found_id,
+            made_at=made_at,
             status=status,
             concept_ids=tuple(concept_ids),
             params=params,

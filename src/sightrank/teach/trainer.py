@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import psycopg
@@ -24,7 +23,8 @@ from sightrank.store.database import Database
 from sightrank.store.status import MODEL_FAILED, MODEL_WITHOUT_DATA, MODEL_WITHOUT_POSITIVES
 from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.examples import areas_of, frozen, read_examples, thawed
-from sightrank.teach.training_queue import Refit, Training, TrainingLost, TrainingQueue
+from sightrank.teach.leases import LeaseLost, Run, kept, work_off
+from sightrank.teach.training_queue import Refit, Training, TrainingQueue
 from sightrank.vision.fitting import Examples, fit, read_options
 from sightrank.vision.threads import Threads
 
@@ -32,9 +32,7 @@ _log = structlog.get_logger(__name__)
 
 LEASE_S = 30.0
 _AT_ONCE = 2  # so that a short training does not wait for a long one
-_KEPT_EVERY_S = 1.0  # within this time whoever deletes a version has stopped its training
 _REFITS_S = 2.0  # how often it is looked for models that lack a fit
-_IDLE_S = 1.0  # how long an idle trainer waits for other processes' versions; its own server wakes it at once
 _AGAIN_S = 5.0  # until a training that failed is tried again
 
 
@@ -65,23 +63,10 @@ class Trainer:
         """Takes one version after the other, waiting where there is none."""
         async with asyncio.TaskGroup() as group:
             for _ in range(_AT_ONCE):
-                group.create_task(self._forever())
+                group.create_task(work_off(self._claim, self._take, self._wake))
 
-    async def _forever(self) -> None:
-        while True:
-            try:
-                self._wake.clear()
-                training = await self._queue.claim(self._workflow_ids)
-                training = training or await self._claim_unfitted()
-            except Exception:
-                _log.exception("looking for models to train failed")
-                training = None
-            if training is not None:
-                await self._take(training)
-                continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_IDLE_S):
-                    await self._wake.wait()
+    async def _claim(self) -> Training | None:
+        return await self._queue.claim(self._workflow_ids) or await self._claim_unfitted()
 
     async def _claim_unfitted(self) -> Refit | None:
         """Nobody waits for these, and looking for them takes longer than for the others."""
@@ -101,17 +86,18 @@ class Trainer:
         except asyncio.CancelledError:
             await asyncio.shield(self._queue.hand_back(training, pause_s=0.0, blameless=True))
             raise
-        except (TrainingLost, DoesNotExist):
+        except (LeaseLost, DoesNotExist):
             _log.info("training called off", bucket=training.bucket, model=training.model_id, version=training.id)
         except (ServerBusy, psycopg.OperationalError, OSError) as error:
             _log.warning("training put off", bucket=training.bucket, model=training.model_id, reason=str(error))
             await self._put_off(training, blameless=True)
         except Exception as error:
             _log.exception("training failed", bucket=training.bucket, model=training.model_id, version=training.id)
-            await self._give_up(training, MODEL_FAILED, f"Learning failed: {type(error).__name__}: {error}"[:500])
+            with suppress(ServerBusy, psycopg.OperationalError):  # then it comes again when the lease runs out
+                await self._give_up(training, MODEL_FAILED, f"Learning failed: {type(error).__name__}: {error}"[:500])
 
     async def _train(self, training: Training) -> None:
-        async with self._kept(training) as run:
+        async with kept(self._threads, lambda share: self._queue.keep(training, share)) as run:
             if isinstance(training, Refit):
                 await self._fit_anew(training, run)
                 return
@@ -125,7 +111,7 @@ class Trainer:
             else:
                 await self._fit_first(training, table, run)
 
-    async def _fit_first(self, training: Training, table: EmbedderTable, run: _Run) -> None:
+    async def _fit_first(self, training: Training, table: EmbedderTable, run: Run) -> None:
         dataset_id = str(training.training.get("dataset_id", ""))
         examples = await read_examples(
             self._database, self._book, training.bucket, table, training.concept_ids, dataset_id=dataset_id
@@ -148,7 +134,7 @@ class Trainer:
         )
         _log.info("model trained", bucket=training.bucket, model=training.model_id, version=training.id)
 
-    async def _fit_anew(self, refit: Refit, run: _Run) -> None:
+    async def _fit_anew(self, refit: Refit, run: Run) -> None:
         examples = await thawed(self._database, refit.bucket, refit.table, refit.examples)
         missing = np.setdiff1d(areas_of(refit.examples), examples.area_ids)
         if len(missing) and await self._queue.any_awaited(refit, missing.tolist()):
@@ -160,7 +146,7 @@ class Trainer:
             await self._queue.finish_refit(refit, fitted)
             _log.info("model fitted anew", bucket=refit.bucket, model=refit.model_id, version=refit.id)
 
-    async def _fit(self, training: Training, examples: Examples, run: _Run) -> bytes:
+    async def _fit(self, training: Training, examples: Examples, run: Run) -> bytes:
         """What is learnt, as the database keeps it."""
         options = read_options(training.training)
         return await self._threads.learn(lambda: fit(examples, options, run.tell).dump())
@@ -170,52 +156,12 @@ class Trainer:
         if isinstance(training, Refit):
             await self._put_off(training, blameless=False)
             return
-        with suppress(TrainingLost):
+        with suppress(LeaseLost):
             await self._queue.fail(training, status, reason)
 
     async def _put_off(self, training: Training, *, blameless: bool) -> None:
         with suppress(ServerBusy, psycopg.OperationalError):  # then it comes again when the lease runs out
             await self._queue.hand_back(training, pause_s=_AGAIN_S, blameless=blameless)
-
-    @asynccontextmanager
-    async def _kept(self, training: Training) -> AsyncIterator[_Run]:
-        """The version is ours as long as the block lasts, or the run is told that it is not."""
-        run = _Run(self._threads)
-        keeping = asyncio.create_task(self._keep(training, run))
-        try:
-            yield run
-        finally:
-            run.stop()
-            keeping.cancel()
-            await asyncio.wait([keeping])
-
-    async def _keep(self, training: Training, run: _Run) -> None:
-        while True:
-            await asyncio.sleep(_KEPT_EVERY_S)
-            try:
-                if not await self._queue.keep(training, run.share):
-                    run.stop()
-            except (ServerBusy, psycopg.OperationalError) as error:
-                _log.warning("a lease was not renewed", version=training.id, reason=str(error))
-
-
-class _Run:
-    """What the thread that learns and its trainer tell each other."""
-
-    def __init__(self, threads: Threads) -> None:
-        self._threads = threads
-        self._stopped = threading.Event()
-        self.share = 0.0
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def tell(self, share: float) -> None:
-        """How far the learning is, 0 to 1. Raises TrainingLost when nobody wants it any more."""
-        if self._stopped.is_set():
-            raise TrainingLost
-        self.share = share
-        self._threads.make_way()
 
 
 def _without_positives(examples: Examples) -> Sequence[str]:

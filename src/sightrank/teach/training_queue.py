@@ -11,13 +11,10 @@ from sightrank.store import queries
 from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database
 from sightrank.store.vectors import EmbedderTable
+from sightrank.teach.leases import LeaseLost
 
 ATTEMPTS = 4
 _SQL = queries.load("training")
-
-
-class TrainingLost(Exception):
-    """The version was deleted, or another process has it now; nothing is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,27 +97,27 @@ class TrainingQueue:
         )
 
     async def any_awaited(self, training: Training, area_ids: list[int]) -> bool:
-        """Whether one of these areas is of an input that is yet to be indexed."""
+        """Whether one of these areas is of an input that is yet to be indexed, before its app changes over."""
         row = await self._database.row(_SQL["any_awaited"], {"bucket": training.bucket, "area_ids": area_ids})
         return row == (True,)
 
     async def finish(
         self, training: Training, *, table: EmbedderTable, fitted: bytes, examples: bytes, inputs: int
     ) -> None:
-        """Makes the version a trained one, in one commit with what it learnt. Raises TrainingLost."""
+        """Makes the version a trained one, in one commit with what it learnt. Raises LeaseLost."""
         async with self._held(training) as connection:
             values = {"examples": examples, "inputs": inputs}
             await connection.execute(_SQL["trained"], self._keys(training) | values)
             await self._insert_fit(connection, training, table, fitted)
 
     async def finish_refit(self, refit: Refit, fitted: bytes) -> None:
-        """Adds what the version learnt of the other vectors. Raises TrainingLost."""
+        """Adds what the version learnt of the other vectors. Raises LeaseLost."""
         async with self._held(refit) as connection:
             await connection.execute(_SQL["fitted_anew"], self._keys(refit))
             await self._insert_fit(connection, refit, refit.table, fitted)
 
     async def fail(self, training: Training, status: int, reason: str) -> None:
-        """Ends the training without a model. Raises TrainingLost."""
+        """Ends the training without a model. Raises LeaseLost."""
         async with self._held(training) as connection:
             await connection.execute(_SQL["failed"], {**self._keys(training), "status": status, "reason": reason})
 
@@ -130,7 +127,7 @@ class TrainingQueue:
             await connection.execute(_SQL["hold_app"], {"bucket": training.bucket})
             cursor = await connection.execute(_SQL["hold"], self._keys(training))
             if await cursor.fetchone() is None:
-                raise TrainingLost
+                raise LeaseLost
             yield connection
 
     async def _insert_fit(

@@ -168,7 +168,7 @@ class Workbench:
         if model.type_id == "knn-concept":
             labelled = await self._neighbours.labelled(model.bucket, space.table, model.concept_ids)
             return Looks(eye=space.eye, says=partial(_voted, labelled, model.params["k"]))
-        fit = await self._fits.get(model.bucket, model.version_id, space.table.id)
+        fit = await self._fits.get(model.bucket, model.version_id, model.made_at, space.table.id)
         if fit is None:
             raise ModelNotTrained(
                 f"Model {model.id!r} has not learnt by the vectors of workflow {base_workflow_id} yet; train a new"

@@ -86,7 +86,7 @@ def _number(training: Mapping[str, Any], name: str, default: float) -> float:
     try:
         number = float(training.get(name, default))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is no number.") from error
+        raise ValueError(f"{name} is {repr(training[name])[:80]}, which is no number.") from error
     if not math.isfinite(number):
         raise ValueError(f"{name} is not finite.")
     return number

@@ -67,3 +67,5 @@ CREATE TABLE reindexed_annotations (
     CHECK (num_nonnulls(area_id, region_id) = 1)
 );
 CREATE INDEX reindexed_annotations_by_input ON reindexed_annotations (bucket, input_number);
+-- Areas that go take theirs with them.
+CREATE INDEX reindexed_annotations_by_area ON reindexed_annotations (bucket, area_id) WHERE area_id IS NOT NULL;

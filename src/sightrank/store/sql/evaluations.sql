@@ -28,8 +28,8 @@ SELECT e.id, e.model_id, e.model_version_id, m.name, m.model_type_id, e.dataset_
 FROM model_evaluations e
 JOIN models m ON m.bucket = e.bucket AND m.id = e.model_id
 JOIN model_versions v ON v.bucket = e.bucket AND v.id = e.model_version_id
-WHERE e.bucket = {bucket} AND m.bucket = {bucket} AND v.bucket = {bucket} AND {condition}
-ORDER BY {order}
+WHERE e.bucket = {bucket} AND m.bucket = {bucket} AND v.bucket = {bucket} AND {chosen}
+ORDER BY {sorting}
 
 -- name: metrics
 SELECT metrics FROM model_evaluations WHERE bucket = %(bucket)s AND id = %(id)s
@@ -64,7 +64,7 @@ UPDATE model_evaluations e
 SET status = 21301, lease_owner = %(owner)s, lease_until = now() + %(lease_s)s * interval '1 second',
     attempts = e.attempts + 1, modified_at = clock_timestamp()
 FROM (
-    SELECT w.bucket, w.id, a.workflow_id, v.status, v.status_details, v.concept_ids, v.training
+    SELECT w.bucket, w.id, a.workflow_id, v.status, v.status_details, v.created_at, v.concept_ids, v.training
     FROM model_evaluations w
     JOIN model_versions v ON v.bucket = w.bucket AND v.id = w.model_version_id
     JOIN apps a ON a.first_bucket = w.bucket
@@ -75,7 +75,7 @@ FROM (
 ) AS next
 WHERE e.bucket = next.bucket AND e.id = next.id
 RETURNING e.bucket, e.id, e.model_version_id, e.dataset_id, e.attempts, next.workflow_id, next.status, next.status_details,
-    next.concept_ids, next.training
+    next.created_at, next.concept_ids, next.training
 
 -- name: renew
 UPDATE model_evaluations SET lease_until = now() + %(lease_s)s * interval '1 second'

@@ -1,7 +1,7 @@
 -- name: find
 -- A model in the version asked for ('': the latest that is trained, else the latest).
-SELECT m.name, m.model_type_id, coalesce(v.id, ''), coalesce(v.status, 21102), coalesce(v.concept_ids, m.concept_ids),
-    coalesce(v.params, '{}'), m.visibility
+SELECT m.name, m.model_type_id, coalesce(v.id, ''), coalesce(v.created_at, m.created_at), coalesce(v.status, 21102),
+    coalesce(v.concept_ids, m.concept_ids), coalesce(v.params, '{}'), m.visibility
 FROM models m LEFT JOIN LATERAL (
     SELECT * FROM model_versions v
     WHERE v.bucket = m.bucket AND v.model_id = m.id AND (%(version_id)s = '' OR v.id = %(version_id)s)
@@ -126,6 +126,10 @@ DELETE FROM model_versions WHERE bucket = %(bucket)s AND model_id = %(model_id)s
 
 -- name: concepts_of_app
 SELECT id FROM concepts WHERE bucket = %(bucket)s ORDER BY created_at, id LIMIT %(limit)s
+
+-- name: waiting
+-- How many versions of the app are yet to be trained.
+SELECT count(*) FROM model_versions WHERE bucket = %(bucket)s AND status IN (21101, 21103)
 
 -- name: dataset
 SELECT FROM datasets WHERE bucket = %(bucket)s AND id = %(dataset_id)s

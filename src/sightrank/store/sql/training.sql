@@ -92,9 +92,11 @@ VALUES (%(bucket)s, %(id)s, %(embedder_id)s, %(fitted)s)
 ON CONFLICT DO NOTHING
 
 -- name: any_awaited
--- Whether one of these areas is of an input that will have its vectors yet.
+-- Whether one of these areas is of an input that will have its vectors yet. Those of an app that is about to change over
+-- come after that, and it waits for the fits.
 SELECT EXISTS (
     SELECT FROM areas r JOIN inputs i ON i.bucket = r.bucket AND i.number = r.input_number
     WHERE r.bucket = %(bucket)s AND i.bucket = %(bucket)s AND r.id = ANY(%(area_ids)s::bigint[])
         AND i.status IN (30001, 30003)
+        AND NOT EXISTS (SELECT FROM reindexes x WHERE x.bucket = %(bucket)s AND x.state = 'switching')
 )

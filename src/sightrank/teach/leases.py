@@ -1,0 +1,89 @@
+"""Work under a lease: it goes on while the lease is ours, and learns of it when it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import psycopg
+import structlog
+
+from sightrank.errors import ServerBusy
+from sightrank.vision.threads import Threads
+
+_log = structlog.get_logger(__name__)
+
+_KEPT_EVERY_S = 1.0  # within this time whoever deletes what is worked on has stopped the work
+_IDLE_S = 1.0  # how long it is waited for what other processes ask for; whoever asks this one wakes it at once
+_Work = TypeVar("_Work")
+
+
+class LeaseLost(Exception):
+    """What was worked on was deleted, or another process has it now; nothing is written."""
+
+
+class Run:
+    """What the thread that works and whoever keeps its lease tell each other."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._stopped = threading.Event()
+        self.share = 0.0
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def tell(self, share: float) -> None:
+        """How far the work is, 0 to 1. Raises LeaseLost when nobody wants it any more."""
+        if self._stopped.is_set():
+            raise LeaseLost
+        self.share = share
+        self._threads.make_way()
+
+
+@asynccontextmanager
+async def kept(threads: Threads, renew: Callable[[float], Awaitable[bool]]) -> AsyncIterator[Run]:
+    """The lease is ours as long as the block lasts, or the run is told that it is not.
+
+    ``renew`` is told how far the work is, and says whether the lease is still ours.
+    """
+    run = Run(threads)
+    keeping = asyncio.create_task(_keep(run, renew))
+    try:
+        yield run
+    finally:
+        run.stop()
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+
+async def _keep(run: Run, renew: Callable[[float], Awaitable[bool]]) -> None:
+    while True:
+        await asyncio.sleep(_KEPT_EVERY_S)
+        try:
+            if not await renew(run.share):
+                run.stop()
+        except (ServerBusy, psycopg.OperationalError) as error:
+            _log.warning("a lease was not renewed", reason=str(error))
+
+
+async def work_off(
+    claim: Callable[[], Awaitable[_Work | None]], take: Callable[[_Work], Awaitable[Any]], wake: asyncio.Event
+) -> None:
+    """Takes one piece of work after the other, until cancelled, waiting where there is none."""
+    while True:
+        try:
+            wake.clear()
+            work = await claim()
+        except Exception:
+            _log.exception("looking for work failed")
+            work = None
+        if work is not None:
+            await take(work)
+            continue
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_IDLE_S):
+                await wake.wait()
