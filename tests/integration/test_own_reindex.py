@@ -199,3 +199,30 @@ def test_regions_found_anew_have_their_writers_words(flowing: Flowing, labelled:
 
     found = (Detection(box=BOX, concept_id=PEOPLE, value=0.8),)
     flowing(scenario, found=found, in_regions={WATER: 0.9})
+
+
+def test_a_writer_behind_nodes_that_say_the_same_writes_it_once(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await flows.threshold("half", OVER, {PEOPLE: 0.5})
+        await flows.threshold("most", OVER, {PEOPLE: 0.6, WATER: 0.6})
+        await flows.writer("label", SUCCESS)
+        await flows.flow(
+            "same",
+            "same-1",
+            concept=(TAGGER, "visual-classifier", ()),
+            half=("half", "concept-threshold", ["concept"]),
+            most=("most", "concept-threshold", ["concept"]),
+            label=("label", "annotation-writer", ["half", "most"]),
+        )
+        await flows.patch("same")
+        await flows.index("crowd")
+        at_ingest = await flows.written()
+
+        await flows.reindex("same")
+
+        assert at_ingest == [("crowd", "admin", SUCCESS, {PEOPLE: 0.97, WATER: 0.99})]
+        assert await flows.written() == at_ingest
+        ((ids,),) = await flows.database.rows("SELECT concept_ids FROM annotations WHERE written_by <> ''")
+        assert sorted(ids) == [PEOPLE, WATER]
+
+    flowing(scenario)
