@@ -164,7 +164,6 @@ class Outputs:
         for together in zip(*seen.values(), strict=True):
             sight = FrameSight(dict(zip(seen, together, strict=True)))
             told.append((together[0].time, await _said(plan, sight)))
-            await asyncio.sleep(0)  # hundreds of frames: others have their turn between them
         return told
 
     async def _answers(self, app: AppRef, plan: Plan, results: Sequence[_Result]) -> list[_Answer]:

@@ -6,7 +6,6 @@ committed with the input, in one transaction.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -73,11 +72,7 @@ class Annotator:
                 "an own workflow cannot run", bucket=job.bucket, workflow=job.own_workflow_id, reason=error.details
             )
             return [_troubled(outcome, error.details) for outcome in outcomes]
-        looked = []
-        for outcome in outcomes:
-            looked.append(await self._looked(plan, workflow, outcome))
-            await asyncio.sleep(0)  # whoever waits for an answer has their turn between two inputs
-        return looked
+        return [await self._looked(plan, workflow, outcome) for outcome in outcomes]
 
     async def _plan(self, bucket: int, workflow_id: str, own_workflow_id: str) -> _Plan:
         """Raises WorkflowDoesNotExist, WorkflowNeedsModel or ModelDoesNotExist for what is gone or cannot run."""
