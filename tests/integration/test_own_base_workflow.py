@@ -312,6 +312,37 @@ def test_writers_behind_a_detector_write_on_its_regions(flowing: Flowing) -> Non
     flowing(scenario, found=found, in_regions={PEOPLE: 0.2, DOG: 0.2, WATER: 0.9})
 
 
+def test_what_was_written_on_regions_that_are_found_anew_is_remembered_where_it_cannot_be_said_again(
+    flowing: Flowing,
+) -> None:
+    async def scenario(flows: Flows) -> None:
+        await flows.writer("label", SUCCESS)
+        await flows.flow(
+            "regions",
+            "regions-1",
+            find=(DETECTOR, "visual-detector", ()),
+            people=("label", "annotation-writer", ["find"]),
+        )
+        await flows.database.execute("UPDATE apps SET own_workflow_id = 'regions' WHERE id = 'photos'")
+        await flows.index("crowd")
+        before = await flows.database.rows("SELECT id FROM annotations WHERE written_by <> ''")
+        await flows.database.execute("DELETE FROM models WHERE id = 'label'")
+        await flows.forget_vectors()
+
+        async with flows.working():
+            await until(flows.place.is_indexed)
+
+        assert await flows.written() == []
+        assert await flows.labels() == []
+        assert await flows.database.rows("SELECT id FROM past_annotations") == before
+        ((version, labels),) = await flows.database.rows(
+            "SELECT version, labels_version FROM app_buckets WHERE bucket = %s", [flows.place.bucket]
+        )
+        assert labels == version, "searches learn of the labels that went"
+
+    flowing(scenario, found=(Detection(box=BOX, concept_id=PEOPLE, value=0.8),))
+
+
 def test_the_apps_own_models_say_what_they_predict(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         fit = ConceptModel(

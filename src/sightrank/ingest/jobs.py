@@ -184,7 +184,7 @@ class Jobs:
             await connection.execute(_SQL["finish"], {"bucket": bucket, "rows": finished_rows(ready)})
             embedded = [outcome for outcome in ready if outcome.vectors is not None]
             former = await _former_regions(connection, bucket, embedded)
-            labels = await _forget(connection, bucket, embedded)
+            labels = await _forget(connection, bucket, embedded, former)
             if embedded and workflow is not None:
                 embedded = await self._with_regions(connection, workflow, bucket, embedded)
                 embedded = await with_frames(connection, self._clock, bucket, embedded)
@@ -353,11 +353,12 @@ async def _former_regions(connection: Connection, bucket: int, outcomes: Sequenc
     return [area_id for (area_id,) in await cursor.fetchall()]
 
 
-async def _forget(connection: Connection, bucket: int, outcomes: Sequence[Outcome]) -> bool:
-    """Removes what was said of these inputs when they were looked at before; whether there were labels among it."""
+async def _forget(connection: Connection, bucket: int, outcomes: Sequence[Outcome], former: Sequence[int]) -> bool:
+    """Removes what was said of these inputs when they were looked at before, and of areas that go; whether there were
+    labels among it."""
     numbers = [outcome.job.number for outcome in outcomes]
     troubled = [outcome.job.number for outcome in outcomes if outcome.trouble]
-    keys = {"bucket": bucket, "numbers": numbers, "troubled": troubled}
+    keys = {"bucket": bucket, "numbers": numbers, "troubled": troubled, "former": former}
     forgotten = await connection.execute(_SQL["forget_predictions"], keys)
     return forgotten.rowcount > 0
 
