@@ -11,6 +11,7 @@ from sightrank.search.concepts import ConceptBook
 from sightrank.search.fits import Fits
 from sightrank.store import queries
 from sightrank.store.database import Database
+from sightrank.store.status import MODEL_TRAINED
 from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.graph import Node
 from sightrank.teach.neighbours import Neighbours
@@ -28,7 +29,6 @@ from sightrank.vision.operators import (
 )
 from sightrank.vision.tagger import Tagger
 
-TRAINED = 21100
 _UNTRAINED = {
     21101: "is being trained; wait until its version has the status 21100",
     21102: "has not been trained; train a version of it by PostModelVersions",
@@ -134,7 +134,7 @@ class Workbench:
         """Raises ModelNotTrained for a version that cannot predict, WorkflowNeedsModel where the app's base workflow
         makes no vectors for it here.
         """
-        if model.status != TRAINED:
+        if model.status != MODEL_TRAINED:
             reason = _UNTRAINED.get(model.status, f"could not be trained (status {model.status}); train it again")
             raise ModelNotTrained(f"Model {model.id!r} {reason}.")
         match model.type_id:
