@@ -114,6 +114,35 @@ def test_writers_keep_silent_where_people_have_said_something(flowing: Flowing) 
     flowing(scenario)
 
 
+def test_writers_keep_silent_where_people_have_said_the_same_by_a_concept_of_their_own(flowing: Flowing) -> None:
+    """A concept of the app and the public one of its name are one: the latest label of either counts."""
+
+    async def scenario(flows: Flows) -> None:
+        await flows.threshold("over", OVER, {PEOPLE: 0.5, WATER: 0.5})
+        await flows.writer("label", SUCCESS)
+        await flows.flow(
+            "public",
+            "public-1",
+            concept=(TAGGER, "visual-classifier", ()),
+            over=("over", "concept-threshold", ["concept"]),
+            label=("label", "annotation-writer", ["over"]),
+        )
+        await flows.patch("public")
+        said = (NamedConcept(id="mine", name="People", value=0.0),)
+
+        await flows.post("crowd", content=Content(concepts=said))
+        async with flows.working():
+            await until(flows.place.is_indexed)
+        at_ingest = await flows.written()
+        await flows.reindex("public")
+
+        assert at_ingest == [("crowd", "admin", SUCCESS, {WATER: 0.99})]
+        assert await flows.written() == at_ingest
+        assert await flows.labels() == [("crowd", WATER, 0.99, True), ("crowd", "mine", 0.0, True)]
+
+    flowing(scenario)
+
+
 def test_an_input_that_is_looked_at_again_has_everything_once(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await annotating(flows)

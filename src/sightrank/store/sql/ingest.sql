@@ -148,6 +148,9 @@ WHERE bucket = %(bucket)s AND number = %(number)s AND status = 30003 AND lease_o
 -- name: app_of_bucket
 SELECT user_id, id FROM apps WHERE first_bucket = %(bucket)s
 
+-- name: language
+SELECT default_language FROM apps WHERE first_bucket = %(bucket)s
+
 -- name: blob_of_input
 SELECT blob, media FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s
 
