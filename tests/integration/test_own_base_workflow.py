@@ -341,6 +341,39 @@ def test_writers_behind_a_detector_write_on_its_regions(flowing: Flowing) -> Non
     flowing(scenario, found=found, in_regions={PEOPLE: 0.2, DOG: 0.2, WATER: 0.9})
 
 
+def test_an_input_is_tried_again_where_storage_does_not_answer(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await flows.model("crop", "image-crop", {"margin": 0.5})
+        await flows.writer("label", SUCCESS)
+        await flows.flow(
+            "regions",
+            "regions-1",
+            find=(DETECTOR, "visual-detector", ()),
+            crop=("crop", "image-crop", ["find"]),
+            concept=(TAGGER, "visual-classifier", ["crop"]),
+            label=("label", "annotation-writer", ["concept"]),
+        )
+        await flows.database.execute("UPDATE apps SET own_workflow_id = 'regions' WHERE id = 'photos'")
+        loaded = 0
+
+        async def load(bucket: int, *, url: str, blob: str) -> bytes:
+            nonlocal loaded
+            loaded += 1
+            if loaded == 2:
+                raise OSError("the disk is away")
+            return b"crowd"
+
+        flows.eye.pictures.load = load  # type: ignore[method-assign]
+        await flows.post("crowd")
+        async with flows.working(lease_s=1.0):
+            await until(flows.place.is_indexed)
+
+        assert await flows.database.rows("SELECT status_details FROM inputs") == [("",)]
+        assert len(await flows.written()) == 1
+
+    flowing(scenario, found=(Detection(box=BOX, concept_id=PEOPLE, value=0.8),))
+
+
 def test_what_was_written_on_regions_that_are_found_anew_is_remembered_where_it_cannot_be_said_again(
     flowing: Flowing,
 ) -> None:

@@ -60,7 +60,7 @@ class Annotator:
         """These outcomes, of one app, with what its own workflow, as it is now, says of them.
 
         An input for which a node cannot run is none the worse: ``trouble`` tells why nothing is said of it. Raises
-        ServerBusy and psycopg.Error, when it is to be tried again.
+        ServerBusy, psycopg.Error and OSError (storage), when it is to be tried again.
         """
         job = outcomes[0].job
         try:
@@ -98,7 +98,7 @@ class Annotator:
             for seen in self._views(workflow.eye, outcome):
                 said = await run(plan.nodes, plan.steps, seen)
                 remarks += _remarks(plan, said, seen)
-        except (ServerBusy, psycopg.Error):
+        except (ServerBusy, psycopg.Error, OSError):
             raise
         except AppError as error:
             return _troubled(outcome, error.details)
