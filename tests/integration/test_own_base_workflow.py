@@ -29,6 +29,7 @@ from tests.integration.own_flows import (
 from tests.integration.test_ingest_worker import DIMS, until
 
 from sightrank.errors import WorkflowDoesNotExist, WorkflowInvalid, WorkflowNeedsModel
+from sightrank.ingest.intake import IdConflict, NewInput
 from sightrank.ingest.jobs import Jobs
 from sightrank.ingest.rows import Content, NamedConcept
 from sightrank.store.clock import Clock
@@ -339,6 +340,39 @@ def test_writers_behind_a_detector_write_on_its_regions(flowing: Flowing) -> Non
 
     found = (Detection(box=BOX, concept_id=PEOPLE, value=0.8),)
     flowing(scenario, found=found, in_regions={PEOPLE: 0.2, DOG: 0.2, WATER: 0.9})
+
+
+def test_a_writer_that_is_told_to_write_for_nobody_writes_nothing(flowing: Flowing) -> None:
+    """The app was patched when its writer wrote for somebody; a later version of the writer does not."""
+
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.database.execute(
+            "UPDATE model_versions SET params = params || '{\"annotation_user_id\": \"nobody\"}' WHERE id = 'ask-1'"
+        )
+
+        await flows.index("crowd")
+
+        assert await flows.written() == []
+        ((details,),) = await flows.database.rows("SELECT status_details FROM inputs")
+        assert "'nobody', and there is no such user" in details
+
+    flowing(scenario)
+
+
+def test_a_text_is_not_said_to_lack_what_no_workflow_says_of_texts(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.database.execute("DELETE FROM models WHERE id = 'mapper'")
+
+        text = NewInput(id="text", media="text", content=Content(), text_raw="two riders")
+        await flows.place.intake.accept(flows.place.bucket, "admin", [text], IdConflict.SKIP)
+        await flows.index("crowd")
+
+        rows = await flows.database.rows("SELECT id, status, status_details <> '' FROM inputs ORDER BY id")
+        assert rows == [("crowd", 30000, True), ("text", 30000, False)]
+
+    flowing(scenario)
 
 
 def test_an_input_is_tried_again_where_storage_does_not_answer(flowing: Flowing) -> None:

@@ -75,7 +75,9 @@ class Annotator:
         return [await self._looked(plan, workflow, outcome) for outcome in outcomes]
 
     async def _plan(self, bucket: int, workflow_id: str, own_workflow_id: str) -> _Plan:
-        """Raises WorkflowDoesNotExist, WorkflowNeedsModel or ModelDoesNotExist for what is gone or cannot run."""
+        """Raises WorkflowDoesNotExist, WorkflowNeedsModel or ModelDoesNotExist for what is gone or cannot run, and
+        WorkflowInvalid for a writer in the name of nobody.
+        """
         own = await self._workflows.find(bucket, own_workflow_id)
         app = await self._database.row(_SQL["app_of_bucket"], {"bucket": bucket})
         if app is None:
@@ -83,9 +85,11 @@ class Annotator:
         if own is None:
             raise WorkflowDoesNotExist("it is not there any more. Patch the app to another default_workflow.")
         models = await self._workbench.models(bucket, own.nodes)
+        steps = await self._workbench.steps_of(workflow_id, own.nodes, models)
+        await self._workbench.check_writers(steps.values())
         return _Plan(
             nodes=ordered(own.nodes),
-            steps=await self._workbench.steps_of(workflow_id, own.nodes, models),
+            steps=steps,
             versions={node_id: model.version_id for node_id, model in models.items()},
             owner=app[0],
         )
@@ -180,6 +184,9 @@ def _other_model() -> WorkflowNeedsModel:
 
 
 def _troubled(outcome: Outcome, details: str) -> Outcome:
+    """With the reason why nothing is said of it, where something would have been."""
+    if outcome.vectors is None:
+        return outcome
     return replace(outcome, trouble=f"Workflow {outcome.job.own_workflow_id} said nothing of this input: {details}")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from sightrank.errors import ModelDoesNotExist, ModelNotTrained, WorkflowNeedsModel
+from sightrank.errors import ModelDoesNotExist, ModelNotTrained, WorkflowInvalid, WorkflowNeedsModel
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.fits import Fits
 from sightrank.store import queries
@@ -35,6 +35,7 @@ _UNTRAINED = {
     21103: "waits for its training; wait until its version has the status 21100",
 }
 _SQL = queries.load("workflows")
+_ANNOTATIONS = queries.load("annotations")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,6 +103,16 @@ class Workbench:
             except ModelDoesNotExist as error:
                 raise ModelDoesNotExist(f"Node {node.id!r}: {error.details}") from error
         return steps
+
+    async def check_writers(self, steps: Iterable[Step]) -> None:
+        """Raises WorkflowInvalid where one writes in the name of somebody who is no user here."""
+        users = {step.user_id for step in steps if isinstance(step, Writes) and step.user_id}
+        rows = await self._database.rows(_ANNOTATIONS["known_users"], {"ids": sorted(users)}) if users else []
+        for user_id in sorted(users - {name for (name,) in rows}):
+            raise WorkflowInvalid(
+                f"It writes annotations in the name of {user_id!r}, and there is no such user on this server; leave"
+                " annotation_user_id out for the app's owner."
+            )
 
     async def find(self, bucket: int, model_id: str, version_id: str = "") -> OwnModel | None:
         """The app's model in that version, else in the one that is in use."""
