@@ -378,7 +378,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         evaluations,
         Outputs(core.catalogue, core.images, core.database, Asking(core.catalogue, core.database, core.workbench)),
         Workflows(core.catalogue, core.database),
-        WorkflowChanges(core.catalogue, core.database, NodeReader(core.catalogue, core.workbench)),
+        WorkflowChanges(core.catalogue, core.database, identity, NodeReader(core.catalogue, core.workbench)),
         WorkflowVersions(core.catalogue, core.database),
         Concepts(core.database, core.book),
         ConceptLanguages(core.database, core.book),

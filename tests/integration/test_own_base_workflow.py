@@ -29,6 +29,7 @@ from tests.integration.own_flows import (
 from tests.integration.test_ingest_worker import DIMS, until
 
 from sightrank.errors import WorkflowDoesNotExist, WorkflowInvalid, WorkflowNeedsModel
+from sightrank.ingest.intake import IdConflict, NewInput
 from sightrank.ingest.jobs import Jobs
 from sightrank.ingest.rows import Content, NamedConcept
 from sightrank.store.clock import Clock
@@ -110,6 +111,35 @@ def test_writers_keep_silent_where_people_have_said_something(flowing: Flowing) 
 
         assert await flows.written() == [("crowd", "ann", PENDING, {"hounds": 0.03})]
         assert await flows.labels() == [("crowd", "hounds", 0.03, False), ("crowd", "persons", 0.0, True)]
+
+    flowing(scenario)
+
+
+def test_writers_keep_silent_where_people_have_said_the_same_by_a_concept_of_their_own(flowing: Flowing) -> None:
+    """A concept of the app and the public one of its name are one: the latest label of either counts."""
+
+    async def scenario(flows: Flows) -> None:
+        await flows.threshold("over", OVER, {PEOPLE: 0.5, WATER: 0.5})
+        await flows.writer("label", SUCCESS)
+        await flows.flow(
+            "public",
+            "public-1",
+            concept=(TAGGER, "visual-classifier", ()),
+            over=("over", "concept-threshold", ["concept"]),
+            label=("label", "annotation-writer", ["over"]),
+        )
+        await flows.patch("public")
+        said = (NamedConcept(id="mine", name="People", value=0.0),)
+
+        await flows.post("crowd", content=Content(concepts=said))
+        async with flows.working():
+            await until(flows.place.is_indexed)
+        at_ingest = await flows.written()
+        await flows.reindex("public")
+
+        assert at_ingest == [("crowd", "admin", SUCCESS, {WATER: 0.99})]
+        assert await flows.written() == at_ingest
+        assert await flows.labels() == [("crowd", WATER, 0.99, True), ("crowd", "mine", 0.0, True)]
 
     flowing(scenario)
 
@@ -310,6 +340,103 @@ def test_writers_behind_a_detector_write_on_its_regions(flowing: Flowing) -> Non
 
     found = (Detection(box=BOX, concept_id=PEOPLE, value=0.8),)
     flowing(scenario, found=found, in_regions={PEOPLE: 0.2, DOG: 0.2, WATER: 0.9})
+
+
+def test_a_writer_that_is_told_to_write_for_nobody_writes_nothing(flowing: Flowing) -> None:
+    """The app was patched when its writer wrote for somebody; a later version of the writer does not."""
+
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.database.execute(
+            "UPDATE model_versions SET params = params || '{\"annotation_user_id\": \"nobody\"}' WHERE id = 'ask-1'"
+        )
+
+        await flows.index("crowd")
+
+        assert await flows.written() == []
+        ((details,),) = await flows.database.rows("SELECT status_details FROM inputs")
+        assert "'nobody', and there is no such user" in details
+
+    flowing(scenario)
+
+
+def test_a_text_is_not_said_to_lack_what_no_workflow_says_of_texts(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.database.execute("DELETE FROM models WHERE id = 'mapper'")
+
+        text = NewInput(id="text", media="text", content=Content(), text_raw="two riders")
+        await flows.place.intake.accept(flows.place.bucket, "admin", [text], IdConflict.SKIP)
+        await flows.index("crowd")
+
+        rows = await flows.database.rows("SELECT id, status, status_details <> '' FROM inputs ORDER BY id")
+        assert rows == [("crowd", 30000, True), ("text", 30000, False)]
+
+    flowing(scenario)
+
+
+def test_an_input_is_tried_again_where_storage_does_not_answer(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await flows.model("crop", "image-crop", {"margin": 0.5})
+        await flows.writer("label", SUCCESS)
+        await flows.flow(
+            "regions",
+            "regions-1",
+            find=(DETECTOR, "visual-detector", ()),
+            crop=("crop", "image-crop", ["find"]),
+            concept=(TAGGER, "visual-classifier", ["crop"]),
+            label=("label", "annotation-writer", ["concept"]),
+        )
+        await flows.database.execute("UPDATE apps SET own_workflow_id = 'regions' WHERE id = 'photos'")
+        loaded = 0
+
+        async def load(bucket: int, *, url: str, blob: str) -> bytes:
+            nonlocal loaded
+            loaded += 1
+            if loaded == 2:
+                raise OSError("the disk is away")
+            return b"crowd"
+
+        flows.eye.pictures.load = load  # type: ignore[method-assign]
+        await flows.post("crowd")
+        async with flows.working(lease_s=1.0):
+            await until(flows.place.is_indexed)
+
+        assert await flows.database.rows("SELECT status_details FROM inputs") == [("",)]
+        assert len(await flows.written()) == 1
+
+    flowing(scenario, found=(Detection(box=BOX, concept_id=PEOPLE, value=0.8),))
+
+
+def test_what_was_written_on_regions_that_are_found_anew_is_remembered_where_it_cannot_be_said_again(
+    flowing: Flowing,
+) -> None:
+    async def scenario(flows: Flows) -> None:
+        await flows.writer("label", SUCCESS)
+        await flows.flow(
+            "regions",
+            "regions-1",
+            find=(DETECTOR, "visual-detector", ()),
+            people=("label", "annotation-writer", ["find"]),
+        )
+        await flows.database.execute("UPDATE apps SET own_workflow_id = 'regions' WHERE id = 'photos'")
+        await flows.index("crowd")
+        before = await flows.database.rows("SELECT id FROM annotations WHERE written_by <> ''")
+        await flows.database.execute("DELETE FROM models WHERE id = 'label'")
+        await flows.forget_vectors()
+
+        async with flows.working():
+            await until(flows.place.is_indexed)
+
+        assert await flows.written() == []
+        assert await flows.labels() == []
+        assert await flows.database.rows("SELECT id FROM past_annotations") == before
+        ((version, labels),) = await flows.database.rows(
+            "SELECT version, labels_version FROM app_buckets WHERE bucket = %s", [flows.place.bucket]
+        )
+        assert labels == version, "searches learn of the labels that went"
+
+    flowing(scenario, found=(Detection(box=BOX, concept_id=PEOPLE, value=0.8),))
 
 
 def test_the_apps_own_models_say_what_they_predict(flowing: Flowing) -> None:

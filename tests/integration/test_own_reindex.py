@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.integration.own_flows import (
     DETECTOR,
@@ -19,9 +21,11 @@ from tests.integration.own_flows import (
 from tests.integration.test_ingest_worker import until
 
 from sightrank.ingest.reindex_progress import progress_of
+from sightrank.store import queries
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
 
+_WORKFLOWS = queries.load("workflows")
 BOX = Box(top=0.25, left=0.25, bottom=0.5, right=0.75)
 WALKTHROUGH = [
     ("crowd", "admin", SUCCESS, {"persons": 0.97}),
@@ -199,3 +203,56 @@ def test_regions_found_anew_have_their_writers_words(flowing: Flowing, labelled:
 
     found = (Detection(box=BOX, concept_id=PEOPLE, value=0.8),)
     flowing(scenario, found=found, in_regions={WATER: 0.9})
+
+
+def test_a_writer_behind_nodes_that_say_the_same_writes_it_once(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await flows.threshold("half", OVER, {PEOPLE: 0.5})
+        await flows.threshold("most", OVER, {PEOPLE: 0.6, WATER: 0.6})
+        await flows.writer("label", SUCCESS)
+        await flows.flow(
+            "same",
+            "same-1",
+            concept=(TAGGER, "visual-classifier", ()),
+            half=("half", "concept-threshold", ["concept"]),
+            most=("most", "concept-threshold", ["concept"]),
+            label=("label", "annotation-writer", ["half", "most"]),
+        )
+        await flows.patch("same")
+        await flows.index("crowd")
+        at_ingest = await flows.written()
+
+        await flows.reindex("same")
+
+        assert at_ingest == [("crowd", "admin", SUCCESS, {PEOPLE: 0.97, WATER: 0.99})]
+        assert await flows.written() == at_ingest
+        ((ids,),) = await flows.database.rows("SELECT concept_ids FROM annotations WHERE written_by <> ''")
+        assert sorted(ids) == [PEOPLE, WATER]
+
+    flowing(scenario)
+
+
+def test_a_workflow_may_get_another_id_while_inputs_are_looked_at_for_it(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.patch("General")
+        await flows.index("crowd", "perhaps")
+        flows.eye.seen, flows.eye.gate = 0, asyncio.Event()
+        await flows.patch("auto", reindex=True)
+
+        async def seen() -> bool:
+            return flows.eye.seen > 0
+
+        async with flows.reindexing():
+            await until(seen)
+            async with flows.database.transaction() as connection:
+                for statement in ("rename", "rename_base", "rename_wanted"):
+                    keys = {"bucket": flows.place.bucket, "id": "auto", "new_id": "renamed"}
+                    await connection.execute(_WORKFLOWS[statement], keys)
+            flows.eye.gate.set()
+            await until(flows.is_settled)
+
+        assert await flows.database.rows("SELECT own_workflow_id FROM apps WHERE id = 'photos'") == [("renamed",)]
+        assert await flows.written() == WALKTHROUGH
+
+    flowing(scenario)

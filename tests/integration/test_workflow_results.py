@@ -314,3 +314,25 @@ def test_answers_go_on_while_models_are_trained_and_go(taught: App) -> None:
         taught.call("DeleteModel", model_id="temperature")
         assert set(after) <= {10000, 21200, 22002}
     assert asked(0) == 21200
+
+
+def test_without_an_id_the_base_workflow_answers_whatever_the_app_calls_its_own(app: App) -> None:
+    post(app, node("embed", EMBEDDER), id="General")
+
+    unnamed = outputs(app, of_bytes(WARM), workflow_id="")
+    named = outputs(app, of_bytes(WARM), workflow_id="General")
+
+    assert unnamed[0].model.id == TAGGER
+    assert [output.model.id for output in named] == [EMBEDDER]
+
+
+def test_the_base_workflow_of_an_app_answers_under_its_new_id_at_once(app: App) -> None:
+    post(app, node("cluster", CLUSTERER))
+    app.call("PatchApps", apps=[ClarifaiApp(id=app.id, default_workflow_id="flow")], action="overwrite")
+    before = ask(app, of_bytes(WARM), workflow_id="")
+
+    app.call("PatchWorkflowIds", ids=[service_pb2.IdUpdateSource(id="flow", new_id="better")], action="overwrite")
+    after = ask(app, of_bytes(WARM), workflow_id="")
+
+    assert (before.status.code, before.workflow.id) == (10000, "flow")
+    assert (after.status.code, after.workflow.id) == (10000, "better"), after.status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from clarifai_grpc.grpc.api.resources_pb2 import Concept, Data, OutputConfig, OutputInfo
 
@@ -44,6 +45,16 @@ def test_thresholds_may_come_as_parameters_and_need_not_come_at_once() -> None:
         "cat": 0.25,
     }
     assert checked_params(card, info()) == {"concept_threshold_type": 1, "concepts": {}}
+
+
+def test_a_threshold_is_the_same_number_whichever_way_it_is_said() -> None:
+    """Values are 32 bits wide, in messages and in what networks say; numbers of parameters are 64."""
+    card = type_card("concept-threshold")
+
+    as_parameter = checked_params(card, info(concepts=[{"id": "cat", "value": 0.8}]))["concepts"]
+
+    assert as_parameter == checked_params(card, info(Concept(id="cat", value=0.8)))["concepts"]
+    assert as_parameter["cat"] == float(np.float32(0.8))
 
 
 def test_parameters_of_the_older_guide_are_read_too() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -97,7 +99,9 @@ def test_regions_come_surest_first() -> None:
 
 
 def test_what_several_nodes_say_is_joined() -> None:
-    both = joined([whole(dog=0.5), NodeData(regions=(region("0"),)), NodeData(regions=(region("0"),)), whole(cat=0.1)])
+    other = replace(region("0"), box=Box(top=0.0, left=0.0, bottom=1.0, right=0.5))
+
+    both = joined([whole(dog=0.5), NodeData(regions=(region("0"),)), NodeData(regions=(other,)), whole(cat=0.1)])
 
     assert concepts(both) == {"dog": 0.5, "cat": 0.1}
     assert both.regions is not None
@@ -153,3 +157,29 @@ def test_alike_vectors_share_their_cluster_and_opposite_ones_do_not() -> None:
     assert one == same
     assert one.id != opposite.id
     assert one.projection == pytest.approx([-x for x in opposite.projection])
+
+
+def test_what_several_nodes_say_of_the_same_concept_is_said_once_by_the_surest() -> None:
+    data = joined([whole(dog=0.6, cat=0.3), whole(dog=0.8)])
+
+    assert data.whole.concepts == (("dog", 0.8), ("cat", 0.3))
+
+
+def test_a_region_that_several_nodes_pass_on_comes_once_with_what_each_says_of_it() -> None:
+    elsewhere = Region(id="1", box=Box(top=0.0, left=0.0, bottom=1.0, right=0.5), value=0.5, said=Said())
+
+    data = joined(
+        [NodeData(regions=(region("0", dog=0.9), elsewhere)), NodeData(regions=(region("0", cat=0.2, dog=0.9),))]
+    )
+
+    assert data.regions is not None
+    assert [(one.id, one.box, one.said.concepts) for one in data.regions] == [
+        ("0", BOX, (("dog", 0.9), ("cat", 0.2))),
+        ("1", elsewhere.box, ()),
+    ]
+
+
+def test_what_one_node_says_is_left_as_it_is() -> None:
+    twice = NodeData(regions=(region("0", dog=0.9), region("1", cat=0.8)))
+
+    assert joined([twice]) is twice

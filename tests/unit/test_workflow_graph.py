@@ -175,3 +175,21 @@ def test_where_nothing_is_found_nothing_is_looked_at() -> None:
     )
 
     assert data["names"].regions == ()
+
+
+def test_whoever_waits_has_their_turn_between_two_nodes() -> None:
+    nodes = [node(f"{place}", "visual-classifier") for place in range(3)]
+    ended: list[str] = []
+
+    async def other() -> None:
+        ended.append("other")
+
+    async def scenario() -> None:
+        waiting = asyncio.create_task(other())
+        await run(nodes, {one.id: looks("wide") for one in nodes}, Picture())
+        ended.append("nodes")
+        await waiting
+
+    asyncio.run(scenario())
+
+    assert ended == ["other", "nodes"]

@@ -26,11 +26,10 @@ from sightrank.store.status import MODEL_TRAINED
 from sightrank.teach.graph import Node
 from sightrank.teach.own_models import OwnModel
 from sightrank.teach.own_workflows import OwnWorkflow, OwnWorkflows
-from sightrank.teach.steps import Step, Writes
+from sightrank.teach.steps import Step
 from sightrank.teach.workbench import Workbench
 
 _SQL = queries.load("apps")
-_USERS = queries.load("annotations")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +137,10 @@ class BaseWorkflows:
             steps = {name: await self._step(app, card, model) for name, model in models.items()}
         except (ModelDoesNotExist, ModelNotTrained) as error:
             raise WorkflowNeedsModel(f"Workflow {own.id} cannot run: {error.details}") from error
-        users = {step.user_id for step in steps.values() if isinstance(step, Writes) and step.user_id}
-        known = await self._database.rows(_USERS["known_users"], {"ids": sorted(users)}) if users else []
-        for user_id in sorted(users - {name for (name,) in known}):
-            raise WorkflowInvalid(
-                f"Workflow {own.id} writes annotations in the name of {user_id!r}, and there is no such user on this"
-                " server; leave annotation_user_id out for the app's owner."
-            )
+        try:
+            await self._workbench.check_writers(steps.values())
+        except WorkflowInvalid as error:
+            raise WorkflowInvalid(f"Workflow {own.id} cannot run: {error.details}") from error
 
     async def _step(self, app: AppNow, card: WorkflowCard, model: OwnModel) -> Step:
         try:

@@ -306,7 +306,8 @@ def checked_params(card: TypeCard, output_info: resources_pb2.OutputInfo) -> dic
 
 
 def _thresholds(concepts: Sequence[resources_pb2.Concept], more: Any) -> dict[str, float]:
-    """By concept id; ``more`` is how files of the SDK, which know of parameters only, say the same."""
+    """By concept id, as numbers of 32 bits like the values they are compared with; ``more`` is how files of the SDK,
+    which know of parameters only, say the same."""
     values = [(concept.id, concept.value) for concept in concepts]
     if not isinstance(more, list) or not all(isinstance(item, dict) for item in more):
         raise ModelInvalidArgument(f"{_PARAMS}concepts is {more!r}; it is a list of objects with id and value.")
@@ -316,7 +317,7 @@ def _thresholds(concepts: Sequence[resources_pb2.Concept], more: Any) -> dict[st
             raise ModelInvalidArgument("A concept of output_info has no id; a threshold is that of a concept.")
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
             raise ModelInvalidArgument(f"The threshold of concept {id!r} is {value!r}; values lie between 0 and 1.")
-    return dict(values)
+    return {id: resources_pb2.Concept(value=value).value for id, value in values}
 
 
 def _value(field: Field, value: Any) -> Any:

@@ -108,10 +108,11 @@ class Outputs:
     ) -> tuple[resources_pb2.Workflow, Plan]:
         """The workflow named, else the app's base workflow; an app's own before a public one of the same id."""
         app = call.require_app()
-        workflow_id = request.workflow_id or app.own_workflow_id or app.workflow_id
+        own_id = request.workflow_id or app.own_workflow_id
+        workflow_id = own_id or app.workflow_id
         own = None
-        if not (request.favor_clarifai_workflows and self._catalogue.has_workflow(workflow_id)):
-            own = await self._asking.own_workflow(call, workflow_id, request.version_id)
+        if own_id and not (request.favor_clarifai_workflows and self._catalogue.has_workflow(own_id)):
+            own = await self._asking.own_workflow(call, own_id, request.version_id)
         if own is not None:
             version = resources_pb2.WorkflowVersion.FromString(own.stored)
             overrides = {
@@ -164,7 +165,6 @@ class Outputs:
         for together in zip(*seen.values(), strict=True):
             sight = FrameSight(dict(zip(seen, together, strict=True)))
             told.append((together[0].time, await _said(plan, sight)))
-            await asyncio.sleep(0)  # hundreds of frames: others have their turn between them
         return told
 
     async def _answers(self, app: AppRef, plan: Plan, results: Sequence[_Result]) -> list[_Answer]:

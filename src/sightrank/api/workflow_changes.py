@@ -17,6 +17,7 @@ from sightrank.api.apps import PRIVATE, plain_text
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
 from sightrank.api.datasets import visibility_of
+from sightrank.api.identity import Identity
 from sightrank.api.workflow_nodes import MAX_ID_CHARACTERS, NodeReader
 from sightrank.api.workflow_records import own_workflow_proto
 from sightrank.errors import WorkflowDoesNotExist, WorkflowDuplicate, WorkflowInvalid
@@ -33,9 +34,10 @@ _Node = resources_pb2.WorkflowNode
 class WorkflowChanges:
     """PostWorkflows, PatchWorkflows, PatchWorkflowIds, DeleteWorkflow and DeleteWorkflows: each all or nothing."""
 
-    def __init__(self, catalogue: Catalogue, database: Database, reader: NodeReader) -> None:
+    def __init__(self, catalogue: Catalogue, database: Database, identity: Identity, reader: NodeReader) -> None:
         self._catalogue = catalogue
         self._database = database
+        self._identity = identity
         self._reader = reader
 
     def handlers(self) -> Handlers:
@@ -131,7 +133,9 @@ class WorkflowChanges:
                     stored[wanted] = stored.pop(item.id)
                 return await self._answer(connection, app, new_ids)
 
-        return await retrying(renamed, busy="These workflows keep changing; try again in a moment.")
+        answer = await retrying(renamed, busy="These workflows keep changing; try again in a moment.")
+        self._identity.forget()  # it knows apps with the ids of their base workflows
+        return answer
 
     async def delete(self, call: Call, request: service_pb2.DeleteWorkflowRequest) -> status_pb2.BaseResponse:
         """Raises WorkflowInvalid for the app's base workflow."""

@@ -16,10 +16,11 @@ from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER
 from sightrank.api.models import version_proto
 from sightrank.api.predictions import read_config
 from sightrank.errors import InvalidRequest, ModelDoesNotExist, WorkflowInvalid, WorkflowNeedsModel
+from sightrank.store.status import MODEL_TRAINED
 from sightrank.teach.graph import Node, check
 from sightrank.teach.own_models import OwnModel
 from sightrank.teach.own_workflows import nodes_of
-from sightrank.teach.workbench import TRAINED, Workbench
+from sightrank.teach.workbench import Workbench
 
 MAX_NODES = 100
 MAX_ID_CHARACTERS = 32
@@ -91,7 +92,7 @@ class NodeReader:
                     f"Model {named.id} has no version {version_id}; ListModelVersions names those it has."
                 )
             return None
-        if found.status != TRAINED:
+        if found.status != MODEL_TRAINED:
             raise WorkflowNeedsModel(
                 f"Model {named.id} is not trained (status {found.status}); train it by PostModelVersions first."
             )

@@ -6,7 +6,6 @@ committed with the input, in one transaction.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -61,7 +60,7 @@ class Annotator:
         """These outcomes, of one app, with what its own workflow, as it is now, says of them.
 
         An input for which a node cannot run is none the worse: ``trouble`` tells why nothing is said of it. Raises
-        ServerBusy and psycopg.Error, when it is to be tried again.
+        ServerBusy, psycopg.Error and OSError (storage), when it is to be tried again.
         """
         job = outcomes[0].job
         try:
@@ -73,14 +72,12 @@ class Annotator:
                 "an own workflow cannot run", bucket=job.bucket, workflow=job.own_workflow_id, reason=error.details
             )
             return [_troubled(outcome, error.details) for outcome in outcomes]
-        looked = []
-        for outcome in outcomes:
-            looked.append(await self._looked(plan, workflow, outcome))
-            await asyncio.sleep(0)  # whoever waits for an answer has their turn between two inputs
-        return looked
+        return [await self._looked(plan, workflow, outcome) for outcome in outcomes]
 
     async def _plan(self, bucket: int, workflow_id: str, own_workflow_id: str) -> _Plan:
-        """Raises WorkflowDoesNotExist, WorkflowNeedsModel or ModelDoesNotExist for what is gone or cannot run."""
+        """Raises WorkflowDoesNotExist, WorkflowNeedsModel or ModelDoesNotExist for what is gone or cannot run, and
+        WorkflowInvalid for a writer in the name of nobody.
+        """
         own = await self._workflows.find(bucket, own_workflow_id)
         app = await self._database.row(_SQL["app_of_bucket"], {"bucket": bucket})
         if app is None:
@@ -88,9 +85,11 @@ class Annotator:
         if own is None:
             raise WorkflowDoesNotExist("it is not there any more. Patch the app to another default_workflow.")
         models = await self._workbench.models(bucket, own.nodes)
+        steps = await self._workbench.steps_of(workflow_id, own.nodes, models)
+        await self._workbench.check_writers(steps.values())
         return _Plan(
             nodes=ordered(own.nodes),
-            steps=await self._workbench.steps_of(workflow_id, own.nodes, models),
+            steps=steps,
             versions={node_id: model.version_id for node_id, model in models.items()},
             owner=app[0],
         )
@@ -103,7 +102,7 @@ class Annotator:
             for seen in self._views(workflow.eye, outcome):
                 said = await run(plan.nodes, plan.steps, seen)
                 remarks += _remarks(plan, said, seen)
-        except (ServerBusy, psycopg.Error):
+        except (ServerBusy, psycopg.Error, OSError):
             raise
         except AppError as error:
             return _troubled(outcome, error.details)
@@ -185,6 +184,9 @@ def _other_model() -> WorkflowNeedsModel:
 
 
 def _troubled(outcome: Outcome, details: str) -> Outcome:
+    """With the reason why nothing is said of it, where something would have been."""
+    if outcome.vectors is None:
+        return outcome
     return replace(outcome, trouble=f"Workflow {outcome.job.own_workflow_id} said nothing of this input: {details}")
 
 

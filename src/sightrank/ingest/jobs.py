@@ -128,8 +128,7 @@ class Jobs:
         claimed: list[Job] = []
         for place, (bucket, workflow_id, own_workflow_id, sample_ms) in enumerate(buckets):
             share = (limit - len(claimed)) // (len(buckets) - place)
-            jobs = await self._claim_from(bucket, workflow_id, sample_ms, share, which)
-            claimed += [replace(job, own_workflow_id=own_workflow_id) for job in jobs] if own_workflow_id else jobs
+            claimed += await self._claim_from(bucket, (workflow_id, own_workflow_id), sample_ms, share, which)
         if video:
             now = dict.fromkeys(job.bucket for job in claimed)
             self._served = [*(bucket for bucket in self._served if bucket not in now), *now][-_APPS_IN_TURN:]
@@ -184,7 +183,7 @@ class Jobs:
             await connection.execute(_SQL["finish"], {"bucket": bucket, "rows": finished_rows(ready)})
             embedded = [outcome for outcome in ready if outcome.vectors is not None]
             former = await _former_regions(connection, bucket, embedded)
-            labels = await _forget(connection, bucket, embedded)
+            labels = await _forget(connection, bucket, embedded, former)
             if embedded and workflow is not None:
                 embedded = await self._with_regions(connection, workflow, bucket, embedded)
                 embedded = await with_frames(connection, self._clock, bucket, embedded)
@@ -207,17 +206,19 @@ class Jobs:
         await connection.execute(_SQL["hand_back"], {"bucket": bucket, "numbers": numbers, "owner": self._owner})
 
     async def _claim_from(
-        self, bucket: int, workflow_id: str, sample_ms: int, limit: int, which: Mapping[str, int]
+        self, bucket: int, workflow_ids: tuple[str, str], sample_ms: int, limit: int, which: Mapping[str, int]
     ) -> list[Job]:
         rows = await self._database.rows(
             _SQL["claim"], {"bucket": bucket, "limit": limit, "owner": self._owner, "lease_s": self._lease_s, **which}
         )
         async with self._database.connection() as connection:
             areas = await read_areas(connection, bucket, [row[0] for row in rows])
+        workflow_id, own_workflow_id = workflow_ids
         return [
             Job(
                 bucket=bucket,
                 workflow_id=workflow_id,
+                own_workflow_id=own_workflow_id,
                 number=number,
                 id=name,
                 media=media,
@@ -353,11 +354,12 @@ async def _former_regions(connection: Connection, bucket: int, outcomes: Sequenc
     return [area_id for (area_id,) in await cursor.fetchall()]
 
 
-async def _forget(connection: Connection, bucket: int, outcomes: Sequence[Outcome]) -> bool:
-    """Removes what was said of these inputs when they were looked at before; whether there were labels among it."""
+async def _forget(connection: Connection, bucket: int, outcomes: Sequence[Outcome], former: Sequence[int]) -> bool:
+    """Removes what was said of these inputs when they were looked at before, and of areas that go; whether there were
+    labels among it."""
     numbers = [outcome.job.number for outcome in outcomes]
     troubled = [outcome.job.number for outcome in outcomes if outcome.trouble]
-    keys = {"bucket": bucket, "numbers": numbers, "troubled": troubled}
+    keys = {"bucket": bucket, "numbers": numbers, "troubled": troubled, "former": former}
     forgotten = await connection.execute(_SQL["forget_predictions"], keys)
     return forgotten.rowcount > 0
 

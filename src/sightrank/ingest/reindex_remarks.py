@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sightrank.ingest.jobs import Outcome
-from sightrank.ingest.remarks import Remark
+from sightrank.ingest.remarks import Remark, same_concepts
 from sightrank.ingest.rows import box_info, to_json
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
@@ -53,17 +53,25 @@ async def put_aside(
 
 async def make_concepts(connection: Connection, book: ConceptBook, bucket: int) -> None:
     """Makes the concepts of what was put aside in the app, where they are new."""
-    concepts = await (await connection.execute(_SQL["concepts_aside"], {"bucket": bucket})).fetchall()
-    await book.ensure_concepts(connection, bucket, [(concept_id, "") for (concept_id,) in concepts])
+    concepts = await _concepts(connection, bucket)
+    await book.ensure_concepts(connection, bucket, [(concept_id, "") for concept_id in concepts])
 
 
-async def take_over(connection: Connection, bucket: int) -> None:
+async def take_over(connection: Connection, book: ConceptBook, bucket: int) -> None:
     """Makes annotations and labels of what was put aside. The caller has removed those of before and holds
     all inputs."""
+    same = await same_concepts(connection, book, bucket, await _concepts(connection, bucket))
+    pairs = [(concept_id, id) for concept_id, ids in same.items() for id in ids]
     keys = {"bucket": bucket}
-    await connection.execute(_SQL["take_annotations"], keys)
+    said = {"concept_ids": [concept_id for concept_id, _ in pairs], "same_ids": [id for _, id in pairs]}
+    await connection.execute(_SQL["take_annotations"], {**keys, **said})
     await connection.execute(_SQL["label_written"], keys)
     await connection.execute(_SQL["forget_troubles"], keys)
+
+
+async def _concepts(connection: Connection, bucket: int) -> list[str]:
+    cursor = await connection.execute(_SQL["concepts_aside"], {"bucket": bucket})
+    return [concept_id for (concept_id,) in await cursor.fetchall()]
 
 
 def _row(outcome: Outcome, remark: Remark, region_id: str | None) -> _AsideRemark:

@@ -199,7 +199,7 @@ class ReindexRows:
             # Only now nobody can commit another input that the old workflow has indexed.
             await _check_complete(connection, turn.bucket)
             await reindex_regions.take_over(connection, turn.bucket, version, self._table_of(turn))
-            await reindex_remarks.take_over(connection, turn.bucket)
+            await reindex_remarks.take_over(connection, self._book, turn.bucket)
             await connection.execute(_SQL["set_workflow"], keys)
             await connection.execute(_SQL["forget_failures"], keys)
             await connection.execute(_SQL["stop"], keys)

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sightrank.errors import DoesNotExist
 from sightrank.ingest.areas import Area
 from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id
 from sightrank.search.concepts import ConceptBook
+from sightrank.search.query import ConceptName
 from sightrank.store import queries
 from sightrank.store.clock import Clock
 from sightrank.store.database import Connection
@@ -55,7 +57,8 @@ async def write_remarks(
 
     The caller holds the inputs. A writer keeps silent about a concept of which people have said something there.
     """
-    people = await _said_by_people(connection, bucket, [number for number, _, remark in said if remark.written_by])
+    written = {number for number, _, remark in said if remark.written_by}
+    people = await _said_by_people(connection, book, bucket, sorted(written))
     kept = [
         (number, area, remark, remark.without(people.get(area.id, frozenset()) if remark.written_by else frozenset()))
         for number, area, remark in said
@@ -86,12 +89,36 @@ async def write_remarks(
     return any(row.written_by for row in rows)
 
 
-async def _said_by_people(connection: Connection, bucket: int, numbers: Sequence[int]) -> dict[int, frozenset[str]]:
-    """The concepts of which people have said something, by area."""
+async def same_concepts(
+    connection: Connection, book: ConceptBook, bucket: int, concept_ids: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """For each concept the ids of all that are the same: its own, and those of its name, the app's and the public one.
+
+    Raises DoesNotExist when the app is gone.
+    """
+    row = await (await connection.execute(_SQL["language"], {"bucket": bucket})).fetchone()
+    if row is None:
+        raise DoesNotExist("The app was deleted.")
+    names = [ConceptName(id=concept_id) for concept_id in concept_ids]
+    meanings = await book.resolve_all(connection, bucket, names, row[0])
+    return {
+        concept_id: (concept_id, *(id for group in meaning for id in group))
+        for concept_id, meaning in zip(concept_ids, meanings, strict=True)
+    }
+
+
+async def _said_by_people(
+    connection: Connection, book: ConceptBook, bucket: int, numbers: Sequence[int]
+) -> dict[int, frozenset[str]]:
+    """The concepts of which people have said something of these inputs, by area, and all that are the same."""
     if not numbers:
         return {}
-    cursor = await connection.execute(_SQL["said_by_people"], {"bucket": bucket, "numbers": sorted(set(numbers))})
+    cursor = await connection.execute(_SQL["said_by_people"], {"bucket": bucket, "numbers": numbers})
+    rows = await cursor.fetchall()
+    if not rows:
+        return {}
+    same = await same_concepts(connection, book, bucket, sorted({concept_id for _, concept_id in rows}))
     said: dict[int, frozenset[str]] = {}
-    for area_id, concept_id in await cursor.fetchall():
-        said[area_id] = said.get(area_id, frozenset()) | {concept_id}
+    for area_id, concept_id in rows:
+        said[area_id] = said.get(area_id, frozenset()) | frozenset(same[concept_id])
     return said

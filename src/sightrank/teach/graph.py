@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -139,6 +140,7 @@ async def run(nodes: Sequence[Node], steps: Mapping[str, Step], sight: Sight) ->
     for node in nodes:
         given = joined([likeliest(data[name], PASSED_ON) for name in node.inputs]) if node.inputs else None
         data[node.id] = await steps[node.id].run(given, sight)
+        await asyncio.sleep(0)  # a hundred nodes over hundreds of frames: others have their turn between them
     return data
 
 

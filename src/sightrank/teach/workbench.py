@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from sightrank.errors import ModelDoesNotExist, ModelNotTrained, WorkflowNeedsModel
+from sightrank.errors import ModelDoesNotExist, ModelNotTrained, WorkflowInvalid, WorkflowNeedsModel
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.fits import Fits
 from sightrank.store import queries
 from sightrank.store.database import Database
+from sightrank.store.status import MODEL_TRAINED
 from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.graph import Node
 from sightrank.teach.neighbours import Neighbours
@@ -28,13 +29,13 @@ from sightrank.vision.operators import (
 )
 from sightrank.vision.tagger import Tagger
 
-TRAINED = 21100
 _UNTRAINED = {
     21101: "is being trained; wait until its version has the status 21100",
     21102: "has not been trained; train a version of it by PostModelVersions",
     21103: "waits for its training; wait until its version has the status 21100",
 }
 _SQL = queries.load("workflows")
+_ANNOTATIONS = queries.load("annotations")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,6 +104,16 @@ class Workbench:
                 raise ModelDoesNotExist(f"Node {node.id!r}: {error.details}") from error
         return steps
 
+    async def check_writers(self, steps: Iterable[Step]) -> None:
+        """Raises WorkflowInvalid where one writes in the name of somebody who is no user here."""
+        users = {step.user_id for step in steps if isinstance(step, Writes) and step.user_id}
+        rows = await self._database.rows(_ANNOTATIONS["known_users"], {"ids": sorted(users)}) if users else []
+        for user_id in sorted(users - {name for (name,) in rows}):
+            raise WorkflowInvalid(
+                f"It writes annotations in the name of {user_id!r}, and there is no such user on this server; leave"
+                " annotation_user_id out for the app's owner."
+            )
+
     async def find(self, bucket: int, model_id: str, version_id: str = "") -> OwnModel | None:
         """The app's model in that version, else in the one that is in use."""
         return await self._models.find(bucket, model_id, version_id)
@@ -134,7 +145,7 @@ class Workbench:
         """Raises ModelNotTrained for a version that cannot predict, WorkflowNeedsModel where the app's base workflow
         makes no vectors for it here.
         """
-        if model.status != TRAINED:
+        if model.status != MODEL_TRAINED:
             reason = _UNTRAINED.get(model.status, f"could not be trained (status {model.status}); train it again")
             raise ModelNotTrained(f"Model {model.id!r} {reason}.")
         match model.type_id:

@@ -104,18 +104,39 @@ def found(detections: Sequence[Detection]) -> NodeData:
 
 
 def joined(parts: Sequence[NodeData]) -> NodeData:
-    """What several nodes say, as one: all concepts and regions, the first vector and cluster there is."""
+    """What several nodes say, as one: every concept and region once, concepts with the surest value, and the first
+    vector and cluster there is. Regions are the same where their boxes and cuts are.
+    """
     if len(parts) == 1:
         return parts[0]
     regions = [part.regions for part in parts if part.regions is not None]
-    everything = [region for some in regions for region in some]
+    same: dict[tuple[Box, Box | None], list[Region]] = {}
+    for region in (region for some in regions for region in some):
+        same.setdefault((region.box, region.cut), []).append(region)
     return NodeData(
-        whole=Said(
-            concepts=tuple(value for part in parts for value in part.whole.concepts),
-            vector=next((part.whole.vector for part in parts if part.whole.vector is not None), None),
-            cluster=next((part.whole.cluster for part in parts if part.whole.cluster is not None), None),
-        ),
-        regions=tuple(replace(region, id=f"{place}") for place, region in enumerate(everything)) if regions else None,
+        whole=_all_said([part.whole for part in parts]),
+        regions=tuple(
+            replace(
+                alike[0],
+                id=f"{place}",
+                value=max(region.value for region in alike),
+                said=_all_said([region.said for region in alike]),
+            )
+            for place, alike in enumerate(same.values())
+        )
+        if regions
+        else None,
+    )
+
+
+def _all_said(parts: Sequence[Said]) -> Said:
+    values: dict[str, float] = {}
+    for id, value in (pair for part in parts for pair in part.concepts):
+        values[id] = max(value, values.get(id, 0.0))
+    return Said(
+        concepts=tuple(values.items()),
+        vector=next((part.vector for part in parts if part.vector is not None), None),
+        cluster=next((part.cluster for part in parts if part.cluster is not None), None),
     )
 
 

@@ -62,11 +62,13 @@ SELECT id FROM areas r WHERE bucket = %(bucket)s AND input_number = ANY(%(number
 
 -- name: forget_predictions
 -- Of inputs that are looked at again. What people said stays; what writers wrote becomes history, unless there is `trouble`:
--- then they say nothing new.
+-- then they say nothing new, and what they wrote stays but on `former` areas, which go.
 WITH gone AS (
     DELETE FROM annotations
     WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s)
-        AND (model_version_id <> '' OR (written_by <> '' AND NOT input_number = ANY(%(troubled)s)))
+        AND (model_version_id <> '' OR (written_by <> '' AND (
+            NOT input_number = ANY(%(troubled)s) OR area_id = ANY(%(former)s)
+        )))
     RETURNING *
 )
 INSERT INTO past_annotations (
@@ -145,6 +147,9 @@ WHERE bucket = %(bucket)s AND number = %(number)s AND status = 30003 AND lease_o
 
 -- name: app_of_bucket
 SELECT user_id, id FROM apps WHERE first_bucket = %(bucket)s
+
+-- name: language
+SELECT default_language FROM apps WHERE first_bucket = %(bucket)s
 
 -- name: blob_of_input
 SELECT blob, media FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s

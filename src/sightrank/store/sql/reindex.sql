@@ -302,7 +302,8 @@ FROM jsonb_to_recordset(%(rows)s) AS r (
 SELECT DISTINCT unnest(concept_ids) FROM reindexed_annotations WHERE bucket = %(bucket)s ORDER BY 1
 
 -- name: take_annotations
--- What the nodes of an own workflow say. A writer says nothing of a concept of which people have said something there.
+-- What the nodes of an own workflow say. A writer says nothing of a concept of which people have said something there, under
+-- any id that it goes by: `same_ids`, paired with `concept_ids`.
 INSERT INTO annotations (
     bucket, input_number, id, area_id, created_at, modified_at, status, trusted, user_id, model_id, model_version_id,
     written_by, concept_ids, concept_values, annotation_info, data
@@ -320,9 +321,10 @@ FROM (
         SELECT array_agg(u.id ORDER BY u.place) AS ids, array_agg(u.value ORDER BY u.place) AS values
         FROM unnest(g.concept_ids, g.concept_values) WITH ORDINALITY AS u (id, value, place)
         WHERE g.written_by = '' OR NOT EXISTS (
-            SELECT FROM labels l
+            SELECT FROM unnest(%(concept_ids)s::text[], %(same_ids)s::text[]) AS m (id, same_id)
+            JOIN labels l ON l.bucket = g.bucket AND l.concept_id = m.same_id AND l.area_id = r.id
             JOIN annotations a ON a.bucket = l.bucket AND a.input_number = l.input_number AND a.id = l.annotation_id
-            WHERE l.bucket = g.bucket AND l.concept_id = u.id AND l.area_id = r.id AND a.written_by = ''
+            WHERE m.id = u.id AND a.written_by = ''
         )
     ) c, (SELECT clock_timestamp() AS now) t
     WHERE g.bucket = %(bucket)s AND r.bucket = %(bucket)s AND c.ids IS NOT NULL

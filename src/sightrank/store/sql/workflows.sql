@@ -96,7 +96,9 @@ UPDATE workflows SET id = %(new_id)s, modified_at = clock_timestamp() WHERE buck
 UPDATE apps SET own_workflow_id = %(new_id)s WHERE first_bucket = %(bucket)s AND own_workflow_id = %(id)s
 
 -- name: rename_wanted
-UPDATE reindexes SET own_workflow_id = %(new_id)s WHERE bucket = %(bucket)s AND own_workflow_id = %(id)s
+-- Whoever looks at inputs for it has lost the turn: what they say is by the former id.
+UPDATE reindexes SET own_workflow_id = %(new_id)s, lease_owner = NULL, lease_until = NULL
+WHERE bucket = %(bucket)s AND own_workflow_id = %(id)s
 
 -- name: all_ids
 SELECT id FROM workflows WHERE bucket = %(bucket)s
