@@ -91,7 +91,7 @@ def show(title: str, hits: Sequence[resources_pb2.Hit]) -> None:
 def main() -> None:
     stub = connect()
     concept_id = os.environ.get("OWN_CONCEPT") or own_concept(stub)
-    show(f"by the mean of what is labelled: {concept_id}", rank(stub, concept_id))
+    show(f"by what was known before: {concept_id}", rank(stub, concept_id))
     model_id = f"example-{uuid.uuid4().hex[:8]}"
     try:
         version = train(stub, model_id, concept_id)

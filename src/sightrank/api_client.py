@@ -125,6 +125,16 @@ class ApiClient:
         answer = await self.post("annotations/searches", body)
         return Found(hits=tuple(map(read_hit, answer.get("hits", []))), note=answer["status"].get("details", ""))
 
+    async def rank_by_concept(self, concept: str) -> dict[str, Any]:
+        """A rank by the concept with that id, where there is one, or else by what has that name."""
+        if not concept:
+            return concept_rank(concept)
+        try:
+            await self.get(f"concepts/{quote(concept, safe='')}")
+        except ClientError:
+            return concept_rank(concept)  # a search by it says what is wrong, if anything is
+        return _rank({"concepts": [{"id": concept, "value": 1.0}]})
+
     async def get(self, resource: str) -> dict[str, Any]:
         """As ``post``; a query may follow the resource."""
         return await self._ask("GET", resource)

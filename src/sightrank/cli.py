@@ -160,7 +160,7 @@ def evaluate(
 
 @cli.command()
 def suggest(
-    concept: Annotated[str, typer.Option(help="The concept to teach, by its name.")],
+    concept: Annotated[str, typer.Option(help="The concept to teach, by its id or name.")],
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many suggestions.")] = 20,
     app: Annotated[str, typer.Option(help="Id of the app; default: that of the credentials.")] = "",
     data_dir: DataDir = None,

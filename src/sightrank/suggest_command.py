@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from sightrank.api_client import Access, ApiClient, Hit, concept_rank, input_filter
+from sightrank.api_client import Access, ApiClient, Hit, input_filter
 from sightrank.search_command import place
 
 _AT_ONCE = 25  # searches of a call
@@ -38,19 +39,18 @@ def run(access: Access, concept: str, *, limit: int) -> None:
 async def find(access: Access, concept: str, *, limit: int) -> list[Suggestion]:
     """What to label next, in that order. Raises ClientError."""
     async with ApiClient(access) as client:
-        found = await client.search([concept_rank(concept)], count=limit, algorithm="active_learning")
+        rank = await client.rank_by_concept(concept)
+        found = await client.search([rank], count=limit, algorithm="active_learning")
         likely: dict[tuple[str, str], float] = {}
         for start in range(0, len(found.hits), _AT_ONCE):
-            likely.update(await _probabilities(client, concept, found.hits[start : start + _AT_ONCE]))
+            likely.update(await _probabilities(client, rank, found.hits[start : start + _AT_ONCE]))
     return [Suggestion(hit=hit, probability=likely.get((hit.input_id, hit.annotation_id))) for hit in found.hits]
 
 
-async def _probabilities(client: ApiClient, concept: str, hits: Sequence[Hit]) -> dict[tuple[str, str], float]:
+async def _probabilities(client: ApiClient, rank: dict[str, Any], hits: Sequence[Hit]) -> dict[tuple[str, str], float]:
     """How likely the concept is in all areas of these inputs: the score of a suggestion does not tell the side."""
     inputs = dict.fromkeys(hit.input_id for hit in hits)
-    searches = [
-        {"query": {"ranks": [concept_rank(concept)], "filters": [input_filter(input_id)]}} for input_id in inputs
-    ]
+    searches = [{"query": {"ranks": [rank], "filters": [input_filter(input_id)]}} for input_id in inputs]
     found = await client.searches(searches, count=_AREAS)
     return {(hit.input_id, hit.annotation_id): hit.score for hit in found.hits}
 

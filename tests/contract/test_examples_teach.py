@@ -15,7 +15,7 @@ def test_teaching(server: Server, library: Library, reader: App) -> None:
 
     assert done.returncode == 0, done.errors
     before, after = done.tables
-    assert before == "by the mean of what is labelled"
+    assert before == "by what was known before"
     assert after == "by what 3 photos taught"
     for rows in done.tables.values():
         assert len(rows) == 10

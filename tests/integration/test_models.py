@@ -168,6 +168,45 @@ def test_all_of_the_models_are_made_or_none(world: Worlds) -> None:
     world.run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("value", "says"), [(float("nan"), "not finite"), (float("-inf"), "not finite"), ("a\0", "zero character")]
+)
+def test_parameters_that_cannot_be_stored_are_refused_by_their_name(
+    world: Worlds, value: float | str, says: str
+) -> None:
+    async def scenario(world: World) -> None:
+        before = await make(world, Model(id="m", output_info=concepts("cat")))
+        params = OutputInfo(params=struct(k=[{"deep": value}]))
+        hyper = OutputInfo(output_config=OutputConfig(hyper_params=struct(strength=value)))
+        older = OutputInfo(output_config=OutputConfig(model_metadata=struct(k=value)))
+        for info, name in (
+            (params, "output_info.params"),
+            (hyper, "output_config.hyper_params"),
+            (older, "output_config.model_metadata"),
+        ):
+            for type_id in ("embedding-classifier", "knn-concept"):
+                model = Model(id="new", model_type_id=type_id, output_info=info)
+                words = await refused(world, ModelInvalidArgument, "PostModels", models=[model])
+                assert name in words
+                assert says in words
+            change = [Model(id="m", output_info=info)]
+            words = await refused(world, ModelInvalidArgument, "PatchModels", action="merge", models=change)
+            assert name in words
+            assert says in words
+            versions = [ModelVersion(output_info=info)]
+            words = await refused(
+                world, ModelInvalidArgument, "PostModelVersions", model_id="m", model_versions=versions
+            )
+            assert name in words
+            assert says in words
+        trained = [ModelVersion(train_info=resources_pb2.TrainInfo(params=struct(strength=value)))]
+        words = await refused(world, ModelInvalidArgument, "PostModelVersions", model_id="m", model_versions=trained)
+        assert "model_versions[0].train_info.params" in words
+        assert await get(world, "m") == before
+
+    world.run(scenario)
+
+
 def test_an_operator_works_at_once_and_each_change_is_a_version(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         info = concepts(cat=0.8)
@@ -445,7 +484,9 @@ def test_versions_are_read_patched_and_removed(world: Worlds) -> None:
 
         await ask(world, "DeleteModelVersion", model_id="m", version_id="v-1")
         for rpc in ("GetModelVersion", "DeleteModelVersion", "GetModel", "GetModelOutputInfo"):
-            await refused(world, ModelDoesNotExist, rpc, model_id="m", version_id="v-1")
+            words = await refused(world, ModelDoesNotExist, rpc, model_id="m", version_id="v-1")
+            assert "ListModelVersions" in words
+        assert "version_id is empty" in await refused(world, ModelInvalidArgument, "DeleteModelVersion", model_id="m")
         await refused(world, ModelDoesNotExist, "ListModelVersions", model_id="unknown")
 
     world.run(scenario)

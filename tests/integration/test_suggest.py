@@ -330,6 +330,17 @@ def test_the_command_lists_suggestions_with_what_is_likely(server: Server, fille
         assert row[4] in ("almost sure that not", "rather not", "undecided", "rather yes", "almost sure that yes")
 
 
+def test_the_command_takes_the_id_of_a_concept_as_well_as_its_name(server: Server, stub: V2Stub) -> None:
+    app = new_app(server, stub)
+    app.call("PostConcepts", concepts=[Concept(id="ours", name="Our Garden")])
+    app.indexed(of_bytes(picture(1), "labelled", concepts=[Concept(id="ours", value=1)]), of_bytes(picture(2), "other"))
+
+    for concept in ("ours", "Our Garden"):
+        done = run("suggest", "--concept", concept, "--app", app.id, "--data-dir", server.data_dir)
+        assert done.returncode == 0, done.stderr
+        assert [row[1] for row in rows(done.stdout)] == ["other"]
+
+
 def test_the_command_says_when_nothing_is_left(server: Server, stub: V2Stub) -> None:
     app = new_app(server, stub)
     app.indexed(of_bytes(picture(1), "only", concepts=[Concept(id="mine", value=1)]))

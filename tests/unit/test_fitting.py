@@ -171,6 +171,17 @@ def test_negatives_only_push_away_from_what_is_like_them() -> None:
     assert roc_auc(taught(learnt, MORE_OF_TWO)[:, 0], taught(learnt, MORE_OF_ONE)[:, 0]) > 0.95
 
 
+def test_a_concept_that_nobody_ever_found_is_hardly_ever_likely() -> None:
+    labels = np.stack([SAID, 1 - SAID, np.zeros(40)], 1)
+    learnt = examples(BOTH, labels, background=ANYTHING)
+
+    found, elsewhere = taught(learnt, MORE_OF_ONE)[:, 2], taught(learnt, ANYTHING)[:, 2]
+
+    assert elsewhere.max() < 0.5
+    assert elsewhere.mean() < 0.15
+    assert roc_auc(elsewhere, found) > 0.9  # and still ranks first what is unlike the negatives
+
+
 def test_a_concept_of_which_nothing_was_said_is_even_odds() -> None:
     model = fit(examples(BOTH, np.stack([SAID, np.full(40, np.nan)], 1)), FitOptions(), lambda share: None)
     row = model.row("concept-1")

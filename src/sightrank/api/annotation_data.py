@@ -145,26 +145,28 @@ def _rest_to_json(rest: resources_pb2.Data, where: str) -> dict[str, Any]:
     return made
 
 
-def struct_to_json(struct: struct_pb2.Struct, refuse: type[AppError] = InputInvalid) -> dict[str, Any]:
+def struct_to_json(
+    struct: struct_pb2.Struct, refuse: type[AppError] = InputInvalid, where: str = "metadata"
+) -> dict[str, Any]:
     """A Struct as plain JSON; whole numbers stay whole. Raises ``refuse`` for what the database cannot store."""
     if any("\x00" in key for key in struct.fields):
-        raise refuse("metadata has a key with a zero character, which the database cannot store; remove it.")
-    return {key: _value_to_json(value, refuse) for key, value in struct.fields.items()}
+        raise refuse(f"{where} has a key with a zero character, which the database cannot store; remove it.")
+    return {key: _value_to_json(value, refuse, where) for key, value in struct.fields.items()}
 
 
-def _value_to_json(value: struct_pb2.Value, refuse: type[AppError]) -> Any:
+def _value_to_json(value: struct_pb2.Value, refuse: type[AppError], where: str) -> Any:
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
-        return struct_to_json(value.struct_value, refuse)
+        return struct_to_json(value.struct_value, refuse, where)
     if kind == "list_value":
-        return [_value_to_json(item, refuse) for item in value.list_value.values]
+        return [_value_to_json(item, refuse, where) for item in value.list_value.values]
     if kind == "number_value":
         number = value.number_value
         if not math.isfinite(number):
-            raise refuse("metadata holds a number that is not finite; JSON has no such number.")
+            raise refuse(f"{where} holds a number that is not finite; JSON has no such number.")
         return int(number) if number.is_integer() and abs(number) < 2**53 else number
     if kind == "string_value" and "\x00" in value.string_value:
-        raise refuse("metadata holds a zero character, which the database cannot store; remove it.")
+        raise refuse(f"{where} holds a zero character, which the database cannot store; remove it.")
     return getattr(value, kind) if kind and kind != "null_value" else None
 
 

@@ -82,7 +82,7 @@ def new_model(item: resources_pb2.Model, where: str) -> ModelDraft:
         card=card,
         columns=columns,
         concepts=_concepts(card, item.output_info, f"{where}.output_info"),
-        output_info=_without_concepts(item.output_info),
+        output_info=_without_concepts(_storable(item.output_info, f"{where}.output_info")),
         says_output=item.HasField("output_info"),
     )
 
@@ -125,7 +125,7 @@ def patched_model(stored: Mapping[str, Any], item: resources_pb2.Model, action: 
         card=card,
         columns=columns,
         concepts=_few_enough(_patched_concepts(before, sent, action), where),
-        output_info=_patched_output(stored_output, item.output_info, action),
+        output_info=_patched_output(stored_output, _storable(item.output_info, f"{where}.output_info"), action),
         says_output=item.HasField("output_info"),
     )
 
@@ -153,7 +153,7 @@ def new_version(card: TypeCard, model_output: bytes, item: resources_pb2.ModelVe
             f"{where}.{uploads[0]}: models are trained here or work by parameters; weights cannot be brought along."
         )
     of_model = resources_pb2.OutputInfo.FromString(model_output)
-    output_info = _without_concepts(item.output_info)
+    output_info = _without_concepts(_storable(item.output_info, f"{where}.output_info"))
     if not output_info.HasField("output_config"):
         output_info.output_config.CopyFrom(of_model.output_config)
     if not output_info.HasField("params"):
@@ -248,7 +248,9 @@ def _kept(item: resources_pb2.ModelVersion, where: str) -> resources_pb2.ModelVe
         license=_text(item.license, f"{where}.license"),
     )
     visibility_of(item.visibility, f"{where}.visibility")
-    struct_to_json(item.metadata, ModelInvalidArgument)
+    struct_to_json(item.metadata, ModelInvalidArgument, f"{where}.metadata")
+    struct_to_json(item.input_info.params, ModelInvalidArgument, f"{where}.input_info.params")
+    struct_to_json(item.train_info.params, ModelInvalidArgument, f"{where}.train_info.params")
     for name in ("visibility", "metadata", "input_info", "train_info"):
         if item.HasField(name):
             getattr(message, name).CopyFrom(getattr(item, name))
@@ -366,6 +368,15 @@ def _without_concepts(output_info: resources_pb2.OutputInfo) -> resources_pb2.Ou
     message.CopyFrom(output_info)
     message.ClearField("data")
     return message
+
+
+def _storable(output_info: resources_pb2.OutputInfo, where: str) -> resources_pb2.OutputInfo:
+    """The same. Raises ModelInvalidArgument for parameters that the database cannot store."""
+    config = output_info.output_config
+    struct_to_json(output_info.params, ModelInvalidArgument, f"{where}.params")
+    struct_to_json(config.hyper_params, ModelInvalidArgument, f"{where}.output_config.hyper_params")
+    struct_to_json(config.model_metadata, ModelInvalidArgument, f"{where}.output_config.model_metadata")
+    return output_info
 
 
 def _json(struct: struct_pb2.Struct) -> dict[str, Any]:

@@ -162,8 +162,14 @@ class ModelRecords:
 
 
 def no_model(app: AppRef, model_id: str, version_id: str = "") -> ModelDoesNotExist:
-    wanted = f"{model_id!r} with version {version_id!r}" if version_id else repr(model_id)
-    return ModelDoesNotExist(f"There is no model {wanted} in app {app.app_id!r}; ListModels names those that exist.")
+    if version_id:
+        return ModelDoesNotExist(
+            f"There is no model {model_id!r} with version {version_id!r} in app {app.app_id!r}; ListModelVersions names"
+            " a model's versions."
+        )
+    return ModelDoesNotExist(
+        f"There is no model {model_id!r} in app {app.app_id!r}; ListModels names those that exist."
+    )
 
 
 def model_message(row: ModelRow, names: Mapping[str, str] | None) -> resources_pb2.Model:

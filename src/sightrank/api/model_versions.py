@@ -163,6 +163,8 @@ class ModelVersions:
     async def delete(self, call: Call, request: service_pb2.DeleteModelVersionRequest) -> status_pb2.BaseResponse:
         """Also while it trains: the training stops."""
         app = call.require_app()
+        if not request.version_id:
+            raise ModelInvalidArgument("version_id is empty; ListModelVersions names a model's versions.")
         keys = {
             "bucket": app.bucket,
             "model_id": plain_text(request.model_id, "model_id"),

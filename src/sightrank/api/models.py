@@ -14,7 +14,7 @@ from sightrank.api.call import Call, Handlers
 from sightrank.api.catalogue import Catalogue, ModelCard, ModelType
 from sightrank.api.datasets import public_only
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER, lists_public
-from sightrank.api.model_records import ModelRecords, model_message, model_row
+from sightrank.api.model_records import ModelRecords, model_message, model_row, no_model
 from sightrank.api.model_types import types_with
 from sightrank.api.pages import Page, list_page
 from sightrank.store import queries
@@ -89,15 +89,13 @@ class Models:
         return service_pb2.MultiModelResponse(models=models)
 
     async def _own(self, call: Call, request: service_pb2.GetModelRequest) -> resources_pb2.Model | None:
-        """The app's own model, with its concepts."""
-        app = call.require_app()
+        """The app's own model, with its concepts. Raises ModelDoesNotExist for a version that the model has not."""
+        app, hidden = call.require_app(), public_only(call)
         row = await self._records.find(
-            app,
-            request.model_id,
-            request.version_id,
-            public_only=public_only(call),
-            trained_first=request.trained_before,
+            app, request.model_id, request.version_id, public_only=hidden, trained_first=request.trained_before
         )
+        if row is None and request.version_id and await self._records.find(app, request.model_id, public_only=hidden):
+            raise no_model(app, request.model_id, request.version_id)
         return None if row is None else (await self._records.messages(app, [row]))[0]
 
     async def _page(

@@ -28,6 +28,7 @@ _FOLDS, _FOLDS_OF_MANY, _MANY = 5, 2, 1000
 _MOST_OTHERS = 4000  # more teach nothing that these do not, and take longer
 _MOST_OF_A_LABEL = 0.7  # what nobody labelled may have the concept: it never counts as much as a label
 _FEW = 40  # labels that are fewer count as so many, beside the length of the direction
+_MOST_OF_STAND_INS = 2.0  # the largest logit, where nobody said what has the concept
 _FILLED_IN = 20
 
 
@@ -106,7 +107,10 @@ def fit(examples: Examples, options: FitOptions, progress: Progress) -> ConceptM
             def report(share: float, done: int = column) -> None:
                 progress((done + share) / count)
 
-            learnt.append(_learn(_lesson(examples, labels[:, column], (options.seed, column)), options, report))
+            lesson = _lesson(examples, labels[:, column], (options.seed, column))
+            one = _learn(lesson, options, report)
+            never = not exclusive and not (labels[:, column] == 1).any()
+            learnt.append(_as_rare_as_said(one, int((labels[:, column] == 0).sum())) if never else one)
     progress(1.0)
     weights = np.stack([one.weights for one in learnt])
     biases = np.array([one.bias for one in learnt])
@@ -273,8 +277,23 @@ def _by_resemblance(lesson: _Lesson) -> _Learnt:
     elif lesson.truth.all():
         weights, bias = 8.0 * mean, -5.0
     else:
-        weights, bias = -2.0 * mean, 0.0
+        weights, bias = -_MOST_OF_STAND_INS * mean, 0.0
     return _Learnt(weights=weights, bias=bias, places=lesson.places, unseen=lesson.vectors @ weights + bias)
+
+
+def _as_rare_as_said(learnt: _Learnt, count: int) -> _Learnt:
+    """Of what nobody found in any of ``count`` areas the odds are about 1 to ``count`` + 1 (rule of succession). Else a
+    concept that was never seen would be the likeliest of all wherever the others are not. What the stand-ins taught
+    moves the odds by no more than likeness does.
+    """
+    trusted = min(1.0, _MOST_OF_STAND_INS / max(1e-9, float(np.abs(learnt.unseen).max(initial=0.0))))
+    less = float(np.log1p(count))
+    return replace(
+        learnt,
+        weights=trusted * learnt.weights,
+        bias=trusted * learnt.bias - less,
+        unseen=trusted * learnt.unseen - less,
+    )
 
 
 def _sharpness(labels: Floats, learnt: Sequence[_Learnt]) -> float:
