@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from sightrank.search import sql_ranker
 from sightrank.search.bounds import without_indifference
+from sightrank.search.compiled import NO_LABELS, CompiledRank, CompiledTerm, Labels
 from sightrank.search.matrix import Matrix, Rows
 from sightrank.search.query import Unit
-from sightrank.search.rank import NO_LABELS, CompiledRank, CompiledTerm, Labels, rank
+from sightrank.search.rank import rank
 from sightrank.search.ranker import Ranked
 from sightrank.search.score import Direction, Link, unit
 from sightrank.search.sql_ranker import SqlRanker

@@ -10,15 +10,27 @@ import numpy as np
 import pytest
 from tests.oracle.mistakes import Mistake, instead
 
-from sightrank.search import bounds, candidates, engine, evidence, follow, heads, matrix_ranker, rank, sql, sql_ranker
+from sightrank.search import (
+    bounds,
+    candidates,
+    engine,
+    evidence,
+    follow,
+    heads,
+    matrix_ranker,
+    order,
+    rank,
+    sql,
+    sql_ranker,
+)
 from sightrank.search.bounds import Laws
 from sightrank.search.compile import predicted_direction
+from sightrank.search.compiled import NO_LABELS, Labels
 from sightrank.search.evidence import EvidenceBook
 from sightrank.search.follow import Matrices, RankerChoice
 from sightrank.search.matrix import Matrix
 from sightrank.search.matrix_ranker import MatrixRanker
 from sightrank.search.plan import Plan
-from sightrank.search.rank import NO_LABELS
 from sightrank.search.scope import SearchScope
 from sightrank.search.score import Array, Link, highest_of_groups, mean_log_score
 
@@ -29,6 +41,14 @@ def _arithmetic(scores: Sequence[Array], *, negate: bool = False) -> Array:
     with np.errstate(divide="ignore"):
         mean = np.log(np.mean(np.exp(np.stack(scores)), axis=0))
     return mean_log_score([mean], negate=negate)
+
+
+def _mean(mistaken: Any) -> Mistake:
+    def mistake(patch: pytest.MonkeyPatch) -> None:
+        for module in (order, rank):
+            patch.setattr(module, "mean_log_score", mistaken)
+
+    return mistake
 
 
 def _lowest(probability: Any, starts: Any) -> Any:
@@ -95,11 +115,9 @@ def _whatever_is_named(original: Any) -> Any:
 
 
 SCORING: Mapping[str, Mistake] = {
-    "forgets negated ranks": lambda patch: patch.setattr(
-        rank, "mean_log_score", lambda scores, **_: mean_log_score(scores)
-    ),
-    "takes the arithmetic mean": lambda patch: patch.setattr(rank, "mean_log_score", _arithmetic),
-    "ignores labels": lambda patch: patch.setattr(rank, "_labelled", lambda matrix, prediction, *_: prediction),
+    "forgets negated ranks": _mean(lambda scores, **_: mean_log_score(scores)),
+    "takes the arithmetic mean": _mean(_arithmetic),
+    "ignores labels": lambda patch: patch.setattr(order, "_labelled", lambda matrix, prediction, *_: prediction),
     "takes the oldest label": _latest_labels("DESC, annotation_id DESC", ", annotation_id"),
     "believes labels that nobody trusts": _latest_labels("AND trusted", ""),
     "takes the labels of now for the past": instead(Matrices, "labels", _labels_of_now),
@@ -107,20 +125,19 @@ SCORING: Mapping[str, Mistake] = {
     "lets the detector overrule the tagger": instead(
         SearchScope, "only_detects", lambda _: lambda its, ids: "ai_dog" in ids
     ),
-    "lets the detector overrule people": instead(rank.Labels, "over", lambda over: lambda its, other: over(other, its)),
+    "lets the detector overrule people": instead(Labels, "over", lambda over: lambda its, other: over(other, its)),
     "lets the tagger overrule trained models": instead(EvidenceBook, "_fitted", _unless_tagged),
     "lets the detector overrule trained models": instead(EvidenceBook, "_fitted", _unless_detected),
     "lets models overrule people": instead(EvidenceBook, "_evidence", _unless_labelled),
-    "ranks by the first version of a model": _in_heads("v.created_at DESC, v.id DESC) = 1", "v.created_at, v.id) = 1"),
-    "prefers the model that was trained first": _in_heads("v.completed_at DESC NULLS LAST", "v.completed_at"),
-    "ranks by models that are not trained": _in_heads("v.status = 21100 AND ", ""),
-    "ranks by what was learnt of other vectors": _in_heads("AND f.embedder_id = %(embedder_id)s", ""),
+    "ranks by the first version of a model": _in_heads("v.created_at DESC, v.id DESC)", "v.created_at, v.id)"),
+    "prefers the model that was trained first": _in_heads("completed_at DESC NULLS LAST", "completed_at"),
+    "ranks by models that are not trained": _in_heads("AND v.status = 21100", ""),
     "takes concepts that exclude each other for independent ones": instead(evidence, "fitted_direction", _sigmoid),
     "forgets which model version a rank names": instead(EvidenceBook, "_speakers", _whatever_is_named),
     "lets others speak for a model version that is named": instead(
         evidence._Speakers, "know", lambda _: lambda *given: True
     ),
-    "takes the worst area of an input": lambda patch: patch.setattr(rank, "highest_of_groups", _lowest),
+    "takes the worst area of an input": lambda patch: patch.setattr(order, "highest_of_groups", _lowest),
     "has no mean of positives": instead(MatrixRanker, "mean_of_areas", _without_mean),
     "orders ties from new to old": lambda patch: patch.setattr(
         Matrix, "created_us", property(lambda its, original=Matrix.created_us: -original.fget(its))

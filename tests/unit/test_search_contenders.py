@@ -9,10 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from sightrank.search.bounds import Laws, without_indifference
+from sightrank.search.compiled import NO_LABELS, CompiledRank, CompiledTerm, Labels
 from sightrank.search.contenders import Contenders, TooManyContenders
 from sightrank.search.matrix import Matrix, Rows
 from sightrank.search.query import Unit
-from sightrank.search.rank import NO_LABELS, CompiledRank, CompiledTerm, Labels, rank
+from sightrank.search.rank import rank
 from sightrank.search.score import Direction, Link
 from sightrank.store.vectors import ProductRows
 

@@ -9,9 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from sightrank.search import rank as ranking
+from sightrank.search.compiled import NO_LABELS, CompiledRank, CompiledTerm, Labels
 from sightrank.search.matrix import Matrix, Rows
+from sightrank.search.order import Ranking
 from sightrank.search.query import Unit
-from sightrank.search.rank import NO_LABELS, CompiledRank, CompiledTerm, Labels, Ranking, rank
+from sightrank.search.rank import rank
 from sightrank.search.score import Direction, Link, to_score, unit
 
 DIMS = 8

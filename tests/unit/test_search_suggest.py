@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from sightrank.errors import SearchInvalid
 from sightrank.search import suggest
+from sightrank.search.compiled import NO_LABELS, CompiledRank, CompiledTerm, Labels
 from sightrank.search.matrix import Matrix, Rows
 from sightrank.search.parse import parse_legacy, parse_search
 from sightrank.search.query import Query, Unit
-from sightrank.search.rank import NO_LABELS, CompiledRank, CompiledTerm, Labels, rank
+from sightrank.search.rank import rank
 from sightrank.search.score import Array, Direction, Link, to_score
 
 DIMS, ROWS = 8, 300

@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from sightrank.search import rank as ranking
+from sightrank.search.compiled import NO_LABELS, CompiledRank, CompiledTerm, Labels
 from sightrank.search.matrix import Matrix, Rows
 from sightrank.search.query import Unit
-from sightrank.search.rank import NO_LABELS, CompiledRank, CompiledTerm, Labels, rank
+from sightrank.search.rank import rank
 from sightrank.search.score import Array, Direction, Link, log_probability, term_log_score, unit
 from sightrank.search.tangent import Part, tangent
 

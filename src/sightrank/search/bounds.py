@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sightrank.search.rank import NO_LABELS, CompiledRank, Labels
+from sightrank.search.compiled import NO_LABELS, CompiledRank, Labels
 from sightrank.search.score import (
     Array,
     Direction,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.errors import SearchInvalid
+from sightrank.search.compiled import NO_LABELS, CompiledRank, CompiledTerm, Labels
 from sightrank.search.concepts import Meaning
 from sightrank.search.query import (
     ConceptName,
@@ -21,7 +22,6 @@ from sightrank.search.query import (
     TextTerm,
     VectorTerm,
 )
-from sightrank.search.rank import NO_LABELS, CompiledRank, CompiledTerm, Labels
 from sightrank.search.score import Array, Direction, Link, unit
 from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.tagger import Tagger, TaggerRow

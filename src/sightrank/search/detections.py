@@ -14,7 +14,7 @@ import numpy as np
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from sightrank.search.rank import Labels, labels_of
+from sightrank.search.compiled import Labels, labels_of
 from sightrank.search.versions import Versions
 from sightrank.store import queries
 from sightrank.store.database import Database

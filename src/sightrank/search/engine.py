@@ -25,6 +25,7 @@ from sightrank.errors import (
 from sightrank.search import candidates, sql, suggest
 from sightrank.search.candidates import CandidateCache, Candidates
 from sightrank.search.compile import Gathered, compile_ranks
+from sightrank.search.compiled import CompiledRank
 from sightrank.search.concepts import ConceptBook, Meaning
 from sightrank.search.evidence import EvidenceBook
 from sightrank.search.follow import Matrices
@@ -41,7 +42,6 @@ from sightrank.search.query import (
     Unit,
     conditions,
 )
-from sightrank.search.rank import CompiledRank
 from sightrank.search.ranker import Ranked, Ranker
 from sightrank.search.scope import SearchScope
 from sightrank.search.score import Array, to_score

@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Literal
 
 from sightrank.search import sql
+from sightrank.search.compiled import Labels, labels_of
 from sightrank.search.detections import Detections
 from sightrank.search.followed import Changes, Followed
 from sightrank.search.graph import GRAPH_FROM_AREAS
@@ -24,7 +25,6 @@ from sightrank.search.graphs import GraphBuilder
 from sightrank.search.heads import Heads
 from sightrank.search.load import AppIsGone, Loader, TooLarge
 from sightrank.search.matrix_ranker import MatrixRanker
-from sightrank.search.rank import Labels, labels_of
 from sightrank.search.ranker import Ranker
 from sightrank.search.scoring import Scoring
 from sightrank.search.sql_ranker import SqlRanker

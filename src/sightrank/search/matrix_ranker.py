@@ -9,21 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sightrank.search.compiled import CompiledRank, vectors_of
 from sightrank.search.followed import Followed
 from sightrank.search.graph import Graph
 from sightrank.search.matrix import Matrix
+from sightrank.search.order import Ranking, known, ordered
 from sightrank.search.query import Unit
-from sightrank.search.rank import (
-    SPARE,
-    CompiledRank,
-    Ranking,
-    is_told_apart,
-    known,
-    ordered,
-    rank,
-    single_direction,
-    vectors_of,
-)
+from sightrank.search.rank import SPARE, is_told_apart, rank, single_direction
 from sightrank.search.ranker import Ranked
 from sightrank.search.score import Array
 from sightrank.search.scoring import Scoring

@@ -14,19 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sightrank.search.compiled import CompiledRank, CompiledTerm, Labels, vectors_of
 from sightrank.search.matrix import Matrix
+from sightrank.search.order import Groups, Probabilities, Ranking, known, log_scores_of, ordered
 from sightrank.search.query import Unit
 from sightrank.search.score import (
     Array,
     Direction,
     Link,
     LogProbability,
-    highest_of_groups,
-    likeliest,
     log_probability,
     mean_log_score,
     term_log_score,
-    with_labels,
 )
 from sightrank.search.tangent import Part, tangent
 
@@ -39,58 +38,6 @@ _TANGENT_ROWS = 8192  # fewer are sooner scored one and all
 #: With more labels than this the index does not help.
 MOST_LABELLED = 10_000
 _COSINES_AT_ONCE = 2**23
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Labels:
-    """The latest trusted label of one concept on each labelled area: parallel arrays, values 0..1."""
-
-    area_ids: NDArray[np.int64]
-    values: Array
-
-    def over(self, others: Labels) -> Labels:
-        """These, and ``others`` on the areas that have none."""
-        left = ~np.isin(others.area_ids, self.area_ids)
-        return Labels(
-            area_ids=np.concatenate([self.area_ids, others.area_ids[left]]),
-            values=np.concatenate([self.values, others.values[left]]),
-        )
-
-
-NO_LABELS = Labels(area_ids=np.empty(0, np.int64), values=np.empty(0))
-
-
-def labels_of(rows: Sequence[tuple[int, float]]) -> Labels:
-    """Labels of (area id, value)."""
-    if not rows:
-        return NO_LABELS
-    area_ids, values = zip(*rows, strict=True)
-    return Labels(area_ids=np.array(area_ids, np.int64), values=np.clip(np.array(values, np.float64), 0.0, 1.0))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CompiledTerm:
-    """Directions of which the likeliest counts (more than one when a name stands for several concepts), each with the
-    labels that override it."""
-
-    alternatives: tuple[tuple[Direction, Labels], ...]
-    value: float = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CompiledRank:
-    """One rank, ready to be scored."""
-
-    terms: tuple[CompiledTerm, ...]
-    negate: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ranking:
-    """Hits in order, parallel arrays: the row that represents each hit, and its log score."""
-
-    rows: NDArray[np.intp]
-    log_scores: Array
 
 
 def rank(
@@ -288,27 +235,23 @@ def _concave_parts(ranks: tuple[CompiledRank, ...]) -> list[Part] | None:
     return parts
 
 
-#: By term and by the place among its alternatives: terms may share a direction and want opposite things of it.
-_Probabilities = dict[tuple[int, int], LogProbability]
-
-
 def _by_full_scan(search: _Search) -> NDArray[np.intp]:
     matrix, ranks, count = search.matrix, search.ranks, search.count
     rows = np.arange(len(matrix)) if search.among is None else search.among
-    groups = _Groups.of(matrix, rows, search.unit)
+    groups = Groups.of(matrix, rows, search.unit)
     if groups.count <= count + SPARE:
         return rows
     place = np.empty(len(matrix), np.intp)
     place[rows] = np.arange(len(rows))
     lowest, highest = (
-        _log_scores(matrix, ranks, groups, _taken(probabilities, place[groups.rows]))
+        log_scores_of(matrix, ranks, groups, _taken(probabilities, place[groups.rows]))
         for probabilities in _bounds(search, len(rows))
     )
     last_wanted = np.partition(lowest, len(lowest) - count)[-count]
     return groups.rows_of(np.flatnonzero(highest >= last_wanted - _ROUNDING * abs(last_wanted)))
 
 
-def _bounds(search: _Search, rows: int) -> tuple[_Probabilities, _Probabilities]:
+def _bounds(search: _Search, rows: int) -> tuple[Probabilities, Probabilities]:
     """The probabilities of all directions, in the order of the rows searched: by the first no score is too high, by the
     second none is too low.
 
@@ -326,10 +269,10 @@ def _bounds(search: _Search, rows: int) -> tuple[_Probabilities, _Probabilities]
     return _joined([lower for lower, _ in parts]), _joined([higher for _, higher in parts])
 
 
-def _shifted(ranks: tuple[CompiledRank, ...], cosines: NDArray[np.float32], shift: float) -> _Probabilities:
+def _shifted(ranks: tuple[CompiledRank, ...], cosines: NDArray[np.float32], shift: float) -> Probabilities:
     """The probabilities of all directions, with cosines moved by ``shift`` towards higher scores."""
     columns = iter(cosines.T)
-    shifted: _Probabilities = {}
+    shifted: Probabilities = {}
     for item in ranks:
         for term in item.terms:
             for place, (direction, _) in enumerate(term.alternatives):
@@ -343,7 +286,7 @@ def _shifted(ranks: tuple[CompiledRank, ...], cosines: NDArray[np.float32], shif
     return shifted
 
 
-def _joined(parts: Sequence[_Probabilities]) -> _Probabilities:
+def _joined(parts: Sequence[Probabilities]) -> Probabilities:
     if len(parts) == 1:
         return parts[0]
     return {
@@ -354,130 +297,5 @@ def _joined(parts: Sequence[_Probabilities]) -> _Probabilities:
     }
 
 
-def _taken(probabilities: _Probabilities, places: NDArray[np.intp]) -> _Probabilities:
+def _taken(probabilities: Probabilities, places: NDArray[np.intp]) -> Probabilities:
     return {key: LogProbability(p.yes[places], p.no[places]) for key, p in probabilities.items()}
-
-
-# Exact order -------------------------------------------------------------------------------------------------------
-
-
-def ordered(matrix: Matrix, ranks: tuple[CompiledRank, ...], unit: Unit, rows: NDArray[np.intp], count: int) -> Ranking:
-    """The first ``count`` hits among these rows, exactly scored and ordered."""
-    if len(rows) == 0:
-        return Ranking(rows=np.empty(0, np.intp), log_scores=np.empty(0))
-    groups = _Groups.of(matrix, rows, unit)
-    probabilities = {
-        (id(t), place): _exactly(matrix, d, groups.rows)
-        for r in ranks
-        for t in r.terms
-        for place, (d, _) in enumerate(t.alternatives)
-    }
-    log_scores = _log_scores(matrix, ranks, groups, probabilities)
-    representatives = groups.representatives(matrix, ranks, probabilities)
-    order = np.lexsort((matrix.area_ids[representatives], groups.created_us(matrix), -log_scores))[:count]
-    return Ranking(rows=representatives[order], log_scores=log_scores[order])
-
-
-def _exactly(matrix: Matrix, direction: Direction, rows: NDArray[np.intp]) -> LogProbability:
-    own, *rivals = [matrix.exact_cosines(rows, vector) for vector in direction.vectors] or [np.zeros(len(rows))]
-    return log_probability(direction, own, rivals)
-
-
-def _log_scores(
-    matrix: Matrix, ranks: tuple[CompiledRank, ...], groups: _Groups, probabilities: _Probabilities
-) -> Array:
-    scores = []
-    for item in ranks:
-        terms = [
-            term_log_score(groups.reduce(_term_probability(matrix, term, groups, probabilities)), term.value)
-            for term in item.terms
-        ]
-        scores.append(mean_log_score(terms, negate=item.negate))
-    return mean_log_score(scores)
-
-
-def _term_probability(
-    matrix: Matrix, term: CompiledTerm, groups: _Groups, probabilities: _Probabilities
-) -> LogProbability:
-    return likeliest(
-        [
-            _labelled(matrix, probabilities[id(term), place], labels, groups)
-            for place, (_, labels) in enumerate(term.alternatives)
-        ]
-    )
-
-
-def _labelled(matrix: Matrix, prediction: LogProbability, labels: Labels, groups: _Groups) -> LogProbability:
-    if len(labels.area_ids) == 0:
-        return prediction
-    place = np.full(len(matrix), -1, np.intp)
-    place[groups.rows] = np.arange(len(groups.rows))
-    label_rows = matrix.rows_of(labels.area_ids)
-    here = np.flatnonzero(label_rows >= 0)
-    here = here[place[label_rows[here]] >= 0]
-    labelled = np.zeros(len(groups.rows), np.bool_)
-    values = np.zeros(len(groups.rows))
-    labelled[place[label_rows[here]]] = True
-    values[place[label_rows[here]]] = labels.values[here]
-    return with_labels(prediction, labelled, values)
-
-
-def vectors_of(ranks: tuple[CompiledRank, ...]) -> list[NDArray[np.float64]]:
-    """All vectors of all directions, in their order."""
-    return [vector for r in ranks for t in r.terms for direction, _ in t.alternatives for vector in direction.vectors]
-
-
-def known(rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Without the places of what has no row."""
-    return rows[rows >= 0]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Groups:
-    """Rows brought together by hit: each alone for an annotation search, by input for an input search.
-
-    ``rows`` is sorted by input; ``starts`` are the beginnings of the groups in it.
-    """
-
-    rows: NDArray[np.intp]
-    starts: NDArray[np.intp] | None
-
-    @staticmethod
-    def of(matrix: Matrix, rows: NDArray[np.intp], unit: Unit) -> _Groups:
-        if unit is Unit.ANNOTATION or matrix.one_area_each:
-            return _Groups(rows, None)
-        rows = rows[np.argsort(matrix.input_numbers[rows], kind="stable")]
-        inputs = matrix.input_numbers[rows]
-        return _Groups(rows, np.flatnonzero(np.r_[True, inputs[1:] != inputs[:-1]]))
-
-    @property
-    def count(self) -> int:
-        return len(self.rows if self.starts is None else self.starts)
-
-    def reduce(self, probability: LogProbability) -> LogProbability:
-        return probability if self.starts is None else highest_of_groups(probability, self.starts)
-
-    def rows_of(self, groups: NDArray[np.intp]) -> NDArray[np.intp]:
-        """The rows of the chosen groups."""
-        if self.starts is None:
-            return self.rows[groups]
-        chosen = np.zeros(len(self.starts), np.bool_)
-        chosen[groups] = True
-        sizes = np.diff(np.r_[self.starts, len(self.rows)])
-        return self.rows[np.repeat(chosen, sizes)]
-
-    def created_us(self, matrix: Matrix) -> NDArray[np.int64]:
-        """Creation time of each group: that of its first area, the whole image."""
-        created = matrix.created_us[self.rows]
-        return created if self.starts is None else np.minimum.reduceat(created, self.starts)
-
-    def representatives(
-        self, matrix: Matrix, ranks: tuple[CompiledRank, ...], probabilities: _Probabilities
-    ) -> NDArray[np.intp]:
-        """For each group the row that alone would score highest; the oldest area among equals."""
-        if self.starts is None:
-            return self.rows
-        alone = _log_scores(matrix, ranks, _Groups(self.rows, None), probabilities)
-        group = np.repeat(np.arange(len(self.starts)), np.diff(np.r_[self.starts, len(self.rows)]))
-        order = np.lexsort((matrix.area_ids[self.rows], -alone, group))
-        return self.rows[order[self.starts]]

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sightrank.search.compiled import CompiledRank
 from sightrank.search.query import Unit
-from sightrank.search.rank import CompiledRank
 from sightrank.search.score import Array
 
 

@@ -28,10 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.search.bounds import Guide, Laws, without_indifference
+from sightrank.search.compiled import CompiledRank
 from sightrank.search.contenders import ROUNDING, Contenders, TooManyContenders
 from sightrank.search.matrix import Matrix, Rows
 from sightrank.search.query import Unit
-from sightrank.search.rank import CompiledRank, rank
+from sightrank.search.rank import rank
 from sightrank.search.ranker import Ranked
 from sightrank.search.score import Array, Link
 from sightrank.store import vectors

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.errors import SearchInvalid
+from sightrank.search.compiled import CompiledRank, Labels
 from sightrank.search.query import ConceptTerm, Query
-from sightrank.search.rank import CompiledRank, Labels
 from sightrank.search.score import Array
 
 #: So many areas are chosen from for being unlike each other.
