@@ -9,9 +9,11 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from clarifai_grpc.grpc.api.resources_pb2 import NodeInput, WorkflowNode
 
 from sightrank.errors import WorkflowGraphInvalid
 from sightrank.teach.graph import Node, check, ordered, run
+from sightrank.teach.own_workflows import nodes_of
 from sightrank.teach.steps import Changes, Finds, Looks, Step, Writes
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
@@ -193,3 +195,11 @@ def test_whoever_waits_has_their_turn_between_two_nodes() -> None:
     asyncio.run(scenario())
 
     assert ended == ["other", "nodes"]
+
+
+def test_a_node_that_is_named_again_and_again_is_one_input() -> None:
+    message = WorkflowNode(id="over", node_inputs=[NodeInput(node_id=name) for name in ("b", "a", "b", "b")])
+
+    (read,) = nodes_of([message])
+
+    assert read.inputs == ("b", "a")

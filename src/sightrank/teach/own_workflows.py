@@ -60,7 +60,7 @@ def nodes_of(messages: Iterable[resources_pb2.WorkflowNode]) -> tuple[Node, ...]
             version_id=message.model.model_version.id,
             type_id=message.model.model_type_id,
             public=(message.model.user_id, message.model.app_id) == ("clarifai", "main"),
-            inputs=tuple(each.node_id for each in message.node_inputs),
+            inputs=tuple(dict.fromkeys(each.node_id for each in message.node_inputs)),
             suppressed=message.suppress_output,
         )
         for message in messages
