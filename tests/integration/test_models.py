@@ -207,6 +207,20 @@ def test_parameters_that_cannot_be_stored_are_refused_by_their_name(
     world.run(scenario)
 
 
+def test_parameters_have_a_limit(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        await make(world, Model(id="m", output_info=OutputInfo(params=struct(k="x" * 1_000_000))))
+        much = OutputInfo(params=struct(k="x" * 1_100_000))
+        models, versions = [Model(id="new", output_info=much)], [ModelVersion(output_info=much)]
+        for rpc, fields in (
+            ("PostModels", {"models": models}),
+            ("PostModelVersions", {"model_id": "m", "model_versions": versions}),
+        ):
+            assert "1048576 are the limit" in await refused(world, ModelInvalidArgument, rpc, **fields)
+
+    world.run(scenario)
+
+
 def test_an_operator_works_at_once_and_each_change_is_a_version(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         info = concepts(cat=0.8)

@@ -22,6 +22,7 @@ from sightrank.vision.fitting import read_options
 
 DEFAULT_TYPE = "embedding-classifier"
 MAX_CONCEPTS = 2000
+MAX_PARAMETER_BYTES = 1024 * 1024
 _MAX_TEXT_BYTES = 64 * 1024
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _LISTS = ("toolkits", "use_cases", "languages")
@@ -371,8 +372,11 @@ def _without_concepts(output_info: resources_pb2.OutputInfo) -> resources_pb2.Ou
 
 
 def _storable(output_info: resources_pb2.OutputInfo, where: str) -> resources_pb2.OutputInfo:
-    """The same. Raises ModelInvalidArgument for parameters that the database cannot store."""
+    """The same. Raises ModelInvalidArgument for parameters that cannot be stored or are too large."""
     config = output_info.output_config
+    size = output_info.params.ByteSize() + config.ByteSize()
+    if size > MAX_PARAMETER_BYTES:
+        raise ModelInvalidArgument(f"{where}: parameters have {size} bytes; {MAX_PARAMETER_BYTES} are the limit.")
     struct_to_json(output_info.params, ModelInvalidArgument, f"{where}.params")
     struct_to_json(config.hyper_params, ModelInvalidArgument, f"{where}.output_config.hyper_params")
     struct_to_json(config.model_metadata, ModelInvalidArgument, f"{where}.output_config.model_metadata")
