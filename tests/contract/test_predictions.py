@@ -15,7 +15,7 @@ from tests.contract.pictures import Picture, PictureServer
 from tests.contract.serving import Server
 
 TAGGER, EMBEDDER = "general-image-recognition", "general-image-embedding"
-ALIAS = "aaa03c23b3724a16a56b629203edc62c"
+ALIAS, PRINTED_VERSION = "aaa03c23b3724a16a56b629203edc62c", "aa7f35c01e0642fda5cf400f543e7c40"
 MIXED, FAILED = 10010, 30002
 
 
@@ -151,6 +151,10 @@ def test_models_and_versions_that_are_not_here_are_refused(app: App, photos: lis
     assert wrong.status.code == 21200
     right = app.call("GetModel", model_id=TAGGER).model.model_version.id
     assert app.call("PostModelOutputs", model_id=TAGGER, version_id=right, inputs=[of_bytes(photos[0])]).outputs
+    (printed,) = app.call(
+        "PostModelOutputs", model_id=ALIAS, version_id=PRINTED_VERSION, inputs=[of_bytes(photos[0])]
+    ).outputs
+    assert (printed.model.id, printed.model.model_version.id) == (TAGGER, right)
 
 
 def test_a_workflow_answers_with_an_output_for_each_of_its_models(app: App, photos: list[Picture]) -> None:

@@ -125,7 +125,13 @@ WORKFLOW: dict[str, Any] = {
         "nodes": [
             {
                 "id": "tags",
-                "model": {"model_id": "general-image-recognition", "user_id": "clarifai", "app_id": "main"},
+                # As the guide prints it.
+                "model": {
+                    "model_id": "aaa03c23b3724a16a56b629203edc62c",
+                    "model_version_id": "aa7f35c01e0642fda5cf400f543e7c40",
+                    "user_id": "clarifai",
+                    "app_id": "main",
+                },
             },
             {
                 "id": "sure",

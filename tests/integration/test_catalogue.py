@@ -40,12 +40,26 @@ def test_the_general_model_is_found_by_id_and_alias_without_an_app(world: Worlds
 
 def test_models_and_versions_that_are_not_here_do_not_exist(world: Worlds) -> None:
     async def scenario(world: World) -> None:
-        for model_id, version in [("nope", ""), ("", ""), (TAGGER, "aa7f35c01e0642fda5cf400f543e7c40")]:
+        for model_id, version in [("nope", ""), ("", ""), (TAGGER, "bb186755eda04f9cbb6fe32e816be104"), (TAGGER, "v0")]:
             for rpc in ("GetModel", "GetModelOutputInfo"):
                 with pytest.raises(ModelDoesNotExist) as caught:
                     await world.call(rpc, service_pb2.GetModelRequest(model_id=model_id, version_id=version))
                 assert caught.value.description == "Model does not exist"
         assert "version installed here is v1" in caught.value.details
+
+    world.run(scenario)
+
+
+def test_the_versions_that_the_guide_prints_are_answered_by_the_installed_ones(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        printed = {"model_id": "aaa03c23b3724a16a56b629203edc62c", "version_id": "aa7f35c01e0642fda5cf400f543e7c40"}
+        for rpc in ("GetModel", "GetModelOutputInfo"):
+            model = (await world.call(rpc, service_pb2.GetModelRequest(**printed))).model
+            assert (model.id, model.model_version.id) == (TAGGER, "v1")
+        version = (await world.call("GetModelVersion", service_pb2.GetModelVersionRequest(**printed))).model_version
+        assert version.id == "v1"
+        listed = service_pb2.ListModelConceptsRequest(per_page=3, **printed)
+        assert len((await world.call("ListModelConcepts", listed)).concepts) == 3
 
     world.run(scenario)
 

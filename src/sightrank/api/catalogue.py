@@ -1,9 +1,9 @@
 """The public models and workflows of clarifai/main (api-spec 5.1): what is installed, and nothing else.
 
 The built-in models carry Clarifai's names, so that programs written for them run. Clarifai's model id
-``aaa03c23b3724a16a56b629203edc62c`` is an alias for the role "general image concepts"; Clarifai's *version* ids are not
-accepted, because a version names particular weights and these are others: the error says which version is here. Only
-nodes of workflows may name those that Clarifai's guide prints (``stand_in``): its programs make workflows of them.
+``aaa03c23b3724a16a56b629203edc62c`` is an alias for the role "general image concepts". The version ids that Clarifai's
+guide prints beside its model ids are accepted too, and the installed version answers under its own id. Other unknown
+versions are refused: a version names particular weights and these are others; the error says which version is here.
 
 Workflows that programs of Clarifai's name are listed even if their models are not here; whoever uses one is told so.
 """
@@ -113,23 +113,20 @@ class Catalogue:
         return next((model for model in self.models if model_id == model.id or model_id in model.aliases), None)
 
     def model(self, model_id: str, version_id: str = "") -> ModelCard:
-        """The model by id or alias. Raises ModelDoesNotExist, also for a version that is not the installed one."""
+        """The model by id or alias. Raises ModelDoesNotExist, also for a version that is neither the installed one nor
+        one that it stands for.
+        """
         model = self.find_model(model_id)
         if model is None:
             raise ModelDoesNotExist(
                 f"There is no model {model_id or '(empty model_id)'}; ListModels names those that exist."
             )
-        if version_id not in ("", model.version_id):
+        if version_id not in ("", model.version_id, *model.stands_for):
             raise ModelDoesNotExist(
                 f"Model {model.id} has no version {version_id}. The version installed here is {model.version_id}; leave"
                 " the version id out to use it."
             )
         return model
-
-    def stand_in(self, model_id: str, version_id: str) -> ModelCard:
-        """As ``model``, also for the version of Clarifai's that the guide names beside that id."""
-        model = self.find_model(model_id)
-        return model if model is not None and version_id in model.stands_for else self.model(model_id, version_id)
 
     def has_workflow(self, workflow_id: str) -> bool:
         return any(workflow.id == workflow_id for workflow in self.workflows)

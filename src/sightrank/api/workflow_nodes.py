@@ -80,7 +80,7 @@ class NodeReader:
             return _own_model(app, found, pinned=bool(named.model_version.id))
         if not public:
             raise ModelDoesNotExist(f"App {app.app_id} has no model {named.id}; make it by PostModels first.")
-        card = self._catalogue.stand_in(named.id, named.model_version.id)
+        card = self._catalogue.model(named.id, named.model_version.id)
         return resources_pb2.Model(id=card.id, user_id=PUBLIC_USER, app_id=PUBLIC_APP, model_type_id=card.type.value)
 
     async def _own(self, app: AppRef, named: resources_pb2.Model) -> OwnModel | None:
