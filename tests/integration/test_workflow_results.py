@@ -297,6 +297,12 @@ def test_a_public_app_predicts_for_others_by_what_is_public_in_it(taught: App) -
     assert set(values(shown.results[0].outputs[0].data)) == {"warm", "cold"}
     assert ask(guest, of_bytes(WARM)).status.code == 22102
     assert guest.ask("PostModelOutputs", model_id="temperature", inputs=[of_bytes(WARM)]).status.code == 21200
+    # One that is called like a public model is not betrayed by its versions either.
+    (seen,) = taught.call("PostModelOutputs", model_id=TAGGER, inputs=[of_bytes(WARM)]).outputs
+    taught.call("PostModels", models=[classifier(TAGGER, "warm")])
+    version_id = seen.model.model_version.id
+    answer = guest.ask("PostModelOutputs", model_id=TAGGER, version_id=version_id, inputs=[of_bytes(WARM)])
+    assert (answer.status.code, answer.outputs[0].model.app_id) == (10000, "main")
 
 
 def test_answers_go_on_while_models_are_trained_and_go(taught: App) -> None:

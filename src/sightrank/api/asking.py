@@ -144,20 +144,26 @@ class Asking:
         """
         app = call.require_app()
         found = await self._workflows.find(app.bucket, workflow_id, version_id)
-        if found is None and version_id and await self._workflows.find(app.bucket, workflow_id):
+        known = found or (await self._workflows.find(app.bucket, workflow_id) if version_id else None)
+        if known is None or not _visible(call, known.visibility):
+            return None
+        if found is None:
             raise WorkflowDoesNotExist(
                 f"Workflow {workflow_id} has no version {version_id}; ListWorkflowVersions names those it has."
             )
-        return found if found is not None and _visible(call, found.visibility) else None
+        return found
 
     async def _own(self, call: Call, model_id: str, version_id: str) -> OwnModel | None:
         app = call.require_app()
         found = await self._workbench.find(app.bucket, model_id, version_id)
-        if found is None and version_id and await self._workbench.find(app.bucket, model_id):
+        known = found or (await self._workbench.find(app.bucket, model_id) if version_id else None)
+        if known is None or not _visible(call, known.visibility):
+            return None
+        if found is None:
             raise ModelDoesNotExist(
                 f"Model {model_id} has no version {version_id}; ListModelVersions names those it has."
             )
-        return found if found is not None and _visible(call, found.visibility) else None
+        return found
 
     def _public(self, app: AppRef, node: Node, config: resources_pb2.OutputConfig) -> Asked:
         card = self._catalogue.model(node.model_id)
