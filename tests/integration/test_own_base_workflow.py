@@ -6,6 +6,7 @@ import asyncio
 
 import numpy as np
 import pytest
+from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from structlog.testing import capture_logs
 from tests.integration.own_flows import (
     DETECTOR,
@@ -404,6 +405,58 @@ def test_an_input_is_tried_again_where_storage_does_not_answer(flowing: Flowing)
 
         assert await flows.database.rows("SELECT status_details FROM inputs") == [("",)]
         assert len(await flows.written()) == 1
+
+    flowing(scenario, found=(Detection(box=BOX, concept_id=PEOPLE, value=0.8),))
+
+
+def test_an_own_workflow_that_takes_long_holds_up_no_other_app(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await flows.model("crop", "image-crop", {"margin": 0.5})
+        await flows.flow(
+            "regions",
+            "regions-1",
+            find=(DETECTOR, "visual-detector", ()),
+            crop=("crop", "image-crop", ["find"]),
+            concept=(TAGGER, "visual-classifier", ["crop"]),
+        )
+        await flows.database.execute("UPDATE apps SET own_workflow_id = 'regions' WHERE id = 'photos'")
+        request = service_pb2.PostAppsRequest(
+            user_app_id=resources_pb2.UserAppIDSet(user_id="me"),
+            apps=[resources_pb2.App(id="other", default_workflow_id="General")],
+        )
+        await flows.place.world.call("PostApps", request)
+        other = await flows.place.world.identity.app("admin", "other")
+        assert other is not None
+        answers, again = asyncio.Event(), asyncio.Event()
+        loaded: set[str] = set()
+
+        async def load(bucket: int, *, url: str, blob: str) -> bytes:
+            if url in loaded:
+                again.set()
+                await answers.wait()
+            loaded.add(url)
+            return b"crowd"
+
+        async def indexed(bucket: int) -> int:
+            rows = await flows.database.rows(
+                "SELECT count(*) FROM inputs WHERE bucket = %s AND status = 30000", [bucket]
+            )
+            return int(rows[0][0])
+
+        async def others_are_done() -> bool:
+            return await indexed(other.bucket) == 3
+
+        flows.eye.pictures.load = load  # type: ignore[method-assign]
+        await flows.post("crowd")
+        async with flows.working():
+            async with asyncio.timeout(20.0):
+                await again.wait()
+            items = [NewInput(id=f"o{n}", media="image", content=Content(), url=f"http://y/{n}") for n in range(3)]
+            await flows.place.intake.accept(other.bucket, "admin", items, IdConflict.SKIP)
+            await until(others_are_done)
+            assert await indexed(flows.place.bucket) == 0
+            answers.set()
+            await until(flows.place.is_indexed)
 
     flowing(scenario, found=(Detection(box=BOX, concept_id=PEOPLE, value=0.8),))
 

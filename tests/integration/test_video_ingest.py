@@ -56,7 +56,10 @@ def test_a_film_is_indexed_once_after_a_kill_in_the_middle_of_it() -> None:
         with connected(server) as stub:
             app = new_app(server, stub)
             app.post(of_film(long, "film"), of_bytes(still(9), "photo"))
-            wait_for("a worker to take it", lambda: server.sql("SELECT 1 FROM inputs WHERE status = %s", WORKING))
+            wait_for(
+                "a worker to take it",
+                lambda: server.sql("SELECT 1 FROM inputs WHERE id = 'film' AND status = %s", WORKING),
+            )
         server.kill()
         assert server.sql("SELECT status FROM inputs WHERE id = 'film'") == [(WORKING,)], "it was killed too late"
 

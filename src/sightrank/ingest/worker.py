@@ -1,4 +1,4 @@
-"""One ingest worker: claim -> fetch and decode -> infer -> write, overlapped, every queue bounded.
+"""One ingest worker: claim -> fetch and decode -> infer -> own workflows -> write, overlapped, every queue bounded.
 
 The row in the database is the job and its lease; memory holds only what is being worked on. A worker that dies leaves
 leases that run out; one that stops gives its jobs back.
@@ -34,6 +34,7 @@ LEASE_S = 60.0
 _CLAIM = 128  # jobs held at a time: enough to keep the network, the cores and the database busy at once
 _FETCHERS = 16  # inputs that are being downloaded; uploaded ones have a lane of their own beside it
 _VIDEOS = 2  # the same of videos: one is read while the other is fetched
+_ANNOTATORS = 2  # own workflows that run at a time: one that takes long holds up the others less
 _IDLE_S = 1.0  # how long an idle worker waits for other processes' inputs; its own server wakes it at once
 _FULL_S = 0.02  # how long a worker with enough to do waits before it looks for more
 # A full batch costs a fifth less per picture, and a commit costs much the same for 4 inputs as for 64. While others are
@@ -79,6 +80,7 @@ class Worker:
         self._uploaded: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
         self._videos: asyncio.Queue[Job] = asyncio.Queue(_CLAIM)
         self._pictures: asyncio.Queue[_Picture] = asyncio.Queue(2 * LARGEST_BATCH)
+        self._to_annotate: asyncio.Queue[Outcome] = asyncio.Queue(_CLAIM)
         self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue(_CLAIM)
 
     async def run(self) -> None:
@@ -95,6 +97,8 @@ class Worker:
                     group.create_task(self._forever(self._watch))
                 for _ in range(self._threads.cores):
                     group.create_task(self._forever(self._infer))
+                for _ in range(_ANNOTATORS):
+                    group.create_task(self._forever(self._annotate))
                 group.create_task(self._forever(self._write))
                 group.create_task(self._forever(self._renew))
         finally:
@@ -169,7 +173,7 @@ class Worker:
             )
         workflow = self._workflows.get(job.workflow_id)
         if workflow is None or (job.media == "text" and not job.url):
-            await self._outcomes.put(Outcome(job=job))
+            await self._pass_on(Outcome(job=job))
             return
         if job.media == "video":
             await self._watch_film(job, workflow.eye)
@@ -195,7 +199,7 @@ class Worker:
         outcome = await self._threads.infer(
             Lane.INGEST, lambda: outcome_of_video(job, blob, video, lambda found: eye.top(found, TAGS))
         )
-        await self._outcomes.put(outcome)
+        await self._pass_on(outcome)
 
     async def _infer(self) -> None:
         pictures = await _some(
@@ -220,26 +224,36 @@ class Worker:
         start = 0
         for picture in pictures:
             part = slice(start, start + len(picture.prepared.pixels))
-            await self._outcomes.put(
-                outcome_of(picture.job, picture.blob, picture.prepared, vectors[part], concepts[part])
-            )
+            await self._pass_on(outcome_of(picture.job, picture.blob, picture.prepared, vectors[part], concepts[part]))
             start = part.stop
+
+    async def _pass_on(self, outcome: Outcome) -> None:
+        """To the app's own workflow, where it has one and something was seen, else to be written."""
+        annotated = outcome.job.own_workflow_id and outcome.vectors is not None
+        await (self._to_annotate if annotated else self._outcomes).put(outcome)
+
+    async def _annotate(self) -> None:
+        """Its own stage: a node may load and look at pictures again, one by one, and other apps' inputs are written
+        meanwhile.
+        """
+        outcomes = await _some(self._to_annotate, LARGEST_BATCH, enough=lambda: 1, patience_s=0.0)
+        for (bucket, workflow_id, _), group in _by_app(outcomes).items():
+            await self._threads.give_way()
+            try:
+                for outcome in await self._annotator.look(self._workflows[workflow_id], group):
+                    await self._outcomes.put(outcome)
+            except Exception:
+                _log.exception("an own workflow could not look at inputs", bucket=bucket, inputs=len(group))
+                self._let_go([outcome.job for outcome in group])
 
     async def _write(self) -> None:
         outcomes = await _some(
             self._outcomes, _CLAIM, enough=lambda: min(_GOOD_COMMIT, len(self._held)), patience_s=_WRITE_PATIENCE_S
         )
-        by_app: dict[tuple[int, str, str], list[Outcome]] = {}
-        for outcome in outcomes:
-            job = outcome.job
-            by_app.setdefault((job.bucket, job.workflow_id, job.own_workflow_id), []).append(outcome)
-        for (bucket, workflow_id, own_workflow_id), group in by_app.items():
+        for (bucket, workflow_id, _), group in _by_app(outcomes).items():
             await self._threads.give_way()
             try:
-                workflow = self._workflows.get(workflow_id)
-                if workflow is not None and own_workflow_id:
-                    group = await self._annotator.look(workflow, group)
-                await self._jobs.finish(workflow, group)
+                await self._jobs.finish(self._workflows.get(workflow_id), group)
             except Exception:
                 # One app's trouble must not keep the others waiting; its jobs come back when their lease runs out.
                 _log.exception("inputs could not be written", bucket=bucket, inputs=len(group))
@@ -267,6 +281,15 @@ class Worker:
 
 class _NotItsFault(Exception):
     """What failed for another reason than the input is taken up again when its lease runs out."""
+
+
+def _by_app(outcomes: Sequence[Outcome]) -> Mapping[tuple[int, str, str], list[Outcome]]:
+    """By bucket, base workflow and own one: what is looked at and committed together."""
+    groups: dict[tuple[int, str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        job = outcome.job
+        groups.setdefault((job.bucket, job.workflow_id, job.own_workflow_id), []).append(outcome)
+    return groups
 
 
 async def _some(queue: asyncio.Queue[_T], limit: int, *, enough: Callable[[], int], patience_s: float) -> list[_T]:
