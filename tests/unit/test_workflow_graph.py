@@ -146,6 +146,28 @@ def test_concepts_go_through_mapper_thresholds_and_writers() -> None:
     assert data["write"].whole.concepts == (("mine", 1.0),)
 
 
+@pytest.mark.parametrize(("public", "passed_on"), [(True, 20), (False, 30)])
+def test_an_own_classifier_passes_on_all_its_concepts_and_an_installed_one_the_likeliest(
+    public: bool, passed_on: int
+) -> None:
+    values = {f"c{place}": place / 100 for place in range(30)}
+    nodes = [
+        Node(id="concept", model_id="concept", type_id="visual-classifier", public=public),
+        node("under", "concept-threshold", "concept"),
+        node("write", "annotation-writer", "under"),
+    ]
+    steps: dict[str, Step] = {
+        "concept": Looks(eye=EYE, says=lambda _: [Said(concepts=tuple(values.items()))]),
+        "under": Changes(change=partial(threshold, thresholds=dict.fromkeys(values, 0.5), comparison=3)),
+        "write": Writes(status=24151),
+    }
+
+    data = ran(nodes, steps, Picture())
+
+    assert len(data["under"].whole.concepts) == passed_on
+    assert sorted(data["write"].whole.concepts) == sorted(list(values.items())[10:])
+
+
 def test_behind_a_detector_each_region_is_looked_at_as_it_was_cut() -> None:
     nodes = [DETECTOR, node("crop", "image-crop", "faces"), node("names", "knn-concept", "crop")]
     steps: dict[str, Step] = {

@@ -11,10 +11,8 @@ from sightrank.api.concept_names import ConceptNames
 from sightrank.errors import InvalidRequest, ModelInvalidArgument
 from sightrank.vision.box import Box
 from sightrank.vision.operators import NodeData, Said, Value
+from sightrank.vision.tagger import DEFAULT_CONCEPTS
 from sightrank.vision.video import MAX_SAMPLE_MS, MIN_SAMPLE_MS
-
-#: Concepts of an output when the request does not say how many.
-DEFAULT_CONCEPTS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from sightrank.errors import AppError, DoesNotExist, ServerBusy, WorkflowDoesNot
 from sightrank.ingest.jobs import Outcome
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.remarks import Remark
-from sightrank.ingest.workflow import TAGS, Workflow
+from sightrank.ingest.workflow import Workflow
 from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.teach.graph import Node, ordered, run
@@ -28,6 +28,7 @@ from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Eye, Vectors
 from sightrank.vision.operators import NodeData, Value
+from sightrank.vision.tagger import DEFAULT_CONCEPTS
 from sightrank.vision.threads import Lane
 
 _log = structlog.get_logger(__name__)
@@ -223,4 +224,4 @@ def _placed(data: NodeData, seen: _Seen) -> Iterator[tuple[int, tuple[Value, ...
 
 
 def _likeliest(concepts: Sequence[Value]) -> tuple[Value, ...]:
-    return tuple(sorted(concepts, key=lambda value: -value[1])[:TAGS])
+    return tuple(sorted(concepts, key=lambda value: -value[1])[:DEFAULT_CONCEPTS])

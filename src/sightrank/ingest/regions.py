@@ -14,7 +14,7 @@ from sightrank.errors import WorkflowNeedsModel
 from sightrank.ingest.areas import Area
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.rows import box_info, insert_annotations, to_json
-from sightrank.ingest.workflow import TAGS, Workflow, prediction_row
+from sightrank.ingest.workflow import Workflow, prediction_row
 from sightrank.store import queries, vectors
 from sightrank.store.blobs import BlobMissingError
 from sightrank.store.buckets import next_version
@@ -24,6 +24,7 @@ from sightrank.store.status import INPUT_INDEXED, INPUT_WAITING
 from sightrank.store.vectors import VectorRows
 from sightrank.vision.box import Box
 from sightrank.vision.eye import Eye
+from sightrank.vision.tagger import DEFAULT_CONCEPTS
 from sightrank.vision.threads import Lane
 
 _SQL = queries.load("annotations")
@@ -163,7 +164,7 @@ class Regions:
         found = await eye.embed(prepared.pixels, Lane.INTERACTIVE)
         return Look(
             vectors=found,
-            concepts=eye.top(found, TAGS),
+            concepts=eye.top(found, DEFAULT_CONCEPTS),
             places={None: 0, **{box: i + 1 for i, box in enumerate(distinct)}},
         )
 

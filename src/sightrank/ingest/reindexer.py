@@ -27,13 +27,14 @@ from sightrank.ingest.media import ImageSource
 from sightrank.ingest.outcomes import outcome_of, outcome_of_video
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.reindex_rows import Looked, ReindexRows
-from sightrank.ingest.workflow import TAGS, Workflow
+from sightrank.ingest.workflow import Workflow
 from sightrank.search.concepts import ConceptBook
 from sightrank.store.blobs import BlobMissingError
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.teach.training_queue import lacks_fits
 from sightrank.vision.eye import Eye
+from sightrank.vision.tagger import DEFAULT_CONCEPTS
 from sightrank.vision.threads import Lane, Threads
 from sightrank.vision.viewing import watch
 
@@ -189,14 +190,14 @@ class Reindexer:
             prepared = await eye.prepare(data, boxes, Lane.INGEST, detect=True)
         blob = job.blob or await self._images.keep(job.bucket, data)
         found = await eye.embed(prepared.pixels, Lane.INGEST)
-        return outcome_of(job, blob, prepared, found, eye.top(found, TAGS))
+        return outcome_of(job, blob, prepared, found, eye.top(found, DEFAULT_CONCEPTS))
 
     async def _watch(self, eye: Eye, job: Job) -> Outcome:
         async with self._images.video(job.bucket, Lane.INGEST, url=job.url, blob=job.blob) as data:
             video = await watch(eye, data, Lane.INGEST, sample_ms=job.sample_ms)
             blob = job.blob or await self._images.keep(job.bucket, data)
         return await self._threads.infer(
-            Lane.INGEST, lambda: outcome_of_video(job, blob, video, lambda found: eye.top(found, TAGS))
+            Lane.INGEST, lambda: outcome_of_video(job, blob, video, lambda found: eye.top(found, DEFAULT_CONCEPTS))
         )
 
 

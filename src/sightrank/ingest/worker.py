@@ -21,9 +21,10 @@ from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.jobs import Job, Jobs, Outcome
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.outcomes import outcome_of, outcome_of_video
-from sightrank.ingest.workflow import TAGS, Workflow
+from sightrank.ingest.workflow import Workflow
 from sightrank.vision.embedder import LARGEST_BATCH
 from sightrank.vision.eye import Eye, Prepared
+from sightrank.vision.tagger import DEFAULT_CONCEPTS
 from sightrank.vision.threads import Lane, Threads
 from sightrank.vision.viewing import watch
 
@@ -197,7 +198,7 @@ class Worker:
                 raise _NotItsFault from error
             blob = job.blob or await self._images.keep(job.bucket, data)
         outcome = await self._threads.infer(
-            Lane.INGEST, lambda: outcome_of_video(job, blob, video, lambda found: eye.top(found, TAGS))
+            Lane.INGEST, lambda: outcome_of_video(job, blob, video, lambda found: eye.top(found, DEFAULT_CONCEPTS))
         )
         await self._pass_on(outcome)
 
@@ -220,7 +221,7 @@ class Worker:
 
     async def _embed(self, eye: Eye, pictures: Sequence[_Picture]) -> None:
         vectors = await eye.embed(np.concatenate([picture.prepared.pixels for picture in pictures]), Lane.INGEST)
-        concepts = eye.top(vectors, TAGS)
+        concepts = eye.top(vectors, DEFAULT_CONCEPTS)
         start = 0
         for picture in pictures:
             part = slice(start, start + len(picture.prepared.pixels))

@@ -14,8 +14,6 @@ from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Eye
 
-TAGS = 20  # predictions written for each area
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:

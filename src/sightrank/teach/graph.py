@@ -12,6 +12,7 @@ from sightrank.errors import WorkflowGraphInvalid
 from sightrank.teach.steps import Step
 from sightrank.vision.operators import NodeData, joined, likeliest
 from sightrank.vision.sight import Sight
+from sightrank.vision.tagger import DEFAULT_CONCEPTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +30,7 @@ class Node:
     suppressed: bool = False
 
 
-#: Concepts that a node passes on to the next ones, of each area.
-PASSED_ON: Final = 20
+_WRITER: Final = "annotation-writer"
 
 
 class _Part(Enum):
@@ -69,7 +69,7 @@ _RULES = {
     "concept-synonym-mapper": _Rule(takes=frozenset({_Part.CONCEPTS})),
     "region-threshold": _Rule(takes=frozenset({_Part.REGIONS})),
     "image-crop": _Rule(takes=frozenset({_Part.REGIONS})),
-    "annotation-writer": _Rule(takes=frozenset({_Part.CONCEPTS, _Part.REGIONS})),
+    _WRITER: _Rule(takes=frozenset({_Part.CONCEPTS, _Part.REGIONS})),
 }
 
 
@@ -133,12 +133,19 @@ def check(nodes: Sequence[Node]) -> None:
 async def run(nodes: Sequence[Node], steps: Mapping[str, Step], sight: Sight) -> dict[str, NodeData]:
     """What each node, ``ordered`` and with its step, says of one input, by node id. Raises what ``sight`` raises.
 
-    The next nodes get its likeliest concepts, as many as a prediction shows: what a model thinks unlikely it has not
-    predicted, so that a threshold for low values finds the doubtful predictions and not all the rest.
+    Of an installed model, which knows thousands of concepts, the next nodes get the likeliest ones, as many as a
+    prediction shows: what it thinks unlikely it has not predicted, so that a threshold for low values finds the
+    doubtful predictions and not all the rest. Of the app's own models they get all. A writer writes the likeliest of
+    either.
     """
+    public = frozenset(node.id for node in nodes if node.public)
     data: dict[str, NodeData] = {}
     for node in nodes:
-        given = joined([likeliest(data[name], PASSED_ON) for name in node.inputs]) if node.inputs else None
+        parts = [
+            likeliest(data[name], DEFAULT_CONCEPTS) if name in public or node.type_id == _WRITER else data[name]
+            for name in node.inputs
+        ]
+        given = joined(parts) if parts else None
         data[node.id] = await steps[node.id].run(given, sight)
         await asyncio.sleep(0)  # a hundred nodes over hundreds of frames: others have their turn between them
     return data

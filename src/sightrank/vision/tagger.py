@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.vision.bundle import Bundle, BundleError
+
+#: Concepts of one area that count as predicted: as many are written when it is indexed, shown unless a call says
+#: otherwise, and passed on by an installed model to the next nodes of a workflow.
+DEFAULT_CONCEPTS: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
