@@ -10,7 +10,7 @@ from clarifai_grpc.grpc.api.resources_pb2 import Concept, Data, OutputConfig
 
 from sightrank.api import predictions
 from sightrank.api.concept_names import ConceptNames, OwnName
-from sightrank.api.predictions import Selection, Wanted, check_selected, over, read_config, select
+from sightrank.api.predictions import Selection, Wanted, check_selected, only, over, read_config, select, selected_ids
 from sightrank.errors import InvalidRequest, ModelInvalidArgument
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
@@ -155,6 +155,26 @@ def test_regions_come_surest_first_with_their_place() -> None:
     place = regions[0].region_info.bounding_box
     assert (place.top_row, place.left_col) == pytest.approx((0.1, 0.2))
     assert (place.bottom_row, place.right_col) == pytest.approx((0.5, 0.6))
+
+
+def test_what_is_not_selected_can_go_before_the_answer_is_made() -> None:
+    by_id, by_name = (config(select_concepts=[concept]) for concept in (Concept(id="ai_1"), Concept(name="dog")))
+    box = Box(top=0.1, left=0.2, bottom=0.5, right=0.6)
+    silent = Region(id="2", box=box, value=0.3, said=Said(vector=np.array([1.0], np.float32)))
+    detections = [Detection(box=box, concept_id=id, value=0.5) for id in ("ai_1", "ai_3")]
+    said = NodeData(
+        whole=Said(concepts=(("ai_1", 0.1), ("ai_2", 0.9))), regions=(*(found(detections).regions or ()), silent)
+    )
+
+    assert selected_ids(config(), KNOWN) is None
+    assert selected_ids(by_name, None) is None
+    assert selected_ids(by_name, KNOWN) == {"ai_1", "ai_5"}
+    ids = selected_ids(by_id, None)
+    assert ids == {"ai_1"}
+    cut = only(said, ids)
+    assert cut.whole.concepts == (("ai_1", 0.1),)
+    assert shown(cut, by_id, Selection(ids=ids)) == shown(said, by_id, Selection(ids=ids))
+    assert len(cut.regions or ()) == 2
 
 
 def test_a_region_of_which_nothing_was_said_stays_and_may_have_a_vector() -> None:

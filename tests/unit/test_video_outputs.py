@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from tests.watching import CORNER, watched_eye
 from sightrank.api.asking import Asking
 from sightrank.api.call import AppRef, Call
 from sightrank.api.catalogue import Catalogue, ModelCard, ModelType, WorkflowCard
-from sightrank.api.outputs import Outputs
+from sightrank.api.outputs import Outputs, _result
+from sightrank.api.predictions import Selection, Wanted
 from sightrank.search.concepts import ConceptBook
 from sightrank.teach.workbench import PublicModel, Workbench
+from sightrank.vision.operators import NodeData
 from sightrank.vision.threads import Lane, Threads
 from sightrank.vision.vocabulary import Term, Vocabulary
 
@@ -100,6 +103,32 @@ def test_what_is_wanted_of_regions_holds_for_each_frame() -> None:
 
     assert [len(frame.data.regions) for frame in unsure.data.frames] == [0, 0]
     assert [len(frame.data.regions) for frame in chosen.data.frames] == [0, 1]
+
+
+def test_whoever_waits_has_their_turn_while_an_answer_is_built() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def scenario() -> int:
+        waiting = asyncio.create_task(other())
+        await asyncio.sleep(0)
+        before = turns
+        result: Any = [(None, {"a": NodeData()})]
+        answer: Any = SimpleNamespace(
+            asked=SimpleNamespace(node_id="a", model=resources_pb2.Model(), wanted=Wanted()),
+            names=None,
+            selection=Selection(ids=None),
+        )
+        await _result(Input(), [answer] * 10, result)
+        waiting.cancel()
+        return turns - before
+
+    assert asyncio.run(scenario()) >= 10
 
 
 def test_the_app_says_how_often_where_the_call_does_not() -> None:

@@ -15,7 +15,7 @@ from sightrank.api.call import AppRef, Call
 from sightrank.api.catalogue import Catalogue, ModelType
 from sightrank.api.datasets import public_only
 from sightrank.api.models import model_proto
-from sightrank.api.predictions import Wanted, over, read_config
+from sightrank.api.predictions import Wanted, over, read_config, selected_ids
 from sightrank.errors import ModelDoesNotExist, ModelInvalidArgument, WorkflowDoesNotExist
 from sightrank.store import queries
 from sightrank.store.database import Database
@@ -32,7 +32,8 @@ _SQL = queries.load("workflows")
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Asked:
     """One node that is answered for. ``known``: the concepts it predicts by id and English name, those of an app by
-    their ids alone; None for a node that passes on what others predict.
+    their ids alone; None for a node that passes on what others predict. ``ids``: of which concepts an answer can be,
+    where that is plain at once; None: of any.
     """
 
     node_id: str
@@ -40,6 +41,7 @@ class Asked:
     wanted: Wanted
     known: Sequence[tuple[str, str]] | None
     public: bool
+    ids: frozenset[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -167,22 +169,27 @@ class Asking:
 
     def _public(self, app: AppRef, node: Node, config: resources_pb2.OutputConfig) -> Asked:
         card = self._catalogue.model(node.model_id)
+        wanted = _wanted(app, config)
+        known = [(term.id, term.name) for term in card.concepts] if len(card.concepts) else None
         return Asked(
             node_id=node.id,
             model=model_proto(card),
-            wanted=_wanted(app, config),
-            known=[(term.id, term.name) for term in card.concepts] if len(card.concepts) else None,
+            wanted=wanted,
+            known=known,
             public=True,
+            ids=selected_ids(wanted, known),
         )
 
     async def _owned(self, app: AppRef, node: Node, own: OwnModel, *configs: resources_pb2.OutputConfig) -> Asked:
         version = await self._version(own)
+        wanted = _wanted(app, over(version.output_info.output_config, *configs))
         return Asked(
             node_id=node.id,
             model=own_model_proto(app, own),
-            wanted=_wanted(app, over(version.output_info.output_config, *configs)),
+            wanted=wanted,
             known=[(id, id) for id in own.concept_ids] if sees_input(node) and own.concept_ids else None,
             public=False,
+            ids=selected_ids(wanted, None),
         )
 
     async def _version(self, own: OwnModel) -> resources_pb2.ModelVersion:

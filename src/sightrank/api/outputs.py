@@ -198,12 +198,13 @@ class _Answer:
 async def _said(plan: Plan, sight: Sight) -> dict[str, NodeData]:
     """What the nodes that are answered for say of one picture, of all their concepts no more than will be shown."""
     data = await run(plan.nodes, plan.steps, sight)
-    return {
-        asked.node_id: data[asked.node_id]
-        if asked.wanted.selected
-        else likeliest(data[asked.node_id], asked.wanted.max_concepts)
-        for asked in plan.asked
-    }
+    return {asked.node_id: _kept(asked, data[asked.node_id]) for asked in plan.asked}
+
+
+def _kept(asked: Asked, said: NodeData) -> NodeData:
+    if asked.ids is not None:
+        return predictions.only(said, asked.ids)
+    return said if asked.wanted.selected else likeliest(said, asked.wanted.max_concepts)
 
 
 def _passes(plan: Plan) -> list[tuple[Eye, bool]]:
@@ -295,7 +296,7 @@ async def _output(item: resources_pb2.Input, answer: _Answer, result: _Result) -
             frame.frame_info.index, frame.frame_info.number = time.index, time.number
             frame.frame_info.time = time.time_ms
             data = frame.data
-            await asyncio.sleep(0)  # hundreds of frames: others have their turn between them
+        await asyncio.sleep(0)  # hundreds of frames, or pictures by nodes: others have their turn between them
         predictions.fill(data, said[answer.asked.node_id], answer.names, answer.asked.wanted, answer.selection)
     return output
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clarifai_grpc.grpc.api import resources_pb2
 
@@ -104,6 +104,31 @@ def select(wanted: Wanted, known: Iterable[tuple[str, str]]) -> Selection:
         ids=frozenset(id for ids in found.values() for id in ids),
         unknown=tuple(concept for concept, ids in found.items() if not ids),
     )
+
+
+def selected_ids(wanted: Wanted, known: Iterable[tuple[str, str]] | None) -> frozenset[str] | None:
+    """The ids that can be in an answer, as far as that is plain before anything is predicted; None: any.
+
+    ``known``: all that a model predicts, as (id, name); None where only ids are to be relied on.
+    """
+    if wanted.selected and known is not None:
+        return select(wanted, known).ids
+    if wanted.selected and all(concept.id for concept in wanted.selected):
+        return frozenset(concept.id for concept in wanted.selected)
+    return None
+
+
+def only(said: NodeData, ids: frozenset[str]) -> NodeData:
+    """What is said of these concepts. Regions of which only others were said are left out, as in ``fill``."""
+    regions = said.regions
+    if regions is not None:
+        kept = [(region, replace(region, said=_only(region.said, ids))) for region in regions]
+        regions = tuple(now for before, now in kept if now.said.concepts or not before.said.concepts)
+    return NodeData(whole=_only(said.whole, ids), regions=regions)
+
+
+def _only(said: Said, ids: frozenset[str]) -> Said:
+    return replace(said, concepts=tuple((id, value) for id, value in said.concepts if id in ids))
 
 
 def check_selected(selections: Sequence[Selection]) -> None:
