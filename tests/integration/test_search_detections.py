@@ -163,3 +163,24 @@ def test_detectors_are_kept_apart_and_versions_of_one_are_not(database_url: str)
         assert await found(other, bucket) == await found(one, bucket)
 
     with_two(database_url, scenario)
+
+
+def test_what_a_model_of_the_app_says_is_no_detection_whatever_it_is_called(database_url: str) -> None:
+    async def scenario(one: Process, other: Process) -> None:
+        bucket = await one.new_bucket()
+        await one.database.execute(
+            "INSERT INTO models (bucket, id, name, model_type_id) VALUES (%s, 'faces', 'faces', 'visual-classifier')",
+            [bucket],
+        )
+        await one.database.execute(
+            "INSERT INTO model_versions (bucket, id, model_id, status) VALUES (%s, 'own', 'faces', 21100)", [bucket]
+        )
+        await add(one, bucket, 1, 0.9, version_id="own")
+        detected = await add(one, bucket, 2, 0.8)
+
+        assert await found(one, bucket) == {detected.area_id: 0.8}
+        await add(one, bucket, 3, 0.7, version_id="own")
+        late = await add(one, bucket, 4, 0.6)
+        assert await found(one, bucket) == await found(other, bucket) == {detected.area_id: 0.8, late.area_id: 0.6}
+
+    with_two(database_url, scenario)
