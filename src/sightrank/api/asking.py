@@ -5,7 +5,7 @@ A single model is a workflow of one node: public models, models of apps and node
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from clarifai_grpc.grpc.api import resources_pb2
@@ -112,7 +112,7 @@ class Asking:
                 " has it behind them."
             )
         step = await self._workbench.own_step(app.workflow_id, own)
-        asked = await self._owned(app, node, own, config)
+        asked = _owned(app, node, own, (await self._output_configs([own])).get(own.version_id), config)
         return Plan(nodes=(node,), steps={node.id: step}, asked=(asked,))
 
     async def workflow(
@@ -128,6 +128,7 @@ class Asking:
         """
         models = await self._workbench.models(app.bucket, nodes)
         steps = await self._workbench.steps_of(app.workflow_id, nodes, models)
+        configs = await self._output_configs(models.values())
         asked = []
         for node in nodes:
             if not node.suppressed:
@@ -135,7 +136,7 @@ class Asking:
                 asked.append(
                     self._public(app, node, over(override, config))
                     if own is None
-                    else await self._owned(app, node, own, override, config)
+                    else _owned(app, node, own, configs.get(own.version_id), override, config)
                 )
         return Plan(nodes=ordered(nodes), steps=steps, asked=tuple(asked))
 
@@ -180,22 +181,37 @@ class Asking:
             ids=selected_ids(wanted, known),
         )
 
-    async def _owned(self, app: AppRef, node: Node, own: OwnModel, *configs: resources_pb2.OutputConfig) -> Asked:
-        version = await self._version(own)
-        wanted = _wanted(app, over(version.output_info.output_config, *configs))
-        return Asked(
-            node_id=node.id,
-            model=own_model_proto(app, own),
-            wanted=wanted,
-            known=[(id, id) for id in own.concept_ids] if sees_input(node) and own.concept_ids else None,
-            public=False,
-            ids=selected_ids(wanted, None),
-        )
+    async def _output_configs(self, models: Collection[OwnModel]) -> dict[str, resources_pb2.OutputConfig]:
+        """How the versions of these models, of one app, were posted to answer, by version id."""
+        if not models:
+            return {}
+        keys = {
+            "bucket": next(iter(models)).bucket,
+            "version_ids": sorted({own.version_id for own in models}),
+        }
+        return {
+            id: resources_pb2.ModelVersion.FromString(message).output_info.output_config
+            for id, message in await self._database.rows(_SQL["version_messages"], keys)
+        }
 
-    async def _version(self, own: OwnModel) -> resources_pb2.ModelVersion:
-        """The version as it was posted."""
-        row = await self._database.row(_SQL["version_message"], {"bucket": own.bucket, "version_id": own.version_id})
-        return resources_pb2.ModelVersion.FromString(row[0] if row else b"")
+
+def _owned(
+    app: AppRef,
+    node: Node,
+    own: OwnModel,
+    posted: resources_pb2.OutputConfig | None,
+    *configs: resources_pb2.OutputConfig,
+) -> Asked:
+    """``posted``: how the version was posted to answer; what ``configs`` set comes before it."""
+    wanted = _wanted(app, over(posted or resources_pb2.OutputConfig(), *configs))
+    return Asked(
+        node_id=node.id,
+        model=own_model_proto(app, own),
+        wanted=wanted,
+        known=[(id, id) for id in own.concept_ids] if sees_input(node) and own.concept_ids else None,
+        public=False,
+        ids=selected_ids(wanted, None),
+    )
 
 
 def own_model_proto(app: AppRef, own: OwnModel) -> resources_pb2.Model:

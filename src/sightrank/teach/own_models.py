@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -40,19 +40,38 @@ class OwnModels:
 
     async def find(self, bucket: int, model_id: str, version_id: str = "") -> OwnModel | None:
         """The model in that version, else in its latest trained one, else in its latest; None where there is none."""
-        row = await self._database.row(_SQL["find"], {"bucket": bucket, "model_id": model_id, "version_id": version_id})
-        if row is None:
-            return None
-        name, type_id, found_id, made_at, status, concept_ids, params, visibility = row
-        return OwnModel(
-            bucket=bucket,
-            id=model_id,
-            name=name,
-            type_id=type_id,
-            version_id=found_id,
-            made_at=made_at,
-            status=status,
-            concept_ids=tuple(concept_ids),
-            params=params,
-            visibility=visibility,
-        )
+        return (await self.find_all(bucket, [(model_id, version_id)])).get((model_id, version_id))
+
+    async def find_all(self, bucket: int, asked: Iterable[tuple[str, str]]) -> dict[tuple[str, str], OwnModel]:
+        """As ``find``, of several (model id, version id), by what was asked for; those that there are."""
+        pairs = sorted(set(asked))
+        if not pairs:
+            return {}
+        model_ids, version_ids = zip(*pairs, strict=True)
+        keys = {"bucket": bucket, "model_ids": list(model_ids), "version_ids": list(version_ids)}
+        return {
+            (model_id, asked_id): OwnModel(
+                bucket=bucket,
+                id=model_id,
+                name=name,
+                type_id=type_id,
+                version_id=found_id,
+                made_at=made_at,
+                status=status,
+                concept_ids=tuple(concept_ids),
+                params=params,
+                visibility=visibility,
+            )
+            for (
+                model_id,
+                asked_id,
+                name,
+                type_id,
+                found_id,
+                made_at,
+                status,
+                concept_ids,
+                params,
+                visibility,
+            ) in await self._database.rows(_SQL["find"], keys)
+        }

@@ -74,13 +74,19 @@ class Workbench:
 
     async def models(self, bucket: int, nodes: Sequence[Node]) -> dict[str, OwnModel]:
         """The app's models among those of these nodes, by node id. Raises ModelDoesNotExist."""
+        own = [node for node in nodes if not node.public]
+        there = await self._models.find_all(bucket, [(node.model_id, node.version_id) for node in own])
         found = {}
-        for node in nodes:
-            if not node.public:
-                try:
-                    found[node.id] = await self.own(bucket, node.model_id, node.version_id)
-                except ModelDoesNotExist as error:
-                    raise ModelDoesNotExist(f"Node {node.id!r}: {error.details}") from error
+        for node in own:
+            model = there.get((node.model_id, node.version_id))
+            if model is None:
+                wanted = (
+                    f"{node.model_id!r} in version {node.version_id!r}" if node.version_id else f"{node.model_id!r}"
+                )
+                raise ModelDoesNotExist(
+                    f"Node {node.id!r}: The app has no model {wanted}; ListModels names those it has."
+                )
+            found[node.id] = model
         return found
 
     async def steps_of(
@@ -117,14 +123,6 @@ class Workbench:
     async def find(self, bucket: int, model_id: str, version_id: str = "") -> OwnModel | None:
         """The app's model in that version, else in the one that is in use."""
         return await self._models.find(bucket, model_id, version_id)
-
-    async def own(self, bucket: int, model_id: str, version_id: str = "") -> OwnModel:
-        """As ``find``. Raises ModelDoesNotExist."""
-        model = await self.find(bucket, model_id, version_id)
-        if model is None:
-            wanted = f"{model_id!r} in version {version_id!r}" if version_id else f"{model_id!r}"
-            raise ModelDoesNotExist(f"The app has no model {wanted}; ListModels names those it has.")
-        return model
 
     def public_step(self, model_id: str) -> Step:
         """Raises ModelDoesNotExist for a model that is not installed here (any more)."""

@@ -1,13 +1,15 @@
 -- name: find
--- A model in the version asked for ('': the latest that is trained, else the latest).
-SELECT m.name, m.model_type_id, coalesce(v.id, ''), coalesce(v.created_at, m.created_at), coalesce(v.status, 21102),
+-- Models, each in the version asked for ('': the latest that is trained, else the latest).
+SELECT asked.model_id, asked.version_id, m.name, m.model_type_id, coalesce(v.id, ''), coalesce(v.created_at, m.created_at), coalesce(v.status, 21102),
     coalesce(v.concept_ids, m.concept_ids), coalesce(v.params, '{}'), m.visibility
-FROM models m LEFT JOIN LATERAL (
+FROM unnest(%(model_ids)s::text[], %(version_ids)s::text[]) AS asked (model_id, version_id)
+JOIN models m ON m.bucket = %(bucket)s AND m.id = asked.model_id
+LEFT JOIN LATERAL (
     SELECT * FROM model_versions v
-    WHERE v.bucket = m.bucket AND v.model_id = m.id AND (%(version_id)s = '' OR v.id = %(version_id)s)
+    WHERE v.bucket = m.bucket AND v.model_id = m.id AND (asked.version_id = '' OR v.id = asked.version_id)
     ORDER BY v.status = 21100 DESC, v.created_at DESC, v.id DESC LIMIT 1
 ) v ON true
-WHERE m.bucket = %(bucket)s AND m.id = %(model_id)s AND (%(version_id)s = '' OR v.id IS NOT NULL)
+WHERE asked.version_id = '' OR v.id IS NOT NULL
 
 -- What the statements below read of a model and of a version; see api/model_records.py. The version shown beside a model is
 -- the one asked for, else the latest, of the trained ones where `trained_first`.

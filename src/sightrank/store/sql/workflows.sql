@@ -27,8 +27,8 @@ FROM workflow_versions v JOIN workflows w ON w.bucket = v.bucket AND w.id = v.wo
 WHERE v.bucket = %(bucket)s AND v.workflow_id = %(workflow_id)s AND (%(version_id)s = '' OR v.id = %(version_id)s)
 ORDER BY v.created_at DESC, v.id DESC LIMIT 1
 
--- name: version_message
-SELECT message FROM model_versions WHERE bucket = %(bucket)s AND id = %(version_id)s
+-- name: version_messages
+SELECT id, message FROM model_versions WHERE bucket = %(bucket)s AND id = ANY(%(version_ids)s)
 
 -- name: insert
 INSERT INTO workflows (
