@@ -265,6 +265,8 @@ def test_the_latest_version_of_the_workflow_runs(flowing: Flowing) -> None:
         ("DELETE FROM workflows", "it is not there any more"),
         ("DELETE FROM models WHERE id = 'mapper'", "no model 'mapper'"),
         ("UPDATE model_versions SET status = 21102 WHERE model_id = 'sure'", "'sure' has not been trained"),
+        ("UPDATE model_versions SET params = '{}' WHERE model_id = 'mapper'", "no parameter knowledge_graph_id"),
+        ("UPDATE model_versions SET params = '{}' WHERE model_id = 'ask'", "no parameter annotation_user_id"),
     ],
 )
 def test_an_input_is_indexed_although_its_workflow_cannot_run_and_says_why(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from sightrank.errors import ModelDoesNotExist, ModelNotTrained, WorkflowInvalid, WorkflowNeedsModel
 from sightrank.search.concepts import ConceptBook
@@ -141,29 +142,26 @@ class Workbench:
 
     async def own_step(self, base_workflow_id: str, model: OwnModel) -> Step:
         """Raises ModelNotTrained for a version that cannot predict, WorkflowNeedsModel where the app's base workflow
-        makes no vectors for it here.
+        makes no vectors for it here, and where a parameter is missing.
         """
         if model.status != MODEL_TRAINED:
             reason = _UNTRAINED.get(model.status, f"could not be trained (status {model.status}); train it again")
             raise ModelNotTrained(f"Model {model.id!r} {reason}.")
         match model.type_id:
             case "concept-threshold" | "region-threshold":
-                params = model.params
-                return Changes(
-                    change=partial(
-                        threshold, thresholds=params["concepts"], comparison=params["concept_threshold_type"]
-                    )
-                )
+                thresholds, comparison = _param(model, "concepts"), _param(model, "concept_threshold_type")
+                return Changes(change=partial(threshold, thresholds=thresholds, comparison=comparison))
             case "concept-synonym-mapper":
-                synonyms = await self._synonyms(model.bucket, model.params["knowledge_graph_id"])
+                synonyms = await self._synonyms(model.bucket, _param(model, "knowledge_graph_id"))
                 return Changes(change=partial(mapped, synonyms=synonyms))
             case "image-crop":
-                return Crops(margin=model.params["margin"])
+                return Crops(margin=_param(model, "margin"))
             case "annotation-writer":
+                user_id = _param(model, "annotation_user_id")
                 return Writes(
-                    status=model.params["annotation_status"],
-                    user_id="" if model.params["annotation_user_id"] == "me" else model.params["annotation_user_id"],
-                    info=model.params["annotation_info"],
+                    status=_param(model, "annotation_status"),
+                    user_id="" if user_id == "me" else user_id,
+                    info=_param(model, "annotation_info"),
                 )
         return await self._taught_step(base_workflow_id, model)
 
@@ -176,7 +174,7 @@ class Workbench:
             )
         if model.type_id == "knn-concept":
             labelled = await self._neighbours.labelled(model.bucket, space.table, model.concept_ids)
-            return Looks(eye=space.eye, says=partial(_voted, labelled, model.params["k"]))
+            return Looks(eye=space.eye, says=partial(_voted, labelled, _param(model, "k")))
         fit = await self._fits.get(model.bucket, model.version_id, model.made_at, space.table.id)
         if fit is None:
             raise ModelNotTrained(
@@ -191,6 +189,16 @@ class Workbench:
         for predicted, own in await self._database.rows(_SQL["synonyms"], parameters):
             found.setdefault(predicted, []).append(own)
         return found
+
+
+def _param(model: OwnModel, name: str) -> Any:
+    """Raises WorkflowNeedsModel where the version was stored without it."""
+    if name not in model.params:
+        raise WorkflowNeedsModel(
+            f"Model {model.id!r} ({model.type_id}) has no parameter {name}; post a new version of it by"
+            " PostModelVersions."
+        )
+    return model.params[name]
 
 
 def _predicted(model: Tagger | ConceptModel, vectors: Vectors) -> list[Said]:
