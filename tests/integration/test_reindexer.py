@@ -154,6 +154,42 @@ def test_an_input_that_ends_every_batch_is_found_and_named(database_url: str, mo
     run(database_url, scenario, "a", "bad", "b", "c")
 
 
+def test_an_input_of_which_nothing_can_be_written_is_found_and_named(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightrank.ingest.reindexer._AGAIN_S", 0.0)
+
+    async def scenario(bench: Bench) -> None:
+        for name in ("old", "new"):
+            await vectors.register(bench.database, name, "1", DIMS)
+        await bench.database.execute("CREATE UNIQUE INDEX one_only ON vectors_2 (bucket)")
+        async with reindexing(bench):
+            await until(lambda: bench.is_in([("New", "failed")]))
+
+        ((failure,),) = await bench.database.rows("SELECT failure FROM reindexes")
+        assert "1 input(s) could not be indexed by New: in-b: what was seen of it cannot be written" in failure
+        assert "one_only" in failure
+        assert await bench.database.rows("SELECT workflow_id FROM apps") == [("Old",)]
+
+    run(database_url, scenario, "a", "b")
+
+
+def test_a_switch_that_cannot_be_written_ends_the_change(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightrank.ingest.reindexer._AGAIN_S", 0.0)
+
+    async def scenario(bench: Bench) -> None:
+        await bench.database.execute("CREATE UNIQUE INDEX one_only ON annotations (bucket)")
+        async with reindexing(bench):
+            await until(lambda: bench.is_in([("New", "failed")]))
+
+        ((failure,),) = await bench.database.rows("SELECT failure FROM reindexes")
+        assert failure.startswith("what New says cannot be written")
+        assert "one_only" in failure
+        assert await bench.database.rows("SELECT workflow_id FROM apps") == [("Old",)]
+
+    run(database_url, scenario, "a", "b")
+
+
 def test_what_an_earlier_change_failed_at_is_tried_again(database_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         await bench.database.execute("INSERT INTO reindex_failures SELECT bucket, number, 'damaged' FROM inputs")

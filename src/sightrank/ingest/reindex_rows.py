@@ -104,9 +104,13 @@ class ReindexRows:
         more = f"; and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
         wanted = turn.own_workflow_id or turn.workflow_id
         failure = f"{len(failures)} input(s) could not be indexed by {wanted}: {named}{more}"
+        await self.end(turn, failure)
+        return failure
+
+    async def end(self, turn: Turn, failure: str) -> None:
+        """Ends the change for this reason: the app keeps its workflow."""
         async with self._queue.held(turn) as connection:
             await connection.execute(_SQL["fail"], {"bucket": turn.bucket, "failure": failure})
-        return failure
 
     async def stage(self, turn: Turn, workflow: Workflow, looked: Looked, after_number: int) -> None:
         """Keeps what was seen, beside what the app has: vectors in the table of the wanted workflow, predictions aside.

@@ -101,7 +101,7 @@ class Reindexer:
             return
         except (ServerBusy, psycopg.OperationalError, OSError) as error:
             _log.warning("re-indexing put off", bucket=turn.bucket, reason=str(error))
-            await self._put_off(turn, blameless=True)
+            await self._put_off(turn, blameless=not _clash(error))
         except Exception:
             _log.exception("re-indexing failed", bucket=turn.bucket)
             await self._put_off(turn, blameless=False)
@@ -134,7 +134,7 @@ class Reindexer:
         if jobs:
             looked = await self._look(turn, workflow, jobs)
             await self._threads.give_way()
-            await self._rows.stage(turn, workflow, looked, after_number=jobs[-1].number)
+            await self._stage(turn, workflow, looked, jobs)
             return 0.0
         if turn.after_number:
             # Regions and inputs may have come behind us.
@@ -154,9 +154,33 @@ class Reindexer:
             return _INGEST_S
         elif turn.embedder_id is not None and await lacks_fits(self._database, turn.bucket, turn.embedder_id):
             return _FITS_S
-        elif await self._rows.switch(turn):
-            _log.info("the base workflow has changed", bucket=turn.bucket, workflow=turn.workflow_id)
+        else:
+            await self._switch(turn)
         return 0.0
+
+    async def _stage(self, turn: Turn, workflow: Workflow, looked: Looked, jobs: Sequence[Job]) -> None:
+        """What was seen is kept. An input of which it cannot be, again and again, is one that cannot be indexed."""
+        after_number = jobs[-1].number
+        try:
+            await self._rows.stage(turn, workflow, looked, after_number)
+        except ServerBusy as error:
+            if not turn.careful or not _clash(error):
+                raise
+            refused = {jobs[0].number: f"what was seen of it cannot be written ({_clash(error)})"}
+            await self._rows.stage(turn, workflow, Looked(refused=refused), after_number)
+
+    async def _switch(self, turn: Turn) -> None:
+        try:
+            switched = await self._rows.switch(turn)
+        except ServerBusy as error:
+            if not turn.careful or not _clash(error):
+                raise
+            failure = f"what {turn.own_workflow_id or turn.workflow_id} says cannot be written ({_clash(error)})"
+            await self._rows.end(turn, failure)
+            _log.error("the base workflow stays as it is", bucket=turn.bucket, wanted=turn.workflow_id, reason=failure)
+            return
+        if switched:
+            _log.info("the base workflow has changed", bucket=turn.bucket, workflow=turn.workflow_id)
 
     async def _look(self, turn: Turn, workflow: Workflow, jobs: Sequence[Job]) -> Looked:
         if turn.hopeless:
@@ -199,6 +223,15 @@ class Reindexer:
         return await self._threads.infer(
             Lane.INGEST, lambda: outcome_of_video(job, blob, video, lambda found: eye.top(found, DEFAULT_CONCEPTS))
         )
+
+
+def _clash(error: Exception) -> str:
+    """Which key was taken whenever a step was written, where that put it off; '' for another reason.
+
+    Once, that is a race with another transaction. When it comes again it is in the rows themselves: waiting is no use.
+    """
+    cause = error.__cause__
+    return cause.diag.message_primary or str(cause) if isinstance(cause, psycopg.errors.UniqueViolation) else ""
 
 
 def _batch(jobs: Sequence[Job]) -> Sequence[Job]:
