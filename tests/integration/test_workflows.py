@@ -174,6 +174,8 @@ def test_other_apps_do_not_see_a_private_workflow(app: App) -> None:
         ([], INVALID, "has no nodes"),
         ([node("", TAGGER)], INVALID, "nodes[0] has no id"),
         ([node("a", "")], INVALID, "nodes[0].model has no id"),
+        ([node("a" * 129, TAGGER)], INVALID, "nodes[0] has an id of 129 characters; 128 is the limit"),
+        ([node(f"a{n}", TAGGER) for n in range(101)], INVALID, "The workflow has 101 nodes; 100 is the limit"),
         ([node("a", TAGGER), node("a", EMBEDDER)], GRAPH, "Two nodes have the id 'a'"),
         ([node("a", TAGGER), node("b", "over", "c")], GRAPH, "'c', which is no node"),
         ([node("a", "over", "b"), node("b", "over", "a")], GRAPH, "circle"),

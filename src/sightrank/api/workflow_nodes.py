@@ -23,6 +23,7 @@ from sightrank.teach.own_workflows import nodes_of
 from sightrank.teach.workbench import Workbench
 
 MAX_NODES = 100
+MAX_NODE_ID_CHARACTERS = 128
 MAX_ID_CHARACTERS = 32
 _Node = resources_pb2.WorkflowNode
 
@@ -43,7 +44,7 @@ class NodeReader:
         if not nodes:
             raise WorkflowInvalid("The workflow has no nodes; send at least one, each with an id and a model.")
         if len(nodes) > MAX_NODES:
-            raise WorkflowInvalid(f"The workflow has {len(nodes)} nodes; it can have {MAX_NODES}.")
+            raise WorkflowInvalid(f"The workflow has {len(nodes)} nodes; {MAX_NODES} is the limit.")
         stored = [await self._read(app, node, f"nodes[{i}]") for i, node in enumerate(nodes)]
         check(nodes_of(stored))
         return stored
@@ -51,6 +52,10 @@ class NodeReader:
     async def _read(self, app: AppRef, node: _Node, where: str) -> _Node:
         if not node.id or "\0" in node.id:
             raise WorkflowInvalid(f"{where} has no id that can be stored; other nodes name it by that.")
+        if len(node.id) > MAX_NODE_ID_CHARACTERS:
+            raise WorkflowInvalid(
+                f"{where} has an id of {len(node.id)} characters; {MAX_NODE_ID_CHARACTERS} is the limit."
+            )
         try:
             model = await self._model(app, node.model, f"{where}.model")
             read_config(node.output_info_override.output_config)
