@@ -84,6 +84,11 @@ def concept_rank(name: str, value: float = 1.0) -> dict[str, Any]:
     return _rank({"concepts": [{"name": name, "value": value}]})
 
 
+def rank_by_id_or_name(concept: str) -> dict[str, Any]:
+    """A rank by the concept with that id, where there is one, or else by what has that name."""
+    return _rank({"concepts": [{"id": concept, "name": concept, "value": 1.0}]})
+
+
 def image_rank(*, url: str = "", data: bytes = b"") -> dict[str, Any]:
     """A rank by likeness to an image at a URL that the server fetches, or to these bytes."""
     return _rank({"image": {"url": url} if url else {"base64": base64.b64encode(data).decode()}})
@@ -124,16 +129,6 @@ class ApiClient:
         body = {"searches": list(searches), "pagination": {"page": 1, "per_page": count}}
         answer = await self.post("annotations/searches", body)
         return Found(hits=tuple(map(read_hit, answer.get("hits", []))), note=answer["status"].get("details", ""))
-
-    async def rank_by_concept(self, concept: str) -> dict[str, Any]:
-        """A rank by the concept with that id, where there is one, or else by what has that name."""
-        if not concept:
-            return concept_rank(concept)
-        try:
-            await self.get(f"concepts/{quote(concept, safe='')}")
-        except ClientError:
-            return concept_rank(concept)  # a search by it says what is wrong, if anything is
-        return _rank({"concepts": [{"id": concept, "value": 1.0}]})
 
     async def get(self, resource: str) -> dict[str, Any]:
         """As ``post``; a query may follow the resource."""

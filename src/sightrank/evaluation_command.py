@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ def run(access: Access, wanted: Wanted, *, timeout_s: float) -> None:
     if wanted.kind not in KINDS:
         raise ClientError(f"--format is {wanted.kind}; it can be {' or '.join(KINDS)}.")
     if wanted.plots is not None:
-        _check_plots()
+        _check_plots(wanted.plots)
     console = open_console()
     with console.status("Evaluating …"):
         report, other = asyncio.run(evaluate(access, wanted, timeout_s=timeout_s))
@@ -87,15 +88,25 @@ async def _finished(client: ApiClient, evaluation_id: str, deadline: float) -> R
     return read_report((await client.get(f"{resource}?{_FIELDS}"))["eval_metrics"])
 
 
-def _check_plots() -> None:
+def _check_plots(folder: Path) -> None:
+    """Before the server begins: an evaluation may take minutes."""
     try:
         check_plots()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except PlotsMissing as error:
         raise ClientError(str(error)) from error
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 def _drawn(folder: Path, kind: str, report: Report, other: Report | None) -> list[Path]:
     try:
         return draw(report, folder, kind, other)
     except OSError as error:
-        raise ClientError(f"--plots {folder} cannot be written: {error.strerror or error}.") from error
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> ClientError:
+    return ClientError(f"--plots {folder} cannot be written: {error.strerror or error}.")

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sightrank.api_client import Access, ApiClient, Hit, input_filter
+from sightrank.api_client import Access, ApiClient, Hit, input_filter, rank_by_id_or_name
 from sightrank.search_command import place
 
 _AT_ONCE = 25  # searches of a call
@@ -39,7 +39,7 @@ def run(access: Access, concept: str, *, limit: int) -> None:
 async def find(access: Access, concept: str, *, limit: int) -> list[Suggestion]:
     """What to label next, in that order. Raises ClientError."""
     async with ApiClient(access) as client:
-        rank = await client.rank_by_concept(concept)
+        rank = rank_by_id_or_name(concept)
         found = await client.search([rank], count=limit, algorithm="active_learning")
         likely: dict[tuple[str, str], float] = {}
         for start in range(0, len(found.hits), _AT_ONCE):

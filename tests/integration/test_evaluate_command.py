@@ -147,11 +147,13 @@ def test_refusals_are_one_line(server: Server, app: App, tmp_path: Path) -> None
         "cannot be written": [MODEL, "--plots", file],
     }
 
+    before = len(app.call("ListEvaluations").eval_metrics)
     for text, options in refused.items():
         _, err, code = evaluate(server, app, *options)
         assert code == 2, err
         assert text in err
         assert len(err.strip().splitlines()) == 1
+    assert len(app.call("ListEvaluations").eval_metrics) == before, "nothing is evaluated in vain"
 
 
 def test_without_matplotlib_it_says_how_to_install_it(

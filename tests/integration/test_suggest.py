@@ -351,7 +351,9 @@ def test_the_command_says_when_nothing_is_left(server: Server, stub: V2Stub) -> 
     assert "Nothing is left to label with mine" in done.stdout
 
 
-@pytest.mark.parametrize(("concept", "mentions"), [("catxyz", "catxyz"), ("", "say which concept you mean")])
+@pytest.mark.parametrize(
+    ("concept", "mentions"), [("catxyz", "No concept with id or name 'catxyz'"), ("", "say which concept you mean")]
+)
 def test_the_command_tells_in_one_line_what_it_cannot_do(
     server: Server, filled: App, concept: str, mentions: str
 ) -> None:

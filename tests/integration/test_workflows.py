@@ -66,6 +66,7 @@ def operating(app: App) -> App:
     """An app with a mapper, a threshold, a writer, a crop and an untrained classifier."""
     models = [
         operator("mapper", "concept-synonym-mapper", knowledge_graph_id=""),
+        operator("lost", "concept-synonym-mapper", knowledge_graph_id="nowhere"),
         operator("over", "concept-threshold", thresholds={"people": 0.5}, concept_threshold_type="GREATER_THAN"),
         operator("writer", "annotation-writer", annotation_status=24150),
         operator("crop", "image-crop", margin=0.25),
@@ -185,6 +186,11 @@ def test_other_apps_do_not_see_a_private_workflow(app: App) -> None:
         ([node("a", "nobody")], NO_MODEL, "Node 'a': There is no model nobody"),
         ([node("a", TAGGER, version_id="nope")], NO_MODEL, "has no version nope"),
         ([node("a", TAGGER), node("b", "over", "a", version_id="nope")], NO_MODEL, "Model over has no version nope"),
+        (
+            [node("a", TAGGER), node("b", "lost", "a")],
+            INVALID,
+            "Model lost maps by the knowledge graph 'nowhere'",
+        ),
         ([node("a", "fresh")], UNTRAINED, "Model fresh is not trained"),
         (
             [node("a", TAGGER, output_info_override=OutputInfo(output_config=OutputConfig(min_value=2)))],

@@ -361,6 +361,8 @@ def test_any_number_is_a_seed() -> None:
         ({"background_weight": -1.0}, "background_weight is -1; it cannot be less than 0"),
         ({"seed": {"a": 1}}, "seed is {'a': 1}, which is no number"),
         ({"seed": float("nan")}, "seed is not finite"),
+        ({"seed": 1.5}, "seed is 1.5; it must be a whole number"),
+        ({"seed": 1e300}, r"seed is 1e\+300; it must be a whole number of at most 64 bits"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_named(training: dict[str, object], mentions: str) -> None:

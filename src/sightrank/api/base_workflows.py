@@ -30,6 +30,7 @@ from sightrank.teach.steps import Step
 from sightrank.teach.workbench import Workbench
 
 _SQL = queries.load("apps")
+_NAMED = 20  # own workflows, the latest, in a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,14 @@ class BaseWorkflows:
             return Checked(app=app, own_id=own.id, card=card)
         if not may_be_public:
             raise WorkflowDoesNotExist(f"App {app.app_id} has no workflow {named.id}; make it by PostWorkflows first.")
-        return Checked(app=app, own_id="", card=self._catalogue.usable_workflow(named.id))
+        try:
+            return Checked(app=app, own_id="", card=self._catalogue.usable_workflow(named.id))
+        except WorkflowDoesNotExist as error:
+            keys = {"bucket": app.bucket, "limit": _NAMED}
+            names = [name for (name,) in await self._database.rows(_SQL["own_workflows"], keys)] if may_be_own else []
+            if not names:
+                raise
+            raise WorkflowDoesNotExist(f"{error.details} App {app.app_id} has {', '.join(names)}.") from error
 
     async def wanted(self, connection: Connection, checked: Checked, now: AppNow, *, reindex: bool) -> WantedWorkflow:
         """What the app asks for; the caller holds its row. Raises TryAgain where its workflows changed since it was

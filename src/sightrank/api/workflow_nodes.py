@@ -101,6 +101,7 @@ class NodeReader:
             raise WorkflowNeedsModel(
                 f"Model {named.id} is not trained (status {found.status}); train it by PostModelVersions first."
             )
+        await self._workbench.check_graph(found)
         return found
 
 

@@ -29,6 +29,8 @@ class ConceptName:
     language: str = ""
 
     def describe(self) -> str:
+        if self.id and self.id == self.name:
+            return f"id or name {self.id!r}"
         return f"id {self.id!r}" if self.id else f"name {self.name!r}"
 
 

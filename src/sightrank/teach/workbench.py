@@ -37,6 +37,7 @@ _UNTRAINED = {
 }
 _SQL = queries.load("workflows")
 _ANNOTATIONS = queries.load("annotations")
+_RELATIONS = queries.load("relations")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -119,6 +120,17 @@ class Workbench:
             raise WorkflowInvalid(
                 f"It writes annotations in the name of {user_id!r}, and there is no such user on this server; leave"
                 " annotation_user_id out for the app's owner."
+            )
+
+    async def check_graph(self, model: OwnModel) -> None:
+        """Raises WorkflowInvalid for a mapper by a knowledge graph that the app has not."""
+        graph_id = model.params.get("knowledge_graph_id", "")
+        if graph_id and not await self._database.rows(
+            _RELATIONS["graphs"], {"bucket": model.bucket, "ids": [graph_id]}
+        ):
+            raise WorkflowInvalid(
+                f"Model {model.id} maps by the knowledge graph {graph_id!r}, and the app has none such; make it with"
+                " PostKnowledgeGraphs, or post a version of the model without knowledge_graph_id for all relations."
             )
 
     async def find(self, bucket: int, model_id: str, version_id: str = "") -> OwnModel | None:

@@ -63,6 +63,9 @@ class FitOptions:
     background_weight: float = 200.0
 
 
+_MAX_SEED = 2.0**63
+
+
 def read_options(training: Mapping[str, Any]) -> FitOptions:
     """The options within what a model version keeps of its training; defaults for those that are not there.
 
@@ -75,9 +78,12 @@ def read_options(training: Mapping[str, Any]) -> FitOptions:
     background_weight = _number(training, "background_weight", known.background_weight)
     if background_weight < 0:
         raise ValueError(f"background_weight is {background_weight:g}; it cannot be less than 0.")
+    seed = _number(training, "seed", known.seed)
+    if seed != int(seed) or abs(seed) > _MAX_SEED:
+        raise ValueError(f"seed is {seed:g}; it must be a whole number of at most 64 bits.")
     return FitOptions(
         exclusive=bool(training.get("exclusive", known.exclusive)),
-        seed=int(_number(training, "seed", known.seed)) % 2**32,
+        seed=int(seed) % 2**32,
         strength=strength,
         background_weight=background_weight,
     )

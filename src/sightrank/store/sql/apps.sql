@@ -41,6 +41,9 @@ SELECT user_id, id, name, description, notes, default_language, workflow_id, own
 -- name: workflows
 SELECT first_bucket, workflow_id, own_workflow_id FROM apps WHERE user_id = %(user_id)s AND id = %(id)s
 
+-- name: own_workflows
+SELECT id FROM workflows WHERE bucket = %(bucket)s ORDER BY created_at DESC, id LIMIT %(limit)s
+
 -- name: has_own_workflow
 SELECT 1 FROM workflows WHERE bucket = %(bucket)s AND id = %(id)s
 
