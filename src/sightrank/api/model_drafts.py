@@ -15,7 +15,8 @@ from sightrank.api.annotation_data import named_concepts, struct_to_json
 from sightrank.api.annotation_patch import merge_json, remove_json
 from sightrank.api.apps import PRIVATE, plain_text
 from sightrank.api.datasets import visibility_of
-from sightrank.api.model_types import TypeCard, checked_params, type_card
+from sightrank.api.model_type_table import TypeCard
+from sightrank.api.model_types import checked_params, type_card
 from sightrank.errors import ConceptsInvalid, InvalidRequest, ModelInvalidArgument
 from sightrank.ingest.rows import NamedConcept, new_id
 from sightrank.vision.fitting import read_options

@@ -2,272 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
-from clarifai_grpc.grpc.api.status import status_code_pb2
 from google.protobuf.json_format import MessageToDict
 
 from sightrank.api.call import Call, Handlers
+from sightrank.api.model_type_table import PARAMS, THRESHOLDS, TYPES, Field, FieldKind, TypeCard
 from sightrank.api.pages import list_page
 from sightrank.errors import DoesNotExist, ModelInvalidArgument
-
-_FieldKind = resources_pb2.ModelTypeField.ModelTypeFieldType
-
-#: Clarifai's numbers and names of comparisons.
-COMPARISONS: Final[Mapping[str, int]] = {
-    name: number for name, number in resources_pb2.ValueComparator.items() if number
-}
-#: Statuses in which an annotation writer may write.
-WRITTEN_STATUSES: Final[Mapping[str, int]] = {
-    name: status_code_pb2.StatusCode.Value(f"ANNOTATION_{name}")
-    for name in ("SUCCESS", "PENDING", "AWAITING_REVIEW", "REVIEW_DENIED")
-}
-MAX_NEIGHBOURS: Final = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """One thing that a model of a type is told. ``path``: where in the Model. ``least`` and ``most`` bound a number;
-    ``options`` are the ids of a choice, each with the number that stands for it.
-    """
-
-    path: str
-    kind: _FieldKind.ValueType
-    description: str
-    default: str | float | bool | None = None
-    least: float | None = None
-    most: float | None = None
-    whole: bool = False
-    options: tuple[tuple[str, int], ...] = ()
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition(".")[2]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TypeCard:
-    """A type of models. ``creatable``: PostModels makes models of it; ``trainable``: PostModelVersions trains them.
-    A creatable type that is not trainable is an operator of workflows: its models work at once.
-    """
-
-    id: str
-    title: str
-    description: str
-    input_fields: tuple[str, ...]
-    output_fields: tuple[str, ...]
-    creatable: bool = False
-    trainable: bool = False
-    fields: tuple[Field, ...] = ()
-    aliases: frozenset[str] = frozenset()
-
-    @property
-    def params(self) -> tuple[Field, ...]:
-        """The fields that are sent in ``output_info.params``."""
-        return tuple(field for field in self.fields if field.path.startswith(_PARAMS))
-
-
-_PARAMS = "output_info.params."
-_CONCEPTS = "output_info.data.concepts"
-
-
-def _param(name: str, kind: _FieldKind.ValueType, description: str, **more: Any) -> Field:
-    return Field(path=_PARAMS + name, kind=kind, description=description, **more)
-
-
-_COMPARISON = _param(
-    "concept_threshold_type",
-    _FieldKind.ENUM,
-    "How values are compared with the threshold of their concept: > (1), >= (2), < (3), <= (4), == (5).",
-    default="GREATER_THAN",
-    options=tuple(COMPARISONS.items()),
-)
-_THRESHOLDS = Field(
-    path=_CONCEPTS,
-    kind=_FieldKind.ARRAY_OF_CONCEPTS_WITH_THRESHOLD,
-    description="The concepts that may pass, each with its threshold as `value`, 0 to 1. None passes without any.",
-)
-_TAUGHT = (
-    Field(
-        path=_CONCEPTS,
-        kind=_FieldKind.ARRAY_OF_CONCEPTS,
-        description="The concepts to learn; all of the app where there are none.",
-    ),
-    Field(
-        path="output_info.output_config.concepts_mutually_exclusive",
-        kind=_FieldKind.BOOLEAN,
-        description="Whether a picture has exactly one of the concepts: their values then sum to 1.",
-        default=False,
-    ),
-    Field(
-        path="train_info.dataset",
-        kind=_FieldKind.DATASET,
-        description="The dataset whose inputs are learnt from; all inputs of the app where there is none.",
-    ),
-)
-
-_TYPES: Final = (
-    TypeCard(
-        id="visual-classifier",
-        title="Visual Classifier",
-        description="Predicts which concepts are in an image. Yours learn from labels, by the vectors of their app.",
-        input_fields=("image",),
-        output_fields=("concepts",),
-        creatable=True,
-        trainable=True,
-        fields=_TAUGHT,
-    ),
-    TypeCard(
-        id="visual-embedder",
-        title="Visual Embedder",
-        description="Describes an image by a vector, for search by similarity.",
-        input_fields=("image",),
-        output_fields=("embeddings",),
-    ),
-    TypeCard(
-        id="visual-detector",
-        title="Visual Detector",
-        description="Finds things in an image and tells where they are.",
-        input_fields=("image",),
-        output_fields=("regions[...]",),
-    ),
-    TypeCard(
-        id="multimodal-embedder",
-        title="Multimodal Embedder",
-        description="Describes images and texts by vectors of one space, for search by both.",
-        input_fields=("image", "text"),
-        output_fields=("embeddings",),
-    ),
-    TypeCard(
-        id="clusterer",
-        title="Clusterer",
-        description="Names the part of the space that an image's vector lies in: alike images share it.",
-        input_fields=("image",),
-        output_fields=("clusters",),
-    ),
-    TypeCard(
-        id="embedding-classifier",
-        title="Transfer-learned Classifier",
-        description="Learns concepts from labels in seconds, by the vectors of its app.",
-        input_fields=("embeddings",),
-        output_fields=("concepts",),
-        creatable=True,
-        trainable=True,
-        fields=_TAUGHT,
-    ),
-    TypeCard(
-        id="knn-concept",
-        title="Nearest Neighbours",
-        description="Predicts the concepts of the most similar labelled areas of the app. Labels count at once.",
-        input_fields=("embeddings",),
-        output_fields=("concepts",),
-        creatable=True,
-        fields=(
-            Field(
-                path=_CONCEPTS,
-                kind=_FieldKind.ARRAY_OF_CONCEPTS,
-                description="The concepts to tell apart; all labelled ones of the app where there are none.",
-            ),
-            _param(
-                "k",
-                _FieldKind.NUMBER,
-                "How many neighbours vote, each weighted by its similarity.",
-                default=5.0,
-                whole=True,
-                least=1,
-                most=MAX_NEIGHBOURS,
-            ),
-        ),
-    ),
-    TypeCard(
-        id="concept-threshold",
-        title="Concept Thresholder",
-        description="Lets concepts pass whose values compare as wanted with their thresholds.",
-        input_fields=("concepts",),
-        output_fields=("concepts",),
-        creatable=True,
-        fields=(_THRESHOLDS, _COMPARISON),
-    ),
-    TypeCard(
-        id="region-threshold",
-        title="Region Thresholder",
-        description="Lets regions pass that have a concept whose value compares as wanted with its threshold.",
-        input_fields=("regions[...].data.concepts",),
-        output_fields=("regions[...].data.concepts",),
-        creatable=True,
-        fields=(_THRESHOLDS, _COMPARISON),
-    ),
-    TypeCard(
-        id="concept-synonym-mapper",
-        title="Concept Synonym Mapper",
-        description="Replaces predicted concepts by the app's concepts that are their synonyms (concept relations).",
-        input_fields=("concepts",),
-        output_fields=("concepts",),
-        creatable=True,
-        fields=(
-            _param(
-                "knowledge_graph_id",
-                _FieldKind.STRING,
-                "The knowledge graph whose relations count; all relations of the app where it is empty.",
-                default="",
-            ),
-        ),
-    ),
-    TypeCard(
-        id="image-crop",
-        title="Image Cropper",
-        description="Cuts regions out of the image, for the nodes behind it to look at.",
-        input_fields=("image", "regions[...]"),
-        output_fields=("regions[...].data.image",),
-        creatable=True,
-        aliases=frozenset({"image-cropper"}),
-        fields=(
-            _param(
-                "margin",
-                _FieldKind.NUMBER,
-                "How much of a region's height and width is added on each side.",
-                default=0.0,
-                least=0,
-                most=1,
-            ),
-        ),
-    ),
-    TypeCard(
-        id="annotation-writer",
-        title="Annotation Writer",
-        description="Labels inputs with the concepts and regions it is given, in somebody's name.",
-        input_fields=("concepts", "regions[...]"),
-        output_fields=("concepts", "regions[...]"),
-        creatable=True,
-        fields=(
-            _param(
-                "annotation_status",
-                _FieldKind.ENUM,
-                "The status of the annotations: SUCCESS (24150), PENDING (24151) …",
-                default="SUCCESS",
-                options=tuple(WRITTEN_STATUSES.items()),
-            ),
-            _param(
-                "annotation_user_id",
-                _FieldKind.STRING,
-                "The user in whose name to write; the app's owner where it is empty.",
-                default="",
-            ),
-            _param("annotation_info", _FieldKind.JSON, "The annotation_info of the annotations.", default=None),
-        ),
-    ),
-)
 
 
 def type_card(model_type_id: str) -> TypeCard:
     """The type by its id or an alias of it. Raises ModelInvalidArgument, naming those that there are."""
-    for card in _TYPES:
+    for card in TYPES:
         if model_type_id == card.id or model_type_id in card.aliases:
             return card
-    known = ", ".join(card.id for card in _TYPES)
+    known = ", ".join(card.id for card in TYPES)
     raise ModelInvalidArgument(f"There is no model type {model_type_id!r}; there are {known}.")
 
 
@@ -275,7 +27,7 @@ def types_with(*, id: str = "", input_fields: Collection[str] = (), output_field
     """Ids of the types with that id and all of these fields."""
     return [
         card.id
-        for card in _TYPES
+        for card in TYPES
         if (not id or id == card.id or id in card.aliases)
         and set(card.input_fields).issuperset(input_fields)
         and set(card.output_fields).issuperset(output_fields)
@@ -292,7 +44,7 @@ def checked_params(card: TypeCard, output_info: resources_pb2.OutputInfo) -> dic
     sent = {**MessageToDict(output_info.output_config.model_metadata), **MessageToDict(output_info.params)}
     if card.trainable:
         return sent
-    has_thresholds = _THRESHOLDS in card.fields
+    has_thresholds = THRESHOLDS in card.fields
     thresholds = sent.pop("concepts", []) if has_thresholds else []
     fields = {field.name: field for field in card.params}
     for name in sent:
@@ -310,7 +62,7 @@ def _thresholds(concepts: Sequence[resources_pb2.Concept], more: Any) -> dict[st
     which know of parameters only, say the same."""
     values = [(concept.id, concept.value) for concept in concepts]
     if not isinstance(more, list) or not all(isinstance(item, dict) for item in more):
-        raise ModelInvalidArgument(f"{_PARAMS}concepts is {more!r}; it is a list of objects with id and value.")
+        raise ModelInvalidArgument(f"{PARAMS}concepts is {more!r}; it is a list of objects with id and value.")
     values += [(item.get("id"), item.get("value")) for item in more]
     for id, value in values:
         if not id or not isinstance(id, str):
@@ -325,9 +77,9 @@ def _value(field: Field, value: Any) -> Any:
         value = field.default
     if field.options:
         return _option(field, value)
-    if field.kind == _FieldKind.NUMBER:
+    if field.kind == FieldKind.NUMBER:
         return _number(field, value)
-    if field.kind == _FieldKind.STRING:
+    if field.kind == FieldKind.STRING:
         if not isinstance(value, str):
             raise ModelInvalidArgument(f"{field.path} is {value!r}; it is a text.")
         return value
@@ -361,7 +113,7 @@ class ModelTypes:
         return {"ListModelTypes": self.list, "GetModelType": self.get}
 
     async def list(self, call: Call, request: service_pb2.ListModelTypesRequest) -> service_pb2.MultiModelTypeResponse:
-        return service_pb2.MultiModelTypeResponse(model_types=map(_proto, list_page(request).of(_TYPES)))
+        return service_pb2.MultiModelTypeResponse(model_types=map(_proto, list_page(request).of(TYPES)))
 
     async def get(self, call: Call, request: service_pb2.GetModelTypeRequest) -> service_pb2.SingleModelTypeResponse:
         try:
