@@ -12,7 +12,7 @@ from sightrank.errors import AnnotationInvalid
 from sightrank.ingest import outcomes
 from sightrank.ingest.areas import Area
 from sightrank.ingest.frames import named_frame, on_frame, same_frame
-from sightrank.ingest.jobs import Job
+from sightrank.ingest.job import Job
 from sightrank.ingest.outcomes import outcome_of_video
 from sightrank.vision.video import FrameTime
 from sightrank.vision.viewing import Watched

@@ -14,7 +14,7 @@ import psycopg
 import structlog
 
 from sightrank.errors import AppError, DoesNotExist, ServerBusy, WorkflowDoesNotExist, WorkflowNeedsModel
-from sightrank.ingest.jobs import Outcome
+from sightrank.ingest.job import Outcome
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.remarks import Remark
 from sightrank.ingest.workflow import Workflow

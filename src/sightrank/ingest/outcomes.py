@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.ingest.areas import Area
-from sightrank.ingest.jobs import Job, Outcome
+from sightrank.ingest.job import Job, Outcome
 from sightrank.ingest.rows import same_box
 from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Prepared, Vectors

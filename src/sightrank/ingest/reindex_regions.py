@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightrank.ingest.jobs import Outcome
+from sightrank.ingest.job import Outcome
 from sightrank.ingest.rows import box_info, forget_removals, new_id, to_json
 from sightrank.ingest.workflow import Workflow
 from sightrank.store import queries, vectors

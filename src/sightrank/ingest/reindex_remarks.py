@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sightrank.ingest.jobs import Outcome
+from sightrank.ingest.job import Outcome
 from sightrank.ingest.remarks import Remark, same_concepts
 from sightrank.ingest.rows import box_info, to_json
 from sightrank.search.concepts import ConceptBook

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from sightrank.ingest import reindex_regions, reindex_remarks
 from sightrank.ingest.areas import read_areas
-from sightrank.ingest.jobs import Job, Outcome, finished_rows, vector_rows, with_frames
+from sightrank.ingest.job import Job, Outcome, finished_rows, vector_rows
+from sightrank.ingest.jobs import with_frames
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.rows import lock_inputs
 from sightrank.ingest.workflow import Workflow

@@ -22,7 +22,7 @@ import structlog
 
 from sightrank.errors import AppError, ServerBusy
 from sightrank.ingest.annotator import Annotator
-from sightrank.ingest.jobs import Job, Outcome
+from sightrank.ingest.job import Job, Outcome
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.outcomes import outcome_of, outcome_of_video
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost

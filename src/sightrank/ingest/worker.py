@@ -18,7 +18,8 @@ import structlog
 
 from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl, ServerBusy
 from sightrank.ingest.annotator import Annotator
-from sightrank.ingest.jobs import Job, Jobs, Outcome
+from sightrank.ingest.job import Job, Outcome
+from sightrank.ingest.jobs import Jobs
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.outcomes import outcome_of, outcome_of_video
 from sightrank.ingest.workflow import Workflow
