@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -201,9 +201,20 @@ async def _examples(connection: Connection, table: EmbedderTable, bucket: int, s
 async def _others(
     connection: Connection, table: EmbedderTable, bucket: int, numbers: NDArray[np.int64], limit: int
 ) -> NDArray[np.int64]:
-    """Areas of other inputs than these."""
-    statement = sql.SQL(_SQL["background"]).format(vectors=table.name)
-    parameters = {"bucket": bucket, "numbers": number_array(numbers.tolist()), "limit": limit}
+    """Areas of other inputs than these: all, or where there are more some from all over the app."""
+    if not limit:
+        return np.empty(0, np.int64)
+    parameters = {"bucket": bucket, "numbers": number_array(numbers.tolist())}
+    others = await _area_ids(connection, table, "others", {**parameters, "limit": limit + 1})
+    if len(others) <= limit:
+        return others
+    return await _area_ids(connection, table, "background", {**parameters, "limit": limit})
+
+
+async def _area_ids(
+    connection: Connection, table: EmbedderTable, name: str, parameters: Mapping[str, object]
+) -> NDArray[np.int64]:
+    statement = sql.SQL(_SQL[name]).format(vectors=table.name)
     row = await (await connection.execute(statement, parameters, binary=True)).fetchone()
     return np.frombuffer((row and row[0]) or b"", ">i8").astype(np.int64)
 
