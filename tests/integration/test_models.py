@@ -442,6 +442,41 @@ def test_a_model_cannot_grow_beyond_so_many_concepts(world: Worlds) -> None:
     world.run(scenario)
 
 
+def test_what_is_stored_of_models_and_versions_is_bounded(world: Worlds) -> None:
+    half, much = struct(note="x" * 600_000), struct(note="x" * 2**20)
+
+    async def scenario(world: World) -> None:
+        await make(world, Model(id="m"), Model(id="over", model_type_id="image-crop", output_info=OutputInfo()))
+        large = Model(id="large", output_info=OutputInfo(output_config=OutputConfig(hyper_params=much)))
+        version = ModelVersion(output_info=concepts("a"), metadata=half, train_info={"params": half})
+
+        of_model = await refused(world, ModelInvalidArgument, "PostModels", models=[large])
+        large.id = "m"
+        of_patch = await refused(world, ModelInvalidArgument, "PatchModels", action="merge", models=[large])
+        of_version = await refused(
+            world, ModelInvalidArgument, "PostModelVersions", model_id="m", model_versions=[version]
+        )
+        (first,) = (await ask(world, "ListModelVersions", model_id="m")).model_versions
+        note = ModelVersion(id=first.id, metadata=much)
+        of_note = await refused(
+            world,
+            ModelInvalidArgument,
+            "PatchModelVersions",
+            model_id="m",
+            action="merge",
+            model_versions=[note],
+        )
+
+        for details in (of_model, of_patch, of_version, of_note):
+            assert "1048576 is the limit" in details
+        assert [one.id for one in (await ask(world, "ListModels")).models if one.app_id != "main"] == ["over", "m"]
+        assert not (await get(world, "m")).output_info.output_config.hyper_params.fields
+        version.ClearField("train_info")
+        await ask(world, "PostModelVersions", model_id="m", model_versions=[version])
+
+    world.run(scenario)
+
+
 def test_so_many_versions_and_no_more_can_wait_to_be_trained(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         await make(world, Model(id="m", output_info=concepts("a")))

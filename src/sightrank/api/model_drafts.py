@@ -22,6 +22,7 @@ from sightrank.vision.fitting import read_options
 
 DEFAULT_TYPE = "embedding-classifier"
 MAX_CONCEPTS = 2000
+MAX_STORED_BYTES = 2**20
 _MAX_TEXT_BYTES = 64 * 1024
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _LISTS = ("toolkits", "use_cases", "languages")
@@ -185,7 +186,17 @@ def patched_version(message: bytes, item: resources_pb2.ModelVersion, action: st
         stored.visibility.gettable = visibility_of(item.visibility, f"{where}.visibility") or stored.visibility.gettable
     stored.ClearField("metadata")
     stored.metadata.update(new)
-    return stored.SerializeToString()
+    return stored_bytes(stored, where)
+
+
+def stored_bytes(message: resources_pb2.ModelVersion | resources_pb2.OutputInfo, where: str) -> bytes:
+    """The message as it is stored. Raises ModelInvalidArgument where it has more bytes than are kept."""
+    data = message.SerializeToString()
+    if len(data) > MAX_STORED_BYTES:
+        raise ModelInvalidArgument(
+            f"{where} has {len(data)} bytes with its concepts and parameters; {MAX_STORED_BYTES} is the limit."
+        )
+    return data
 
 
 def with_concepts(
