@@ -477,6 +477,31 @@ def test_what_is_stored_of_models_and_versions_is_bounded(world: Worlds) -> None
     world.run(scenario)
 
 
+def test_only_what_searches_rank_by_counts_as_a_change_of_labels(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        async def changed(rpc: str, **fields: Any) -> bool:
+            before = await world.database.rows("SELECT version, labels_version FROM app_buckets ORDER BY bucket")
+            await ask(world, rpc, **fields)
+            after = await world.database.rows("SELECT version, labels_version FROM app_buckets ORDER BY bucket")
+            (pair,) = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+            return bool(pair[0][1] != pair[1][1])
+
+        crop = Model(id="crop", model_type_id="image-crop", output_info=OutputInfo(params=struct(margin=0.1)))
+        assert not await changed("PostModels", models=[Model(id="m", output_info=concepts("a"))])
+        assert not await changed("PostModels", models=[crop])
+        note = [Model(id="m", description="of boats"), Model(id="crop", description="wider")]
+        assert not await changed("PatchModels", action="merge", models=note)
+        crop.output_info.params["margin"] = 0.2
+        assert not await changed("PatchModels", action="merge", models=[crop])
+        operator = ModelVersion(output_info=OutputInfo(params=struct(margin=0.3)))
+        assert not await changed("PostModelVersions", model_id="crop", model_versions=[operator])
+        assert not await changed("PostModelVersions", model_id="m")
+        # What was trained of it goes too.
+        assert await changed("DeleteModel", model_id="m")
+
+    world.run(scenario)
+
+
 def test_so_many_versions_and_no_more_can_wait_to_be_trained(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         await make(world, Model(id="m", output_info=concepts("a")))
