@@ -73,6 +73,31 @@ _VECTORS = """
 INSERT INTO vectors_1 (bucket, area_id, input_number, created_us, version, vector)
 SELECT bucket, id, input_number, id, id, format('[%s,%s,%s,1]', id % 7, id % 11, id % 13)::halfvec FROM areas
 """
+#: What people taught: bucket b of 40 has the models b-0 to b-49 with versions like b-0-0 to b-0-3, all trained, fitted
+#: and evaluated but for a few that wait, and the workflows b-0 to b-49 with versions of the same names.
+_TAUGHT = """
+INSERT INTO users (id) VALUES ('me');
+INSERT INTO app_buckets (bucket) SELECT generate_series(5, 40);
+INSERT INTO apps (user_id, id, first_bucket, workflow_id)
+SELECT 'me', 'app-' || bucket, bucket, 'General' FROM app_buckets;
+INSERT INTO models (bucket, id, name, model_type_id, visibility)
+SELECT b, b || '-' || n, 'a model', 'embedding-classifier', 10
+FROM generate_series(1, 40) b, generate_series(0, 49) n ORDER BY n;
+INSERT INTO model_versions (bucket, id, model_id, status, completed_at, concept_ids, examples, message, created_at)
+SELECT bucket, id || '-' || n, id, CASE WHEN n = 3 AND id IN ('1-7', '2-9') THEN 21103 ELSE 21100 END, now(), '{c-8}',
+    CASE WHEN n = 3 AND id IN ('1-7', '2-9') THEN NULL ELSE decode(repeat('00', 100), 'hex') END,
+    decode(repeat('00', 200), 'hex'), to_timestamp(n)
+FROM models, generate_series(0, 3) n ORDER BY n;
+INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted)
+SELECT bucket, id, 1, decode(repeat('00', 200), 'hex') FROM model_versions WHERE status = 21100;
+INSERT INTO model_evaluations (bucket, id, model_id, model_version_id, status)
+SELECT bucket, 'e-' || id, model_id, id, CASE WHEN id IN ('1-7-2', '2-9-2') THEN 21303 ELSE 21300 END
+FROM model_versions;
+INSERT INTO workflows (bucket, id) SELECT bucket, id FROM models;
+INSERT INTO workflow_versions (bucket, id, workflow_id, nodes, created_at)
+SELECT bucket, id || '-' || n, id, decode(repeat('00', 200), 'hex'), to_timestamp(n)
+FROM workflows, generate_series(0, 3) n ORDER BY n;
+"""
 #: Tables of all apps.
 OF_APPS = frozenset(
     {
@@ -86,6 +111,12 @@ OF_APPS = frozenset(
         "datasets",
         "dataset_inputs",
         "vectors_1",
+        "models",
+        "model_versions",
+        "model_fits",
+        "model_evaluations",
+        "workflows",
+        "workflow_versions",
     }
 )
 
@@ -118,6 +149,13 @@ def on_grown_apps(url: str, scenario: Callable[[Database], Awaitable[Any]]) -> A
     return asyncio.run(opened())
 
 
+async def teach(database: Database) -> None:
+    """Models and workflows in the grown apps and in others beside them."""
+    async with database.connection() as connection:
+        await connection.execute(sql.SQL(_TAUGHT))
+        await connection.execute("VACUUM ANALYZE")
+
+
 async def reads(database: Database, statement: Any, parameters: Mapping[str, object] | None = None) -> list[Read]:
     """Runs the statement and tells what it read."""
     async with database.connection() as connection:
@@ -148,6 +186,11 @@ def _reads(node: dict[str, Any], table: str) -> Iterator[Read]:
     for child in node.get("Plans", []):
         # The index below a bitmap belongs to the bitmap's table; other children say what they read.
         yield from _reads(child, table if child["Node Type"] == "Bitmap Index Scan" else "")
+
+
+def looked_at(found: list[Read]) -> float:
+    """Rows of tables; what an index lists comes again as rows of its table."""
+    return sum(read.rows for read in found if read.node != "Bitmap Index Scan")
 
 
 def strays(found: list[Read]) -> list[str]:

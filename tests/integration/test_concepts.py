@@ -195,6 +195,26 @@ def test_a_patch_renames_own_concepts_only(world: Worlds) -> None:
     world.run(scenario)
 
 
+def test_a_rename_counts_as_a_change_of_labels(world: Worlds) -> None:
+    """By its name a concept is one with a public one: what is kept of labels in memory is out of date."""
+
+    async def scenario(world: World) -> list[bool]:
+        await post(world, ("mine", "mine"))
+        changes = []
+        for change in (
+            lambda: rename(world, ("mine", "dog")),
+            lambda: translate(world, "mine", de="Hund"),
+            lambda: translate(world, "mine", "PatchConceptLanguages", de="Köter"),
+            lambda: translate(world, "mine", "PatchConceptLanguages", en="cat"),
+        ):
+            await change()
+            rows = await world.database.rows("SELECT labels_version = version FROM app_buckets ORDER BY version DESC")
+            changes.append(rows[0][0])
+        return changes
+
+    assert world.run(scenario) == [True, False, False, True]
+
+
 def test_patches_of_the_same_concepts_in_any_order_do_not_block_each_other(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         ids = [f"c{number}" for number in range(20)]

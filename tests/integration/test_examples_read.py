@@ -152,3 +152,23 @@ def test_the_background_is_bounded_and_the_same_each_time(database_url: str) -> 
         assert np.array_equal(some.background, again.background)
 
     with_app(database_url, scenario)
+
+
+def test_the_background_is_from_all_over_an_app_whose_areas_lie_in_heaps(database_url: str) -> None:
+    async def scenario(place: Process, bucket: int) -> None:
+        early = await place.add(bucket, *map(random_unit, range(300)))
+        await place.database.execute("SELECT setval(pg_get_serial_sequence('areas', 'id'), 50000000)")
+        late = await place.add(bucket, *map(random_unit, range(300, 600)))
+        for photo in early[:30]:
+            await say(place, bucket, photo, {"cat": 1.0})
+
+        examples = await read(place, bucket, "cat", background=100)
+
+        number = {tuple(one.vector.astype(np.float32).tolist()): place for place, one in enumerate([*early, *late])}
+        found = sorted(number[tuple(vector)] for vector in examples.background.tolist())
+        assert len(set(found)) == 100
+        assert found[0] >= 30
+        tenths = np.histogram(found, bins=6, range=(0, 600))[0]
+        assert tenths.min() >= 8, tenths
+
+    with_app(database_url, scenario)

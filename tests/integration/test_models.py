@@ -216,7 +216,7 @@ def test_parameters_have_a_limit(world: Worlds) -> None:
             ("PostModels", {"models": models}),
             ("PostModelVersions", {"model_id": "m", "model_versions": versions}),
         ):
-            assert "1048576 are the limit" in await refused(world, ModelInvalidArgument, rpc, **fields)
+            assert "1048576 is the limit" in await refused(world, ModelInvalidArgument, rpc, **fields)
 
     world.run(scenario)
 
@@ -452,6 +452,66 @@ def test_a_model_cannot_grow_beyond_so_many_concepts(world: Worlds) -> None:
         assert "2001 concepts" in details
         same = Model(id="m", output_info=concepts("a7"))
         assert len(ids_of((await patch(world, "merge", same))[0])) == MAX_CONCEPTS
+
+    world.run(scenario)
+
+
+def test_what_is_stored_of_models_and_versions_is_bounded(world: Worlds) -> None:
+    half, much = struct(note="x" * 600_000), struct(note="x" * 2**20)
+
+    async def scenario(world: World) -> None:
+        await make(world, Model(id="m"), Model(id="over", model_type_id="image-crop", output_info=OutputInfo()))
+        large = Model(id="large", output_info=OutputInfo(output_config=OutputConfig(hyper_params=much)))
+        version = ModelVersion(output_info=concepts("a"), metadata=half, train_info={"params": half})
+
+        of_model = await refused(world, ModelInvalidArgument, "PostModels", models=[large])
+        large.id = "m"
+        of_patch = await refused(world, ModelInvalidArgument, "PatchModels", action="merge", models=[large])
+        of_version = await refused(
+            world, ModelInvalidArgument, "PostModelVersions", model_id="m", model_versions=[version]
+        )
+        (first,) = (await ask(world, "ListModelVersions", model_id="m")).model_versions
+        note = ModelVersion(id=first.id, metadata=much)
+        of_note = await refused(
+            world,
+            ModelInvalidArgument,
+            "PatchModelVersions",
+            model_id="m",
+            action="merge",
+            model_versions=[note],
+        )
+
+        for details in (of_model, of_patch, of_version, of_note):
+            assert "1048576 is the limit" in details
+        assert [one.id for one in (await ask(world, "ListModels")).models if one.app_id != "main"] == ["over", "m"]
+        assert not (await get(world, "m")).output_info.output_config.hyper_params.fields
+        version.ClearField("train_info")
+        await ask(world, "PostModelVersions", model_id="m", model_versions=[version])
+
+    world.run(scenario)
+
+
+def test_only_what_searches_rank_by_counts_as_a_change_of_labels(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        async def changed(rpc: str, **fields: Any) -> bool:
+            before = await world.database.rows("SELECT version, labels_version FROM app_buckets ORDER BY bucket")
+            await ask(world, rpc, **fields)
+            after = await world.database.rows("SELECT version, labels_version FROM app_buckets ORDER BY bucket")
+            (pair,) = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+            return bool(pair[0][1] != pair[1][1])
+
+        crop = Model(id="crop", model_type_id="image-crop", output_info=OutputInfo(params=struct(margin=0.1)))
+        assert not await changed("PostModels", models=[Model(id="m", output_info=concepts("a"))])
+        assert not await changed("PostModels", models=[crop])
+        note = [Model(id="m", description="of boats"), Model(id="crop", description="wider")]
+        assert not await changed("PatchModels", action="merge", models=note)
+        crop.output_info.params["margin"] = 0.2
+        assert not await changed("PatchModels", action="merge", models=[crop])
+        operator = ModelVersion(output_info=OutputInfo(params=struct(margin=0.3)))
+        assert not await changed("PostModelVersions", model_id="crop", model_versions=[operator])
+        assert not await changed("PostModelVersions", model_id="m")
+        # What was trained of it goes too.
+        assert await changed("DeleteModel", model_id="m")
 
     world.run(scenario)
 

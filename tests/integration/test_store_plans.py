@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from psycopg import sql
-from tests.integration.explaining import BUCKETS, INPUTS, Read, on_grown_apps, reads, reads_on, strays
+from tests.integration.explaining import BUCKETS, INPUTS, Read, looked_at, on_grown_apps, reads, reads_on, strays
 
 from sightrank.search.query import Query, Unit
 from sightrank.search.sql import FilterScope, candidates, count, page
@@ -30,7 +30,7 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("ingest", "renew", {"bucket": 1, "numbers": [100, 200], "owner": "me", "lease_s": 60}),
     *(("ingest", "claim", {"bucket": 1, "owner": "me", "lease_s": 60, "limit": 8, **which}) for which in _WHICH),
     ("ingest", "areas", {"bucket": 1, "numbers": [4, 8]}),
-    ("ingest", "forget_predictions", {"bucket": 1, "numbers": [4, 8], "troubled": [8]}),
+    ("ingest", "forget_predictions", {"bucket": 1, "numbers": [4, 8], "troubled": [8], "former": []}),
     ("ingest", "said_by_people", {"bucket": 1, "numbers": [4, 8]}),
     ("inputs", "read", {"bucket": 1, "ids": ["in-8"]}),
     ("inputs", "existing", {"bucket": 1, "ids": ["in-8"], "urls": ["http://example.com/8"], "url_hashes": [b"x" * 32]}),
@@ -48,11 +48,6 @@ _REMOVED_SINCE = sql.SQL(queries.load("search")["removed_since"]).format(
 _DETECTIONS_SINCE = sql.SQL(queries.load("search")["detections_since"]).format(vectors=sql.Identifier("vectors_1"))
 _OF_A_DETECTOR = {"bucket": 1, "concept_ids": ["c-1"], "model_id": "model-8", "version": 105200}
 SCOPE = FilterScope(bucket=1, concepts={})
-
-
-def looked_at(found: list[Read]) -> float:
-    """Rows of tables; what an index lists comes again as rows of its table."""
-    return sum(read.rows for read in found if read.node != "Bitmap Index Scan")
 
 
 def test_hot_statements_read_by_index(database_url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from sightrank.store.buckets import next_version
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.teach import trainer as trainer_module
 from sightrank.teach.trainer import Trainer
-from sightrank.teach.training_queue import Training, TrainingQueue, lacks_fits
+from sightrank.teach.training_queue import Refit, Training, TrainingQueue, lacks_fits
 from sightrank.vision.fitting import Examples, FitOptions, fit
 from sightrank.vision.threads import Threads
 from sightrank.vision.vocabulary import Vocabulary
@@ -340,6 +340,44 @@ def test_a_trained_version_is_fitted_to_the_vectors_of_an_upgraded_model(databas
 
         after = await version(place, bucket)
         assert after == before | {"fits": 2}
+
+    with_app(database_url, scenario)
+
+
+def test_all_apps_are_looked_at_first_and_then_only_those_that_are_about_to_change_over(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[bool] = []
+    claim_unfitted = TrainingQueue.claim_unfitted
+
+    async def counted(self: TrainingQueue, tables: Mapping[str, EmbedderTable], *, everywhere: bool) -> Refit | None:
+        looks.append(everywhere)
+        return await claim_unfitted(self, tables, everywhere=everywhere)
+
+    async def scenario(place: Process, bucket: int) -> None:
+        await labelled(place, bucket)
+        await queue(place, bucket, "v")
+        async with training(place):
+            await until_status(place, bucket, TRAINED)
+        other = await vectors.register(place.database, "model", "v2", DIMS)
+        await embed_anew(place, bucket, other)
+        monkeypatch.setattr(TrainingQueue, "claim_unfitted", counted)
+        monkeypatch.setattr(trainer_module, "_REFITS_S", 0.0)
+        looking = TrainingQueue(place.database, owner="me", lease_s=30)
+        assert await looking.claim_unfitted({"General": other}, everywhere=False) is None
+
+        async with training(place, table=other):
+
+            async def has_looked() -> bool:
+                return len(looks) > 5
+
+            await until(has_looked)
+
+        assert await fits_of(place, bucket) == {place.table.id, other.id}
+        # The app's own version, then none of any app, then what is about to change.
+        first_of_few = looks.index(False, 1)
+        assert all(looks[1:first_of_few])
+        assert not any(looks[first_of_few:])
 
     with_app(database_url, scenario)
 

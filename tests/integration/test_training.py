@@ -175,7 +175,7 @@ def test_regions_teach(app: App) -> None:
         (ModelVersion(train_info=TrainInfo(dataset=Dataset(version={"id": "v"}))), "datasets have no versions"),
         (ModelVersion(output_info=output_info("c" * 200)), "128 is the limit"),
         (ModelVersion(id="no/id"), "use up to 128 letters"),
-        (ModelVersion(train_info=TrainInfo(params={"seed": "lucky"})), "seed is no number"),
+        (ModelVersion(train_info=TrainInfo(params={"seed": "lucky"})), "seed is 'lucky', which is no number"),
         (ModelVersion(pretrained_model_config={"model_zip_url": "http://x"}), "weights cannot be brought"),
     ],
 )

@@ -198,6 +198,11 @@ def test_other_apps_do_not_see_a_private_workflow(app: App) -> None:
             "min_value is 2",
         ),
         (
+            [node(id, TAGGER, output_info_override=OutputInfo(params=struct(note="x" * 600_000))) for id in "ab"],
+            INVALID,
+            "1048576 is the limit",
+        ),
+        (
             [WorkflowNode(id="a", model=Model(id=TAGGER, user_id="somebody", app_id="theirs"))],
             INVALID,
             "is of somebody/theirs",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from sightrank.vision import metrics as metrics_module
 from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.curves import THRESHOLDS
 from sightrank.vision.evaluation import Judged, cross_validate, judge
@@ -324,6 +327,37 @@ def test_what_progress_raises_ends_the_work() -> None:
 
     with pytest.raises(Stopped):
         cross_validate(examples(labels), FitOptions(), stop)
+
+
+def test_measuring_and_dealing_out_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(Exception): ...
+
+    monkeypatch.setattr(metrics_module, "_ROWS", 7)
+    labels = (np.random.default_rng(2).random((30, 6)) < 0.4).astype(np.float32)
+    given = cross_validate(examples(labels), FitOptions(), lambda share: None)
+    shares: list[float] = []
+
+    found = measure(given, shares.append)
+
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    assert np.array_equal(found.cooccurrence, (labels.T @ labels).astype(np.int64))
+    for last in range(len(shares)):
+        told = iter(range(last))
+
+        def stop(share: float, told: Iterator[int] = told) -> None:
+            if next(told, None) is None:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            measure(given, stop)
+
+    def stop_at_once() -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        fold_numbers(examples(labels), seed=0, between=stop_at_once)
 
 
 def test_a_model_is_judged_as_it_is_by_the_concepts_of_the_examples() -> None:

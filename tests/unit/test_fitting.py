@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -318,19 +319,31 @@ def test_what_progress_raises_ends_the_work() -> None:
     assert seen[-1] < 0.5
 
 
-def test_it_keeps_to_one_core_and_puts_things_back() -> None:
-    before = {pool["filepath"]: pool["num_threads"] for pool in threadpool_info()}
-    within: set[int] = set()
+def test_a_server_learns_on_one_core_for_each_training() -> None:
+    """For the whole process and from its start: what one training sets, another that overlaps it would undo."""
+    program = (
+        "import sightrank.cli, sklearn.linear_model, threadpoolctl;"
+        "print(sorted({pool['num_threads'] for pool in threadpoolctl.threadpool_info()}))"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
 
-    def look(share: float) -> None:
-        if share < 1:
-            within.update(pool["num_threads"] for pool in threadpool_info())
+    done = subprocess.run([sys.executable, "-c", program], check=True, env=environment, capture_output=True, text=True)
 
-    fit(examples(BOTH, SAID), FitOptions(), look)
+    assert done.stdout.strip() == "[1]"
 
-    assert within == {1}
-    after = {pool["filepath"]: pool["num_threads"] for pool in threadpool_info()}
-    assert {path: after[path] for path in before} == before
+
+def test_learning_leaves_the_threads_of_the_process_alone() -> None:
+    def threads() -> dict[str, int]:
+        return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info()}
+
+    fit(examples(BOTH, SAID), FitOptions(), lambda share: None)
+    before = threads()
+    within: list[dict[str, int]] = []
+
+    fit(examples(BOTH, SAID), FitOptions(), lambda share: within.append(threads()))
+
+    assert all(one == before for one in within)
+    assert threads() == before
 
 
 def test_a_server_that_never_trains_does_not_load_the_library() -> None:

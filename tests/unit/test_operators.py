@@ -114,12 +114,18 @@ def unit(*degrees: float) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def test_neighbours_vote_by_how_similar_they_are() -> None:
-    labelled = Labelled(
+def labelled_areas(vectors: np.ndarray, *columns: tuple[int, ...]) -> Labelled:
+    """Areas that have these of the concepts ann and ben."""
+    return Labelled(
         concept_ids=("ann", "ben"),
-        vectors=unit(0, 10, 90),
-        has=np.array([[True, False], [True, False], [False, True]]),
+        vectors=vectors,
+        starts=np.cumsum([0, *map(len, columns)]),
+        columns=np.array([column for some in columns for column in some], np.int32),
     )
+
+
+def test_neighbours_vote_by_how_similar_they_are() -> None:
+    labelled = labelled_areas(unit(0, 10, 90), (0,), (0,), (1,))
 
     near_ann, between, near_ben = (dict(values) for values in neighbours(labelled, unit(2, 50, 88), k=3))
 
@@ -131,9 +137,7 @@ def test_neighbours_vote_by_how_similar_they_are() -> None:
 
 
 def test_only_the_nearest_k_vote() -> None:
-    labelled = Labelled(
-        concept_ids=("ann", "ben"), vectors=unit(0, 1, 2), has=np.array([[True, False], [False, True], [False, True]])
-    )
+    labelled = labelled_areas(unit(0, 1, 2), (0,), (1,), (1,))
 
     (one,), (all_three,) = neighbours(labelled, unit(0), k=1), neighbours(labelled, unit(0), k=10)
 
@@ -141,8 +145,25 @@ def test_only_the_nearest_k_vote() -> None:
     assert dict(all_three)["ben"] == pytest.approx(2 / 3, abs=0.01)
 
 
+@pytest.mark.parametrize("k", [1, 2, 7, 60])
+def test_neighbours_are_those_that_a_full_sort_finds(k: int) -> None:
+    random = np.random.default_rng(5)
+    has = random.random((60, 2)) < 0.5
+    has[~has.any(axis=1), 0] = True
+    columns = tuple(tuple(int(column) for column in np.flatnonzero(row)) for row in has)
+    labelled, asked = labelled_areas(unit(*random.uniform(0, 360, 60)), *columns), unit(*random.uniform(0, 360, 9))
+
+    said = neighbours(labelled, asked, k)
+
+    for vector, values in zip(asked, said, strict=True):
+        cosines = labelled.vectors @ vector
+        nearest = np.argsort(-cosines)[:k]
+        votes = np.exp((cosines[nearest] - cosines.max()) / 0.05) @ has[nearest]
+        assert [value for _, value in values] == pytest.approx((votes / votes.sum()).tolist(), abs=1e-5)
+
+
 def test_without_labels_nothing_is_said() -> None:
-    nothing = Labelled(concept_ids=("ann",), vectors=np.empty((0, 2), np.float32), has=np.empty((0, 1), np.bool_))
+    nothing = labelled_areas(np.empty((0, 2), np.float32))
 
     assert neighbours(nothing, unit(0, 5), k=3) == [(), ()]
 

@@ -78,13 +78,14 @@ class ConceptLanguages:
         async with self._database.transaction() as connection:
             await self._check_own(connection, app, request.concept_id)
             rows = await (await connection.execute(self._sql["patch_languages"], values)).fetchall()
-            rows = [*rows, *await self._rename(connection, app, values)]
+            renamed = await self._rename(connection, app, values)
+            rows = [*rows, *renamed]
             unknown = sorted(set(values["languages"]) - {row[0] for row in rows})
             if unknown:
                 raise DoesNotExist(
                     f"Concept {request.concept_id} has no name in {', '.join(unknown)}. Add it by PostConceptLanguages."
                 )
-            await next_version(connection, app.bucket, labels=False)
+            await next_version(connection, app.bucket, labels=bool(renamed))
         return service_pb2.MultiConceptLanguageResponse(concept_languages=map(_entry, rows))
 
     async def _entries(self, app: AppRef, concept_id: str) -> Sequence[resources_pb2.ConceptLanguage]:

@@ -87,7 +87,8 @@ class Concepts:
             unknown = sorted(set(parameters["ids"]) - {row[0] for row in rows})
             if unknown:
                 raise DoesNotExist(f"App {app.app_id} has no concept {', '.join(unknown)} of its own to patch.")
-            await next_version(connection, app.bucket, labels=False)
+            # By its name a concept is one with a public one, and so are their labels.
+            await next_version(connection, app.bucket, labels=True)
         return _answer(app, parameters["ids"], rows)
 
     async def counts(

@@ -14,6 +14,8 @@ from sightrank.vision.metrics import THRESHOLD, Metrics
 
 #: Matrices of more concepts than that leave out cells that are 0, which is most of them.
 _WHOLE_MATRIX = 100
+#: Cells of a matrix that are sent at most: the diagonal and the largest. Two thousand concepts have 4 million in all.
+MAX_CELLS = 100_000
 #: Under this key of the metrics that EvalMetrics has no fields for, beside what the caller posted there.
 OWN_METRICS = "sightrank"
 
@@ -73,10 +75,13 @@ def fill_metrics(
     if fields.label_counts:
         for concept, count in zip(concepts, metrics.positives, strict=True):
             message.label_counts.positive_label_counts.add(concept_name=concept.name, count=int(count), concept=concept)
+    left_out = {}
     if fields.confusion_matrix:
-        _fill_confusion(message.confusion_matrix, metrics, concepts)
+        left_out["confusion_matrix"] = _fill_confusion(message.confusion_matrix, metrics, concepts)
     if fields.cooccurrence_matrix:
-        _fill_cooccurrence(message.cooccurrence_matrix, metrics)
+        left_out["cooccurrence_matrix"] = _fill_cooccurrence(message.cooccurrence_matrix, metrics)
+    if any(left_out.values()):
+        message.extended_metrics.user_metrics.fields[OWN_METRICS].struct_value.update({"cells_left_out": left_out})
     if fields.binary_metrics:
         for column, concept in enumerate(concepts):
             _fill_binary(message.binary_metrics.add(concept=concept), metrics, column)
@@ -110,9 +115,11 @@ def fill_test_set(
 
 def _fill_confusion(
     message: resources_pb2.ConfusionMatrix, metrics: Metrics, concepts: Sequence[resources_pb2.Concept]
-) -> None:
+) -> int:
+    """How many cells there was no room for."""
     message.concept_ids.extend(concepts[column].id for column in _strongest(metrics))
-    for actual, predicted in _cells(metrics.confusion):
+    cells, left_out = _cells(metrics.confusion)
+    for actual, predicted in cells:
         message.matrix.add(
             predicted=concepts[predicted].id,
             actual=concepts[actual].id,
@@ -120,13 +127,17 @@ def _fill_confusion(
             predicted_concept=concepts[predicted],
             actual_concept=concepts[actual],
         )
+    return left_out
 
 
-def _fill_cooccurrence(message: resources_pb2.CooccurrenceMatrix, metrics: Metrics) -> None:
+def _fill_cooccurrence(message: resources_pb2.CooccurrenceMatrix, metrics: Metrics) -> int:
+    """How many cells there was no room for."""
     ids = metrics.concept_ids
     message.concept_ids.extend(ids[column] for column in _strongest(metrics))
-    for row, column in _cells(metrics.cooccurrence):
+    cells, left_out = _cells(metrics.cooccurrence)
+    for row, column in cells:
         message.matrix.add(row=ids[row], col=ids[column], count=int(metrics.cooccurrence[row, column]))
+    return left_out
 
 
 def _strongest(metrics: Metrics) -> list[int]:
@@ -134,9 +145,17 @@ def _strongest(metrics: Metrics) -> list[int]:
     return [int(column) for column in np.argsort(-np.diagonal(metrics.confusion), kind="stable")]
 
 
-def _cells(matrix: NDArray[Any]) -> list[tuple[int, int]]:
+def _cells(matrix: NDArray[Any]) -> tuple[Sequence[tuple[int, int]], int]:
+    """Row and column of the cells to send, row by row, and how many are left out that are not 0."""
     some = np.ones(matrix.shape, bool) if len(matrix) <= _WHOLE_MATRIX else matrix > 0
-    return [(int(row), int(column)) for row, column in np.argwhere(some)]
+    count = int(some.sum())
+    if count > MAX_CELLS:
+        rank = np.where(some, matrix, -1.0)
+        diagonal = np.diagonal(matrix)
+        np.fill_diagonal(rank, np.where(diagonal > 0, np.inf, -1.0))
+        some = np.zeros(matrix.shape, bool)
+        some.ravel()[np.argsort(-rank, axis=None, kind="stable")[:MAX_CELLS]] = True
+    return [(row, column) for row, column in np.argwhere(some).tolist()], max(0, count - MAX_CELLS)
 
 
 def _fill_binary(message: resources_pb2.BinaryMetrics, metrics: Metrics, column: int) -> None:

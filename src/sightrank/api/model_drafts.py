@@ -23,7 +23,7 @@ from sightrank.vision.fitting import read_options
 
 DEFAULT_TYPE = "embedding-classifier"
 MAX_CONCEPTS = 2000
-MAX_PARAMETER_BYTES = 1024 * 1024
+MAX_STORED_BYTES = 2**20
 _MAX_TEXT_BYTES = 64 * 1024
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _LISTS = ("toolkits", "use_cases", "languages")
@@ -187,7 +187,17 @@ def patched_version(message: bytes, item: resources_pb2.ModelVersion, action: st
         stored.visibility.gettable = visibility_of(item.visibility, f"{where}.visibility") or stored.visibility.gettable
     stored.ClearField("metadata")
     stored.metadata.update(new)
-    return stored.SerializeToString()
+    return stored_bytes(stored, where)
+
+
+def stored_bytes(message: resources_pb2.ModelVersion | resources_pb2.OutputInfo, where: str) -> bytes:
+    """The message as it is stored. Raises ModelInvalidArgument where it has more bytes than are kept."""
+    data = message.SerializeToString()
+    if len(data) > MAX_STORED_BYTES:
+        raise ModelInvalidArgument(
+            f"{where} has {len(data)} bytes with its concepts and parameters; {MAX_STORED_BYTES} is the limit."
+        )
+    return data
 
 
 def with_concepts(
@@ -376,8 +386,8 @@ def _storable(output_info: resources_pb2.OutputInfo, where: str) -> resources_pb
     """The same. Raises ModelInvalidArgument for parameters that cannot be stored or are too large."""
     config = output_info.output_config
     size = output_info.params.ByteSize() + config.ByteSize()
-    if size > MAX_PARAMETER_BYTES:
-        raise ModelInvalidArgument(f"{where}: parameters have {size} bytes; {MAX_PARAMETER_BYTES} are the limit.")
+    if size > MAX_STORED_BYTES:
+        raise ModelInvalidArgument(f"{where}: parameters have {size} bytes; {MAX_STORED_BYTES} is the limit.")
     struct_to_json(output_info.params, ModelInvalidArgument, f"{where}.params")
     struct_to_json(config.hyper_params, ModelInvalidArgument, f"{where}.output_config.hyper_params")
     struct_to_json(config.model_metadata, ModelInvalidArgument, f"{where}.output_config.model_metadata")

@@ -72,7 +72,7 @@ class ModelEdits:
             await self._writer.concept_ids(connection, app, [one for draft in drafts for one in draft.concepts])
             for draft in sorted(drafts, key=lambda draft: draft.id):
                 await self._writer.insert(connection, app, draft)
-            await next_version(connection, app.bucket, labels=any(not draft.card.trainable for draft in drafts))
+            await next_version(connection, app.bucket, labels=False)
         return service_pb2.SingleModelResponse(model=(await self._shown(app, [drafts[0].id]))[0])
 
     async def patch(self, call: Call, request: service_pb2.PatchModelsRequest) -> service_pb2.MultiModelResponse:
@@ -97,7 +97,8 @@ class ModelEdits:
             await self._writer.concept_ids(connection, app, [one for draft in drafts for one in draft.concepts])
             for draft in drafts:
                 await self._writer.update(connection, app, draft)
-            await next_version(connection, app.bucket, labels=True)
+            # Searches rank by what trained versions learnt, and these do not change.
+            await next_version(connection, app.bucket, labels=False)
         return service_pb2.MultiModelResponse(models=await self._shown(app, ids))
 
     async def delete(self, call: Call, request: service_pb2.DeleteModelRequest) -> status_pb2.BaseResponse:

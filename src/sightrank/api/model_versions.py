@@ -92,7 +92,8 @@ class ModelVersions:
                 evaluation.model.model_version.id = draft.id
                 await queue(connection, app, evaluation)
             await connection.execute(_SQL["touch"], {"bucket": app.bucket, "model_id": request.model_id})
-            await next_version(connection, app.bucket, labels=not trains)
+            # Searches rank by it from when it is trained; by an operator never.
+            await next_version(connection, app.bucket, labels=False)
         row = await self._records.need(app, request.model_id, draft.id)
         if trains and row.version is not None:
             # As it was committed: another process may be at work on it already.

@@ -10,7 +10,7 @@ from clarifai_grpc.grpc.api import resources_pb2
 from psycopg.types.json import Jsonb
 
 from sightrank.api.call import AppRef
-from sightrank.api.model_drafts import ModelDraft, VersionDraft, version_of_operator, with_concepts
+from sightrank.api.model_drafts import ModelDraft, VersionDraft, stored_bytes, version_of_operator, with_concepts
 from sightrank.errors import DuplicateKey
 from sightrank.ingest.rows import NamedConcept, new_id
 from sightrank.search.concepts import ConceptBook
@@ -32,7 +32,7 @@ class ModelWriter:
     async def insert(self, connection: Connection, app: AppRef, draft: ModelDraft) -> None:
         """The model with its first version: an operator works at once, a model to be trained is untrained.
 
-        Raises DuplicateKey.
+        Raises DuplicateKey, and ModelInvalidArgument for one that is too large to be kept.
         """
         ids = await self.concept_ids(connection, app, draft.concepts)
         now = self._clock.take(2)
@@ -42,7 +42,10 @@ class ModelWriter:
         await self._insert_first(connection, app, draft, ids, now[1])
 
     async def update(self, connection: Connection, app: AppRef, draft: ModelDraft) -> None:
-        """The model after a patch. Versions do not change: what an operator does from now on is another version."""
+        """The model after a patch. Versions do not change: what an operator does from now on is another version.
+
+        Raises ModelInvalidArgument for one that is too large to be kept.
+        """
         ids = await self.concept_ids(connection, app, draft.concepts)
         await connection.execute(_SQL["update"], self._model_values(app, draft, ids))
         if draft.says_output and not draft.card.trainable:
@@ -51,7 +54,7 @@ class ModelWriter:
     async def insert_version(
         self, connection: Connection, app: AppRef, model_id: str, draft: VersionDraft, *, status: int
     ) -> None:
-        """Raises DuplicateKey."""
+        """Raises DuplicateKey, and ModelInvalidArgument for one that is too large to be kept."""
         ids = await self.concept_ids(connection, app, draft.concepts)
         await self._insert_version(connection, app, model_id, draft, ids, status, self._clock.take(1)[0])
 
@@ -88,7 +91,7 @@ class ModelWriter:
             "id": draft.id,
             "model_id": model_id,
             "status": status,
-            "message": draft.message.SerializeToString(),
+            "message": stored_bytes(draft.message, f"A version of model {model_id!r}"),
             "concept_ids": list(dict.fromkeys(ids)),
             "params": Jsonb(draft.params),
             "training": Jsonb(draft.training),
@@ -98,6 +101,7 @@ class ModelWriter:
             raise DuplicateKey(f"There is already a version {draft.id!r} in app {app.app_id!r}; choose another id.")
 
     def _model_values(self, app: AppRef, draft: ModelDraft, ids: Sequence[str]) -> dict[str, Any]:
-        output_info = with_concepts(draft.output_info, draft.concepts, ids).SerializeToString()
-        concepts = {"concept_ids": list(dict.fromkeys(ids)), "output_info": output_info}
+        output_info = with_concepts(draft.output_info, draft.concepts, ids)
+        stored = stored_bytes(output_info, f"output_info of model {draft.id!r}")
+        concepts = {"concept_ids": list(dict.fromkeys(ids)), "output_info": stored}
         return {**draft.columns, **concepts, "bucket": app.bucket}

@@ -24,6 +24,7 @@ from sightrank.teach.workbench import Workbench
 
 MAX_NODES = 100
 MAX_NODE_ID_CHARACTERS = 128
+MAX_STORED_BYTES = 2**20
 MAX_ID_CHARACTERS = 32
 _Node = resources_pb2.WorkflowNode
 
@@ -46,6 +47,12 @@ class NodeReader:
         if len(nodes) > MAX_NODES:
             raise WorkflowInvalid(f"The workflow has {len(nodes)} nodes; {MAX_NODES} is the limit.")
         stored = [await self._read(app, node, f"nodes[{i}]") for i, node in enumerate(nodes)]
+        size = sum(node.ByteSize() for node in stored)
+        if size > MAX_STORED_BYTES:
+            raise WorkflowInvalid(
+                f"The nodes of the workflow have {size} bytes together, most in output_info_override perhaps;"
+                f" {MAX_STORED_BYTES} is the limit."
+            )
         check(nodes_of(stored))
         return stored
 

@@ -110,7 +110,7 @@ class Evaluator:
             reason = f"The app's base workflow {evaluation.workflow_id!r} makes no vectors to predict from."
             raise _NotMeasurable(State.PREDICTION_FAILED, reason)
         if evaluation.dataset_id:
-            return await self._judged(evaluation, table)
+            return await self._judged(evaluation, table, progress)
         return await self._cross_validated(evaluation, table, progress), ""
 
     async def _cross_validated(self, evaluation: Evaluation, table: EmbedderTable, progress: Progress) -> Metrics:
@@ -121,9 +121,9 @@ class Evaluator:
         if not len(examples.area_ids):
             raise _NotMeasurable(State.NEED_INPUTS, "None of the inputs that the version was trained with is there.")
         options = read_options(evaluation.training)
-        return await self._threads.learn(lambda: measure(cross_validate(examples, options, progress)))
+        return await self._threads.learn(lambda: measure(cross_validate(examples, options, progress), progress))
 
-    async def _judged(self, evaluation: Evaluation, table: EmbedderTable) -> tuple[Metrics, str]:
+    async def _judged(self, evaluation: Evaluation, table: EmbedderTable, progress: Progress) -> tuple[Metrics, str]:
         made_at = evaluation.version_made_at
         model = await self._fits.get(evaluation.bucket, evaluation.version_id, made_at, table.id)
         if model is None:
@@ -140,7 +140,7 @@ class Evaluator:
         if not len(examples.area_ids):
             reason = f"No indexed input of dataset {evaluation.dataset_id!r} has a label of the model's concepts."
             raise _NotMeasurable(State.NEED_LABELS, reason)
-        metrics = await self._threads.learn(lambda: measure(judge(examples, model)))
+        metrics = await self._threads.learn(lambda: measure(judge(examples, model), progress))
         return metrics, await self._warning(evaluation, examples)
 
     async def _warning(self, evaluation: Evaluation, examples: Examples) -> str:

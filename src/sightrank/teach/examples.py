@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -25,6 +25,7 @@ from sightrank.store import queries, vectors
 from sightrank.store.database import Connection, Database, number_array
 from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.fitting import Examples
+from sightrank.vision.operators import Labelled
 
 MAX_BACKGROUND = 8_000  # learning looks at half as many of them for each concept
 _SQL = queries.load("examples")
@@ -60,6 +61,35 @@ async def read_examples(
     async with vectors.snapshot(database) as connection:
         said = await _said(connection, book, bucket, concept_ids, dataset_id)
         return await _examples(connection, table, bucket, said, background)
+
+
+async def read_labelled(
+    database: Database, book: ConceptBook, bucket: int, table: EmbedderTable, concept_ids: Sequence[str]
+) -> Labelled:
+    """The areas that have one of these concepts and a vector in ``table``, as ``read_examples`` understands labels.
+
+    Raises DoesNotExist when the app is gone.
+    """
+    async with vectors.snapshot(database) as connection:
+        rows = await _labels(connection, book, bucket, concept_ids, "")
+        rows = rows[rows["value"] >= 0.5]
+        areas, found = await _vectors(connection, table, bucket, np.unique(rows["area"].astype(np.int64)))
+    return await asyncio.to_thread(_labelled, tuple(concept_ids), rows, areas, found)
+
+
+def _labelled(
+    concept_ids: tuple[str, ...], rows: NDArray[np.void], areas: NDArray[np.int64], found: NDArray[np.float32]
+) -> Labelled:
+    area_ids, columns = rows["area"].astype(np.int64), rows["column"].astype(np.int32)
+    known = np.isin(area_ids, areas)
+    order = np.argsort(area_ids[known], kind="stable")
+    sorted_ids = area_ids[known][order]
+    return Labelled(
+        concept_ids=concept_ids,
+        vectors=found,
+        starts=np.append(np.searchsorted(sorted_ids, areas), len(sorted_ids)),
+        columns=columns[known][order],
+    )
 
 
 async def thawed(
@@ -101,6 +131,14 @@ def areas_of(data: bytes) -> NDArray[np.int64]:
 async def _said(
     connection: Connection, book: ConceptBook, bucket: int, concept_ids: Sequence[str], dataset_id: str
 ) -> Said:
+    rows = await _labels(connection, book, bucket, concept_ids, dataset_id)
+    return await asyncio.to_thread(_joined, tuple(concept_ids), rows)
+
+
+async def _labels(
+    connection: Connection, book: ConceptBook, bucket: int, concept_ids: Sequence[str], dataset_id: str
+) -> NDArray[np.void]:
+    """The latest trusted label of each concept on each area, as ``_LABEL``."""
     row = await (await connection.execute(_SQL["language"], {"bucket": bucket})).fetchone()
     if row is None:
         raise DoesNotExist("The app was deleted.")
@@ -115,8 +153,7 @@ async def _said(
     parameters = {"bucket": bucket, "concept_ids": ids, "places": places, "dataset_id": dataset_id}
     cursor = await connection.execute(_SQL["labels"], parameters, binary=True)
     found = await cursor.fetchone()
-    rows = np.frombuffer((found and found[0]) or b"", _LABEL)
-    return await asyncio.to_thread(_joined, tuple(concept_ids), rows)
+    return np.frombuffer((found and found[0]) or b"", _LABEL)
 
 
 def _joined(concept_ids: tuple[str, ...], rows: NDArray[np.void]) -> Said:
@@ -164,9 +201,20 @@ async def _examples(connection: Connection, table: EmbedderTable, bucket: int, s
 async def _others(
     connection: Connection, table: EmbedderTable, bucket: int, numbers: NDArray[np.int64], limit: int
 ) -> NDArray[np.int64]:
-    """Areas of other inputs than these."""
-    statement = sql.SQL(_SQL["background"]).format(vectors=table.name)
-    parameters = {"bucket": bucket, "numbers": number_array(numbers.tolist()), "limit": limit}
+    """Areas of other inputs than these: all, or where there are more some from all over the app."""
+    if not limit:
+        return np.empty(0, np.int64)
+    parameters = {"bucket": bucket, "numbers": number_array(numbers.tolist())}
+    others = await _area_ids(connection, table, "others", {**parameters, "limit": limit + 1})
+    if len(others) <= limit:
+        return others
+    return await _area_ids(connection, table, "background", {**parameters, "limit": limit})
+
+
+async def _area_ids(
+    connection: Connection, table: EmbedderTable, name: str, parameters: Mapping[str, object]
+) -> NDArray[np.int64]:
+    statement = sql.SQL(_SQL[name]).format(vectors=table.name)
     row = await (await connection.execute(statement, parameters, binary=True)).fetchone()
     return np.frombuffer((row and row[0]) or b"", ">i8").astype(np.int64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -25,21 +26,25 @@ class Step(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Looks:
     """Sees the whole picture, or each region it is given, by the eye's encoder, and ``says`` what the vectors [n, dims]
-    mean.
+    mean; ``aside``: in a thread, where saying it takes long.
     """
 
     eye: Eye
     says: Callable[[Vectors], Sequence[Said]]
+    aside: bool = False
 
     async def run(self, given: NodeData | None, sight: Sight) -> NodeData:
         if given is None or given.regions is None:
-            (whole,) = self.says(await sight.vectors(self.eye, [None]))
+            (whole,) = await self._said(await sight.vectors(self.eye, [None]))
             return NodeData(whole=whole)
         vectors = await sight.vectors(self.eye, [region.seen_in for region in given.regions])
-        said = self.says(vectors)
+        said = await self._said(vectors)
         return NodeData(
             regions=tuple(replace(region, said=one) for region, one in zip(given.regions, said, strict=True))
         )
+
+    async def _said(self, vectors: Vectors) -> Sequence[Said]:
+        return await asyncio.to_thread(self.says, vectors) if self.aside else self.says(vectors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,6 +7,7 @@ new vectors.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 import uuid
@@ -32,7 +33,8 @@ _log = structlog.get_logger(__name__)
 
 LEASE_S = 30.0
 _AT_ONCE = 2  # so that a short training does not wait for a long one
-_REFITS_S = 2.0  # how often it is looked for models that lack a fit
+_REFITS_S = 2.0  # how often it is looked for models that lack a fit, in apps that are about to change over
+_EVERYWHERE_S = 30.0  # and in all apps, where one is lacking only after a start with another embedder
 _AGAIN_S = 5.0  # until a training that failed is tried again
 
 
@@ -57,6 +59,8 @@ class Trainer:
         self._wake = wake
         self._threads = threads
         self._refits_at = 0.0
+        self._everywhere_at = 0.0
+        self._again_at = math.inf
         self._queue = TrainingQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=LEASE_S)
 
     async def run(self) -> None:
@@ -74,9 +78,14 @@ class Trainer:
         if now < self._refits_at:
             return None
         self._refits_at = now + _REFITS_S
-        refit = await self._queue.claim_unfitted(self._tables)
+        everywhere = now >= min(self._everywhere_at, self._again_at)
+        if now >= self._again_at:
+            self._again_at = math.inf
+        refit = await self._queue.claim_unfitted(self._tables, everywhere=everywhere)
         if refit is not None:
             self._refits_at = 0.0
+        elif everywhere:
+            self._everywhere_at = now + _EVERYWHERE_S
         return refit
 
     async def _take(self, training: Training) -> None:
@@ -162,6 +171,8 @@ class Trainer:
     async def _put_off(self, training: Training, *, blameless: bool) -> None:
         with suppress(ServerBusy, psycopg.OperationalError):  # then it comes again when the lease runs out
             await self._queue.hand_back(training, pause_s=_AGAIN_S, blameless=blameless)
+            if isinstance(training, Refit):
+                self._again_at = min(self._again_at, time.monotonic() + _AGAIN_S)
 
 
 def _without_positives(examples: Examples) -> Sequence[str]:

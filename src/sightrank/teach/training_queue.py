@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg import sql
+
 from sightrank.store import queries
 from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database
@@ -15,6 +17,8 @@ from sightrank.teach.leases import LeaseLost
 
 ATTEMPTS = 4
 _SQL = queries.load("training")
+UNFITTED = sql.SQL(_SQL["claim_unfitted"]).format(spaces=sql.SQL(_SQL["spaces"]))
+UNFITTED_IN_CHANGE = sql.SQL(_SQL["claim_unfitted"]).format(spaces=sql.SQL(_SQL["spaces_in_change"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +70,13 @@ class TrainingQueue:
             workflow_id=workflow_id,
         )
 
-    async def claim_unfitted(self, tables: Mapping[str, EmbedderTable]) -> Refit | None:
-        """A trained version without a fit for the vectors that its app has, by workflow, or is about to have."""
+    async def claim_unfitted(self, tables: Mapping[str, EmbedderTable], *, everywhere: bool) -> Refit | None:
+        """A trained version without a fit for the vectors that its app is about to have; ``everywhere``: or has now, by
+        workflow, which reads every trained version there is.
+        """
         embedder_ids = [table.id for table in tables.values()]
         wanted = {"workflow_ids": list(tables), "embedder_ids": embedder_ids, "attempts": ATTEMPTS}
-        row = await self._database.row(_SQL["claim_unfitted"], self._lease | wanted)
+        row = await self._database.row(UNFITTED if everywhere else UNFITTED_IN_CHANGE, self._lease | wanted)
         if row is None:
             return None
         bucket, id, model_id, concept_ids, training, attempts, examples, embedder_id, dims = row

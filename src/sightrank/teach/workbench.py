@@ -35,6 +35,8 @@ _UNTRAINED = {
     21102: "has not been trained; train a version of it by PostModelVersions",
     21103: "waits for its training; wait until its version has the status 21100",
 }
+#: Areas that are compared with a picture in a thread: within a millisecond, fewer are done with.
+_MANY_LABELLED = 2000
 _SQL = queries.load("workflows")
 _ANNOTATIONS = queries.load("annotations")
 _RELATIONS = queries.load("relations")
@@ -186,7 +188,8 @@ class Workbench:
             )
         if model.type_id == "knn-concept":
             labelled = await self._neighbours.labelled(model.bucket, space.table, model.concept_ids)
-            return Looks(eye=space.eye, says=partial(_voted, labelled, _param(model, "k")))
+            says = partial(_voted, labelled, _param(model, "k"))
+            return Looks(eye=space.eye, says=says, aside=len(labelled.vectors) > _MANY_LABELLED)
         fit = await self._fits.get(model.bucket, model.version_id, model.made_at, space.table.id)
         if fit is None:
             raise ModelNotTrained(

@@ -40,7 +40,7 @@ def cross_validate(examples: Examples, options: FitOptions, progress: Progress) 
     A single input cannot be left out: it is judged by a model that was fitted on it, and ``fold_count`` is 0.
     ``progress`` is told shares from 0 to 1; what it raises ends the work.
     """
-    folds = fold_numbers(examples, seed=options.seed)
+    folds = fold_numbers(examples, seed=options.seed, between=lambda: progress(0.0))
     count = int(folds.max()) + 1 if len(folds) else 0
     if count < 2:
         return judge(examples, fit(examples, options, progress))

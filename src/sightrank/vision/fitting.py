@@ -100,23 +100,23 @@ def _number(training: Mapping[str, Any], name: str, default: float) -> float:
 
 
 def fit(examples: Examples, options: FitOptions, progress: Progress) -> ConceptModel:
-    """Learns the concepts, on one core. ``progress`` is told shares from 0 to 1; what it raises ends the work."""
-    from threadpoolctl import threadpool_limits
+    """Learns the concepts. ``progress`` is told shares from 0 to 1; what it raises ends the work.
 
+    On as many cores as the process gives to matrix products; several may learn at once, so nothing is set here.
+    """
     count = len(examples.concept_ids)
     exclusive = options.exclusive and count > 1
     labels = _completed(examples.labels) if exclusive else examples.labels
     learnt = []
-    with threadpool_limits(1):
-        for column in range(count):
+    for column in range(count):
 
-            def report(share: float, done: int = column) -> None:
-                progress((done + share) / count)
+        def report(share: float, done: int = column) -> None:
+            progress((done + share) / count)
 
-            lesson = _lesson(examples, labels[:, column], (options.seed, column))
-            one = _learn(lesson, options, report)
-            never = not exclusive and not (labels[:, column] == 1).any()
-            learnt.append(_as_rare_as_said(one, int((labels[:, column] == 0).sum())) if never else one)
+        lesson = _lesson(examples, labels[:, column], (options.seed, column))
+        one = _learn(lesson, options, report)
+        never = not exclusive and not (labels[:, column] == 1).any()
+        learnt.append(_as_rare_as_said(one, int((labels[:, column] == 0).sum())) if never else one)
     progress(1.0)
     weights = np.stack([one.weights for one in learnt])
     biases = np.array([one.bias for one in learnt])

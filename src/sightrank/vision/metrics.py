@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.vision.curves import calibration, curve
-from sightrank.vision.evaluation import Judged
+from sightrank.vision.evaluation import Judged, Progress
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -22,6 +22,7 @@ THRESHOLD = 0.5
 MAX_TEST_SET = 1000
 _MAX_LISTED = 20_000  # predictions in the test set
 _USELESS_ROC_AUC = 0.5
+_ROWS = 2000  # areas that are compared at once, so that what is not wanted any more soon ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,16 +121,25 @@ class Metrics:
         )
 
 
-def measure(judged: Judged) -> Metrics:
-    """Compares predictions with labels; where nothing was said of a concept, its prediction counts for nothing."""
+def measure(judged: Judged, progress: Progress = lambda share: None) -> Metrics:
+    """Compares predictions with labels; where nothing was said of a concept, its prediction counts for nothing.
+
+    ``progress`` is told shares from 0 to 1; what it raises ends the work.
+    """
     labels = judged.labels
     has, said = labels > 0.5, np.isfinite(labels)
     predicted = judged.probabilities >= THRESHOLD
-    scores = [
-        _scores(has[said[:, column], column], judged.probabilities[said[:, column], column])
-        for column in range(len(judged.concept_ids))
-    ]
+    count = len(judged.concept_ids)
+    scores = []
+    for column in range(count):
+        progress(column / count / 2)
+        of_column = said[:, column]
+        scores.append(_scores(has[of_column, column], judged.probabilities[of_column, column]))
     positives = has.sum(axis=0)
+    top = _top(has, judged.probabilities, lambda share: progress(0.5 + share / 6))
+    confusion = _together(has, predicted, lambda share: progress(4 / 6 + share / 6))
+    cooccurrence = _together(has, has, lambda share: progress(5 / 6 + share / 6))
+    progress(1.0)
     test = _test_set(judged)
     return Metrics(
         concept_ids=judged.concept_ids,
@@ -142,10 +152,10 @@ def measure(judged: Judged) -> Metrics:
         roc_auc=np.asarray([roc_auc for roc_auc, _, _ in scores], np.float32),
         average_precision=np.asarray([average for _, average, _ in scores], np.float32),
         curves=np.stack([points for _, _, points in scores]),
-        top=np.asarray([_top(has, judged.probabilities, 1), _top(has, judged.probabilities, 5)], np.float32),
+        top=top,
         calibration=calibration(has[said], judged.probabilities[said]).astype(np.float32),
-        confusion=_together(has, predicted) / np.maximum(positives, 1)[:, None].astype(np.float32),
-        cooccurrence=_together(has, has).astype(np.int64),
+        confusion=confusion / np.maximum(positives, 1)[:, None].astype(np.float32),
+        cooccurrence=cooccurrence.astype(np.int64),
         test_input_numbers=judged.input_numbers[test],
         test_area_ids=judged.area_ids[test],
         test_labels=labels[test],
@@ -174,18 +184,27 @@ def _precision_and_recall(
     }
 
 
-def _top(has: NDArray[np.bool_], probabilities: Floats, count: int) -> float:
-    """The share of areas with a concept that have one of their ``count`` most probable ones; 0 where there are none."""
-    some = has.any(axis=1)
-    if not some.any():
-        return 0.0
-    best = np.argsort(-probabilities[some], axis=1, kind="stable")[:, :count]
-    return float(np.take_along_axis(has[some], best, axis=1).any(axis=1).mean())
+def _top(has: NDArray[np.bool_], probabilities: Floats, progress: Progress) -> Floats:
+    """The shares of areas with a concept that have the most probable one, and one of the five; 0 without such areas."""
+    some = np.flatnonzero(has.any(axis=1))
+    hits = np.zeros(2, np.int64)
+    for begin in range(0, len(some), _ROWS):
+        progress(begin / len(some))
+        rows = some[begin : begin + _ROWS]
+        best = np.argsort(-probabilities[rows], axis=1, kind="stable")[:, :5]
+        right = np.take_along_axis(has[rows], best, axis=1)
+        hits += right[:, :1].any(axis=1).sum(), right.any(axis=1).sum()
+    return (hits / max(1, len(some))).astype(np.float32)
 
 
-def _together(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Floats:
+def _together(first: NDArray[np.bool_], second: NDArray[np.bool_], progress: Progress) -> Floats:
     """[concepts, concepts]: how many areas are in the first's row and the second's."""
-    return np.asarray(first.T.astype(np.float32) @ second.astype(np.float32), np.float32)
+    counts = np.zeros((first.shape[1], second.shape[1]), np.float64)
+    for begin in range(0, len(first), _ROWS):
+        progress(begin / len(first))
+        rows = slice(begin, begin + _ROWS)
+        counts += first[rows].T.astype(np.float32) @ second[rows].astype(np.float32)
+    return counts.astype(np.float32)
 
 
 def _test_set(judged: Judged) -> Integers:

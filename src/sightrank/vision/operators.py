@@ -80,11 +80,14 @@ class NodeData:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Labelled:
-    """Unit vectors [n, dims] of areas that people labelled; ``has`` [n, concepts] says with which of the concepts."""
+    """Unit vectors [n, dims] of areas that people labelled, and with which of the concepts: those of an area are
+    ``columns[starts[area] : starts[area + 1]]``, ``starts`` having n + 1 places. Most areas have few of many concepts.
+    """
 
     concept_ids: tuple[str, ...]
     vectors: Vectors
-    has: NDArray[np.bool_]
+    starts: NDArray[np.int64]
+    columns: NDArray[np.int32]
 
 
 def found(detections: Sequence[Detection]) -> NodeData:
@@ -193,18 +196,38 @@ def cropped(data: NodeData, margin: float) -> NodeData:
 
 def neighbours(labelled: Labelled, vectors: Vectors, k: int) -> list[tuple[Value, ...]]:
     """For each vector the concepts of its ``k`` nearest labelled areas, each neighbour weighted by its similarity: the
-    values of all concepts sum to 1. None where nothing is labelled.
+    values of all concepts sum to 1. None where nothing is labelled. Every labelled area has one of the concepts.
     """
     if not len(labelled.vectors):
         return [() for _ in vectors]
-    cosines = vectors @ labelled.vectors.T
-    k = min(k, len(labelled.vectors))
-    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
-    close = np.take_along_axis(cosines, nearest, axis=1)
+    nearest, close = _nearest(vectors @ labelled.vectors.T, min(k, len(labelled.vectors)))
     weights = np.exp((close - close[:, :1]) / _CLOSER)
-    votes = np.einsum("nk,nkc->nc", weights, labelled.has[nearest].astype(np.float32))
+    votes = _votes(labelled, nearest, weights)
     shares = votes / votes.sum(axis=1, keepdims=True)
     return [tuple(zip(labelled.concept_ids, row, strict=True)) for row in shares.tolist()]
+
+
+def _nearest(cosines: Vectors, k: int) -> tuple[NDArray[np.intp], Vectors]:
+    """[n, k] each: the places of the highest in each row, and these, highest first."""
+    if k < cosines.shape[1]:
+        places = np.sort(np.argpartition(-cosines, k - 1, axis=1)[:, :k], axis=1)
+    else:
+        places = np.tile(np.arange(cosines.shape[1]), (len(cosines), 1))
+    close = np.take_along_axis(cosines, places, axis=1)
+    order = np.argsort(-close, axis=1, kind="stable")
+    return np.take_along_axis(places, order, axis=1), np.take_along_axis(close, order, axis=1)
+
+
+def _votes(labelled: Labelled, nearest: NDArray[np.intp], weights: Vectors) -> Vectors:
+    """[n, concepts]: the weights of the neighbours that have each concept, together."""
+    areas = nearest.ravel()
+    counts = labelled.starts[areas + 1] - labelled.starts[areas]
+    before = np.cumsum(counts) - counts
+    places = np.arange(counts.sum()) + np.repeat(labelled.starts[areas] - before, counts)
+    rows = np.repeat(np.repeat(np.arange(len(nearest)), nearest.shape[1]), counts)
+    votes = np.zeros((len(nearest), len(labelled.concept_ids)), np.float32)
+    np.add.at(votes, (rows, labelled.columns[places]), np.repeat(weights.ravel(), counts))
+    return votes
 
 
 def clusters(vectors: Vectors) -> list[Cluster]:

@@ -26,10 +26,47 @@ WHERE %(dataset_id)s = '' OR EXISTS (
     WHERE d.bucket = %(bucket)s AND d.dataset_id = %(dataset_id)s AND d.input_number = s.input_number
 )
 
--- name: background
--- As many areas of other inputs as are asked for, the same ones each time.
+-- name: others
+-- Areas of other inputs, if there are no more than that.
 SELECT string_agg(int8send(area_id), ''::bytea) FROM (
     SELECT v.area_id FROM {vectors} v
     WHERE v.bucket = %(bucket)s AND v.input_number <> ALL(%(numbers)s::bigint[])
-    ORDER BY hashint8(v.area_id), v.area_id LIMIT %(limit)s
+    ORDER BY v.area_id LIMIT %(limit)s
+) chosen
+
+-- name: background
+-- Some areas of other inputs, up to a number, from all over the app and the same ones each time: where it has millions, only
+-- a few thousand rows are read. Ids of areas are shared by all apps, so an app's lie in heaps with gaps between them. What lies
+-- between its first and its last is cut into equal cells. Those that have any share places between their first and their last,
+-- and at each place the next few are taken, as some may be of inputs that are not wanted.
+WITH range AS (
+    SELECT first, (last - first) / %(limit)s::bigint + 1 AS width
+    FROM (
+        SELECT (SELECT area_id FROM {vectors} WHERE bucket = %(bucket)s ORDER BY area_id LIMIT 1) AS first,
+            (SELECT area_id FROM {vectors} WHERE bucket = %(bucket)s ORDER BY area_id DESC LIMIT 1) AS last
+    ) ends
+), cells AS MATERIALIZED (
+    SELECT head.area_id AS first, tail.area_id - head.area_id + 1 AS width, row_number() OVER (ORDER BY i) - 1 AS number,
+        count(*) OVER () AS count
+    FROM range r CROSS JOIN generate_series(0, %(limit)s::bigint - 1) i CROSS JOIN LATERAL (
+        SELECT area_id FROM {vectors} WHERE bucket = %(bucket)s AND area_id >= r.first + i * r.width
+        ORDER BY area_id LIMIT 1
+    ) head CROSS JOIN LATERAL (
+        SELECT area_id FROM {vectors} WHERE bucket = %(bucket)s AND area_id < r.first + (i + 1) * r.width
+        ORDER BY area_id DESC LIMIT 1
+    ) tail
+    WHERE head.area_id < r.first + (i + 1) * r.width
+)
+SELECT string_agg(int8send(area_id), ''::bytea) FROM (
+    SELECT DISTINCT hashint8(near.area_id), near.area_id
+    FROM generate_series(0, %(limit)s::bigint - 1) place
+    JOIN cells c ON c.number = place * c.count / %(limit)s::bigint
+    CROSS JOIN LATERAL (
+        SELECT area_id, input_number FROM {vectors}
+        WHERE bucket = %(bucket)s
+            AND area_id >= c.first + place * c.count %% %(limit)s::bigint * c.width / %(limit)s::bigint
+        ORDER BY area_id LIMIT 4
+    ) near
+    WHERE near.input_number <> ALL(%(numbers)s::bigint[])
+    ORDER BY hashint8(near.area_id), near.area_id LIMIT %(limit)s
 ) chosen

@@ -15,19 +15,25 @@ FROM (
 WHERE v.bucket = c.bucket AND v.id = c.id
 RETURNING v.bucket, v.id, v.model_id, v.concept_ids, v.training, v.attempts, c.workflow_id
 
+-- name: spaces_in_change
+-- Apps that are about to change over, and to which vectors: hardly ever any.
+SELECT r.bucket, r.embedder_id FROM reindexes r WHERE r.state = 'switching'
+
+-- name: spaces
+-- And those that all the others have.
+SELECT a.first_bucket AS bucket, t.embedder_id
+FROM apps a JOIN unnest(%(workflow_ids)s::text[], %(embedder_ids)s::int[]) AS t (workflow_id, embedder_id)
+    ON t.workflow_id = a.workflow_id
+UNION
+SELECT r.bucket, r.embedder_id FROM reindexes r WHERE r.state = 'switching'
+
 -- name: claim_unfitted
--- A trained version without a fit for the embedder that its app has, or is about to have.
+-- A trained version without a fit for the embedder of its app, `spaces` being one of the statements above.
 UPDATE model_versions v SET lease_owner = %(owner)s, lease_until = now() + %(lease_s)s * interval '1 second',
     attempts = v.attempts + 1
 FROM (
     SELECT w.bucket, w.id, e.id AS embedder_id, e.dims
-    FROM (
-        SELECT a.first_bucket AS bucket, t.embedder_id
-        FROM apps a JOIN unnest(%(workflow_ids)s::text[], %(embedder_ids)s::int[]) AS t (workflow_id, embedder_id)
-            ON t.workflow_id = a.workflow_id
-        UNION
-        SELECT r.bucket, r.embedder_id FROM reindexes r WHERE r.state = 'switching'
-    ) b
+    FROM ({spaces}) b
     JOIN embedders e ON e.id = b.embedder_id
     JOIN model_versions w ON w.bucket = b.bucket
     WHERE w.examples IS NOT NULL AND w.attempts < %(attempts)s AND (w.lease_until IS NULL OR w.lease_until < now())

@@ -18,7 +18,17 @@ ORDER BY e.created_at, e.id
 SELECT DISTINCT concept_id FROM labels WHERE bucket = %(bucket)s AND trusted ORDER BY concept_id
 
 -- name: versions
-SELECT version, labels_version FROM app_buckets WHERE bucket = %(bucket)s
+-- With the language in which its concepts are named.
+SELECT v.version, v.labels_version, a.default_language
+FROM app_buckets v JOIN apps a ON a.first_bucket = v.bucket WHERE v.bucket = %(bucket)s
+
+-- name: labelled_since
+-- Whether an area that somebody labelled has got a vector since a version of the bucket.
+SELECT EXISTS (
+    SELECT FROM {vectors} v
+    JOIN labels l ON l.bucket = v.bucket AND l.input_number = v.input_number AND l.area_id = v.area_id
+    WHERE v.bucket = %(bucket)s AND v.version > %(version)s AND l.bucket = %(bucket)s AND l.trusted
+)
 
 -- name: nodes
 -- Of the version asked for ('': the latest).

@@ -1,0 +1,150 @@
+"""Models, evaluations and workflows are read by index, however many other apps have of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import sql
+from tests.integration.explaining import OF_APPS, Read, looked_at, on_grown_apps, reads, strays, teach
+
+from sightrank.store import queries
+from sightrank.store.database import Database
+from sightrank.store.vectors import EmbedderTable
+from sightrank.teach.training_queue import UNFITTED, UNFITTED_IN_CHANGE
+
+TABLE = EmbedderTable(id=1, dims=4)
+MODELS, VERSIONS = 50, 200  # of an app
+_KEYS = {"bucket": 1, "id": "1-7-2", "owner": "me", "lease_s": 30}
+_LEASE = {"owner": "me", "lease_s": 30, "workflow_ids": ["General"]}
+_UNFITTED: dict[str, object] = {**_LEASE, "embedder_ids": [1], "attempts": 4}
+_FLOW = {"bucket": 1, "workflow_id": "1-7", "version_id": ""}
+_PAGE = {"bucket": 1, "id": "", "public_only": False, "text": ""}
+#: Statements about one model, version, evaluation or workflow.
+_HOT: list[tuple[str, str, dict[str, object]]] = [
+    ("fits", "fit", {"bucket": 1, "version_id": "1-7-2", "embedder_id": 1, "made_at": "1970-01-01 00:00:02Z"}),
+    ("fits", "head", {"bucket": 1, "version_id": "1-7-2", "embedder_id": 1}),
+    ("fits", "version", {"bucket": 1, "version_id": "1-7-2"}),
+    ("models", "find", {"bucket": 1, "model_id": "1-7", "version_id": ""}),
+    ("models", "lock", {"bucket": 1, "ids": ["1-7"]}),
+    ("training", "keep", {**_KEYS, "progress": 0.5}),
+    ("training", "hold", _KEYS),
+    ("evaluations", "version", {"bucket": 1, "model_id": "1-7", "version_id": ""}),
+    ("evaluations", "metrics", {"bucket": 1, "id": "e-1-7-2"}),
+    ("evaluations", "latest", {"bucket": 1, "version_ids": ["1-7-2"]}),
+    ("evaluations", "renew", {**_KEYS, "id": "e-1-7-2"}),
+    ("evaluations", "examples", {"bucket": 1, "version_id": "1-7-2"}),
+    ("workflows", "versions", {"bucket": 1}),
+    ("workflows", "synonyms", {"bucket": 1, "knowledge_graph_id": ""}),
+    ("workflows", "nodes", _FLOW),
+    ("workflows", "version_message", {"bucket": 1, "version_id": "1-7-2"}),
+    ("workflows", "lock", {"bucket": 1, "ids": ["1-7"]}),
+    ("workflows", "read", {"bucket": 1, "ids": ["1-7"]}),
+    ("workflows", "bases", {"bucket": 1}),
+    ("workflows", "read_versions", {**_FLOW, "id": ""}),
+    ("workflows", "lock_versions", _FLOW),
+]
+
+
+def whole(found: list[Read]) -> list[Read]:
+    """Tables of apps that are read from end to end."""
+    return [read for read in found if read.node == "Seq Scan" and read.table in OF_APPS]
+
+
+def test_statements_about_one_thing_read_by_index(database_url: str) -> None:
+    async def scenario(database: Database) -> dict[str, Any]:
+        await teach(database)
+        wrong: dict[str, Any] = {}
+        for noun, name, parameters in _HOT:
+            found = await reads(database, queries.load(noun)[name], parameters)
+            assert found, name
+            if strays(found) or looked_at(found) > 150:
+                wrong[f"{noun}.{name}"] = found
+        return wrong
+
+    assert on_grown_apps(database_url, scenario) == {}
+
+
+def test_what_is_read_of_a_whole_app_reads_no_other(database_url: str) -> None:
+    listed = sql.SQL("{} ORDER BY w.created_at, w.id LIMIT 20").format(sql.SQL(queries.load("workflows")["list"]))
+    since = sql.SQL(queries.load("workflows")["labelled_since"]).format(vectors=TABLE.name)
+    asked: list[tuple[str, Any, dict[str, object], int]] = [
+        ("heads", queries.load("fits")["heads"], {"bucket": 1, "embedder_id": 1}, 2 * VERSIONS),
+        ("any_unfitted", queries.load("training")["any_unfitted"], _UNFITTED | {"bucket": 1, "embedder_id": 1}, 400),
+        ("all_ids", queries.load("workflows")["all_ids"], {"bucket": 1}, MODELS),
+        ("list", listed, _PAGE, 150),
+        ("labelled_since", since, {"bucket": 1, "version": 105900}, 400),
+    ]
+
+    async def scenario(database: Database) -> dict[str, Any]:
+        await teach(database)
+        wrong: dict[str, Any] = {}
+        for name, statement, parameters, most in asked:
+            found = await reads(database, statement, parameters)
+            assert found, name
+            if strays(found) or looked_at(found) > most:
+                wrong[name] = found
+        return wrong
+
+    assert on_grown_apps(database_url, scenario) == {}
+
+
+def test_what_waits_is_claimed_without_a_look_at_the_rest(database_url: str) -> None:
+    """Every process asks each second. What waits is in an index of its own, which has all apps."""
+    claims = {
+        "training": (queries.load("training")["claim"], _LEASE),
+        "evaluations": (queries.load("evaluations")["claim"], _LEASE),
+        "nothing in change": (UNFITTED_IN_CHANGE, _UNFITTED),
+        "trainings of an app": (queries.load("models")["waiting"], {"bucket": 1}),
+        "evaluations of an app": (
+            queries.load("evaluations")["waiting"],
+            {"bucket": 1, "version_id": "1-7-2", "request": b"", "dataset_id": ""},
+        ),
+    }
+
+    async def scenario(database: Database) -> dict[str, list[Read]]:
+        await teach(database)
+        return {name: await reads(database, statement, parameters) for name, (statement, parameters) in claims.items()}
+
+    found = on_grown_apps(database_url, scenario)
+
+    for name, read in found.items():
+        assert whole(read) == [], name
+        of_apps = [one for one in read if one.table in OF_APPS]
+        assert looked_at(of_apps) <= 20, name
+    assert not any(one.rows for one in found["nothing in change"] if one.table in OF_APPS)
+
+
+def test_an_app_in_change_is_looked_at_alone_and_all_together_once(database_url: str) -> None:
+    async def scenario(database: Database) -> tuple[list[Read], list[Read]]:
+        await teach(database)
+        await database.execute("DELETE FROM model_fits WHERE bucket = 3 AND model_version_id = '3-9-1'")
+        await database.execute(
+            "INSERT INTO reindexes (bucket, workflow_id, embedder_id, state) VALUES (3, 'General', 1, 'switching')"
+        )
+        one = await reads(database, UNFITTED_IN_CHANGE, _UNFITTED)
+        row = await database.row("SELECT bucket, id FROM model_versions WHERE lease_owner = 'me'")
+        assert row == (3, "3-9-1")
+        return one, await reads(database, UNFITTED, _UNFITTED)
+
+    one, everywhere = on_grown_apps(database_url, scenario)
+
+    assert whole(one) == []
+    assert looked_at([read for read in one if read.table in OF_APPS]) <= 2 * VERSIONS + 10
+    # However the versions of all apps are read, it is once.
+    assert looked_at([read for read in everywhere if read.table == "model_versions"]) <= 40 * VERSIONS + 10
+
+
+def test_the_background_of_a_training_is_read_by_index(database_url: str) -> None:
+    async def scenario(database: Database) -> dict[str, list[Read]]:
+        found = {}
+        for name in ("others", "background"):
+            statement = sql.SQL(queries.load("examples")[name]).format(vectors=TABLE.name)
+            found[name] = await reads(database, statement, {"bucket": 1, "numbers": "{4,8}", "limit": 50})
+        return found
+
+    found = on_grown_apps(database_url, scenario)
+
+    for name, read in found.items():
+        assert strays(read) == [], name
+    assert looked_at(found["others"]) <= 60
+    assert looked_at(found["background"]) <= 50 * 2 + 50 * 4 + 2
