@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 from collections.abc import Iterator
 from typing import cast
 
@@ -13,8 +14,10 @@ from PIL import Image
 from tests.watching import CORNER, watched_eye
 
 from sightrank.errors import InputFailed, InputInvalid
+from sightrank.teach.steps import Looks
 from sightrank.vision.box import Box
 from sightrank.vision.eye import Eye
+from sightrank.vision.operators import Said
 from sightrank.vision.sight import FrameSight, PictureSight, TextSight
 from sightrank.vision.threads import Lane, Threads
 from sightrank.vision.video import FrameTime
@@ -37,6 +40,22 @@ def picture() -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_what_takes_long_to_say_is_said_in_a_thread(threads: Threads, aside: bool) -> None:
+    eye = watched_eye(threads, lambda count: None)
+    sight = PictureSight(picture(), Lane.INTERACTIVE, [eye])
+    where: list[threading.Thread] = []
+
+    def says(vectors: np.ndarray) -> list[Said]:
+        where.append(threading.current_thread())
+        return [Said(concepts=(("seen", 1.0),)) for _ in vectors]
+
+    data = asyncio.run(Looks(eye=eye, says=says, aside=aside).run(None, sight))
+
+    assert data.whole.concepts == (("seen", 1.0),)
+    assert (where[0] is not threading.main_thread()) == aside
 
 
 def test_each_part_of_a_picture_is_embedded_once(threads: Threads) -> None:
