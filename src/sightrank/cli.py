@@ -230,31 +230,40 @@ async def _serve(settings: Settings) -> None:
     from sightrank.app import serve as running
     from sightrank.client_env import announce
 
+    stop = _told_to_stop()
     async with running(settings) as server:
         announce(settings, server.wire.ports, server.first_start)
-        await _stopped()
+        await stop.wait()
 
 
 async def _work(settings: Settings) -> None:
     from sightrank.app import open_core, working
     from sightrank.store.opening import open_store
 
+    stop = _told_to_stop()
     async with (
         open_store(settings) as url,
         open_core(settings, url) as core,
         working(core, settings.workers, asyncio.Event()),
     ):
         typer.echo(f"ready: {settings.workers} ingest worker(s)")
-        await _stopped()
+        await stop.wait()
 
 
-async def _stopped() -> None:
-    """Waits for SIGINT or SIGTERM."""
+def _told_to_stop() -> asyncio.Event:
+    """Set by SIGINT or SIGTERM. To be asked for before anything starts: a start under way is finished, then all of it
+    ends in good order. A second signal ends the process at once.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def told(number: int) -> None:
+        stop.set()
+        loop.remove_signal_handler(number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+        loop.add_signal_handler(number, told, number)
+    return stop
 
 
 def _run(work: Awaitable[None], settings: Settings) -> None:

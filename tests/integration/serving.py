@@ -118,6 +118,11 @@ class Server:
 
     def start(self) -> None:
         """Returns when it is ready."""
+        self.launch()
+        wait_for(f"{self.command} to be ready", self._ready, seconds=START_S)
+
+    def launch(self) -> None:
+        """Returns at once."""
         ports = ["--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port), "--host", HOST]
         with (self.folder / f"{self.command}.log").open("wb") as log:
             self.process = subprocess.Popen(
@@ -127,7 +132,6 @@ class Server:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        wait_for(f"{self.command} to be ready", self._ready, seconds=START_S)
 
     def stop(self) -> float:
         """Ends it by SIGTERM; returns the seconds that took."""

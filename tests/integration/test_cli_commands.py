@@ -26,6 +26,7 @@ from tests.integration.serving import (
     picture,
     run_command,
     server_at,
+    wait_for,
 )
 
 
@@ -315,3 +316,14 @@ def test_as_root_a_closed_folder_is_refused_and_stays_closed() -> None:
         assert done.returncode == 2, done.stderr
         assert str(closed) in done.stderr
         assert closed.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_server_that_is_told_to_stop_while_it_starts_stops_in_good_order() -> None:
+    with home() as folder, server_at(folder) as server:
+        server.launch()
+        wait_for(
+            "the database to be started", lambda: (server.data_dir / "postgres" / "postmaster.pid").exists(), seconds=60
+        )
+        server.stop()
+
+        assert not (server.data_dir / "postgres" / "postmaster.pid").exists()
