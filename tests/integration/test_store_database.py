@@ -143,6 +143,7 @@ _PUT_IN = {
     "order": "i.id",
     "chosen": "e.id > 'a'",
     "sorting": "e.id",
+    "spaces": "SELECT bucket, embedder_id FROM reindexes",
     "table": "areas",
     "vectors": "(SELECT bucket, id AS area_id, input_number, 1 AS version FROM areas)",
 }

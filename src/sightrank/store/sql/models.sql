@@ -1,7 +1,7 @@
 -- name: find
 -- Models, each in the version asked for ('': the latest that is trained, else the latest).
-SELECT asked.model_id, asked.version_id, m.name, m.model_type_id, coalesce(v.id, ''), coalesce(v.created_at, m.created_at), coalesce(v.status, 21102),
-    coalesce(v.concept_ids, m.concept_ids), coalesce(v.params, '{}'), m.visibility
+SELECT asked.model_id, asked.version_id, m.name, m.model_type_id, coalesce(v.id, ''), coalesce(v.created_at, m.created_at),
+    coalesce(v.status, 21102), coalesce(v.concept_ids, m.concept_ids), coalesce(v.params, '{}'), m.visibility
 FROM unnest(%(model_ids)s::text[], %(version_ids)s::text[]) AS asked (model_id, version_id)
 JOIN models m ON m.bucket = %(bucket)s AND m.id = asked.model_id
 LEFT JOIN LATERAL (
