@@ -507,6 +507,12 @@ def test_writers_and_searches_do_not_disturb_each_other(database_url: str) -> No
     with_app(database_url, scenario, photos(1000), index=True)
 
 
+_BUSY = """
+SELECT state, query FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state <> 'idle'
+"""
+
+
 @pytest.mark.parametrize("way", ["_by_products", "_by_vectors"])
 def test_a_search_that_is_given_up_leaves_nothing_behind(
     database_url: str, monkeypatch: pytest.MonkeyPatch, way: str
@@ -526,10 +532,7 @@ def test_a_search_that_is_given_up_leaves_nothing_behind(
 
         # The pool may be making a new connection in place of one that was given up: that is soon idle too.
         async with asyncio.timeout(10):
-            while await stored.database.rows(
-                "SELECT state, query FROM pg_stat_activity WHERE datname = current_database()"
-                " AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state <> 'idle'"
-            ):
+            while await stored.database.rows(_BUSY):  # noqa: ASYNC110 (what is waited for is in the database)
                 await asyncio.sleep(0.01)
         found = await stored.ranker.best(ranks, Unit.INPUT, 20)
 
