@@ -571,7 +571,10 @@ def test_a_model_whose_app_cannot_embed_is_not_trained(world: Worlds) -> None:
         await make(world, Model(id="m", output_info=concepts("a")))
         await world.database.execute("UPDATE apps SET workflow_id = 'Face'")
         world.identity.forget()
-        await refused(world, WorkflowNeedsModel, "PostModelVersions", model_id="m")
+        words = await refused(world, WorkflowNeedsModel, "PostModelVersions", model_id="m")
+        assert "OpenCV" in words
+        versions = (await ask(world, "ListModelVersions", model_id="m")).model_versions
+        assert [version.status.code for version in versions] == [21102]
 
     world.run(scenario)
 

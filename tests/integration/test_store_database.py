@@ -135,6 +135,7 @@ _PUT_IN = {
     "page": "LIMIT 1",
     "annotations": "SELECT * FROM annotations WHERE bucket = 1",
     "jobs": "SELECT * FROM inputs_add_jobs WHERE bucket = 1",
+    "gone": "DELETE FROM annotations WHERE bucket = 1 RETURNING *",
     "found": "SELECT input_number, id FROM annotations WHERE bucket = 1",
     "bucket": "1",
     "version": "1",

@@ -11,6 +11,7 @@ import pytest
 from psycopg import sql
 from tests.integration.explaining import BUCKETS, INPUTS, Read, looked_at, on_grown_apps, reads, reads_on, strays
 
+from sightrank.ingest.history import remembering
 from sightrank.search.query import Query, Unit
 from sightrank.search.sql import FilterScope, candidates, count, page
 from sightrank.store import queries, vector_index, vectors
@@ -30,7 +31,6 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("ingest", "renew", {"bucket": 1, "numbers": [100, 200], "owner": "me", "lease_s": 60}),
     *(("ingest", "claim", {"bucket": 1, "owner": "me", "lease_s": 60, "limit": 8, **which}) for which in _WHICH),
     ("ingest", "areas", {"bucket": 1, "numbers": [4, 8]}),
-    ("ingest", "forget_predictions", {"bucket": 1, "numbers": [4, 8], "troubled": [8], "former": []}),
     ("ingest", "said_by_people", {"bucket": 1, "numbers": [4, 8]}),
     ("inputs", "read", {"bucket": 1, "ids": ["in-8"]}),
     ("inputs", "existing", {"bucket": 1, "ids": ["in-8"], "urls": ["http://example.com/8"], "url_hashes": [b"x" * 32]}),
@@ -47,6 +47,7 @@ _REMOVED_SINCE = sql.SQL(queries.load("search")["removed_since"]).format(
 )
 _DETECTIONS_SINCE = sql.SQL(queries.load("search")["detections_since"]).format(vectors=sql.Identifier("vectors_1"))
 _OF_A_DETECTOR = {"bucket": 1, "concept_ids": ["c-1"], "model_id": "model-8", "version": 105200}
+_FORGET = remembering(queries.load("ingest")["forget_predictions"])
 SCOPE = FilterScope(bucket=1, concepts={})
 
 
@@ -57,6 +58,7 @@ def test_hot_statements_read_by_index(database_url: str) -> None:
         composed = [
             ("search.removed_since", _REMOVED_SINCE, None),
             ("search.detections_since", _DETECTIONS_SINCE, _OF_A_DETECTOR),
+            ("ingest.forget_predictions", _FORGET, {"bucket": 1, "numbers": [4, 8], "troubled": [8], "former": []}),
         ]
         for name, statement, parameters in [*statements, *composed]:
             found = await reads(database, statement, parameters)

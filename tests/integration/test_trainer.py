@@ -198,7 +198,9 @@ def test_a_database_that_is_away_when_an_error_is_to_be_told_ends_no_trainer(
         async with training(place):
             await asyncio.wait_for(away.wait(), 20)
             await queue(place, bucket, "w")
-            await until_status(place, bucket, BROKEN, "w")
+            told = await until_status(place, bucket, BROKEN, "w")
+
+        assert told["details"] == "Learning failed: ValueError: no plane divides these"
 
     with_app(database_url, scenario)
 

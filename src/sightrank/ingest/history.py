@@ -10,13 +10,23 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import LiteralString
 
 import structlog
+from psycopg import sql
 
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database
 
 _SQL = queries.load("history")
+
+
+def remembering(deletion: LiteralString) -> sql.Composed:
+    """A statement that deletes annotations and returns their rows, and with it keeps what writers wrote as history; its
+    count is that of the latter."""
+    return sql.SQL(_SQL["remember_written"]).format(gone=sql.SQL(deletion))
+
+
 _SWEEP_S = 3600.0
 _PORTION = 1000  # rows, the LIMIT of the statement `forget`
 _TICK = timedelta(microseconds=1)

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sightrank.ingest.areas import Area, NewFrame, make_frames, read_areas
 from sightrank.ingest.base_workflow import has_workflows
+from sightrank.ingest.history import remembering
 from sightrank.ingest.job import SUSPECT, Job, Outcome, finished_rows, vector_rows
 from sightrank.ingest.remarks import write_remarks
 from sightrank.ingest.rows import AnnotationRow, forget_removals, insert_annotations, new_id, to_json
@@ -19,6 +20,7 @@ from sightrank.store.clock import Clock
 from sightrank.store.database import Connection, Database, retrying
 
 _SQL = queries.load("ingest")
+_FORGET_PREDICTIONS = remembering(_SQL["forget_predictions"])
 _ANNOTATIONS = queries.load("annotations")
 _APPS_IN_TURN = 1000  # whose turn is remembered
 
@@ -304,7 +306,7 @@ async def _forget(connection: Connection, bucket: int, outcomes: Sequence[Outcom
     numbers = [outcome.job.number for outcome in outcomes]
     troubled = [outcome.job.number for outcome in outcomes if outcome.trouble]
     keys = {"bucket": bucket, "numbers": numbers, "troubled": troubled, "former": former}
-    forgotten = await connection.execute(_SQL["forget_predictions"], keys)
+    forgotten = await connection.execute(_FORGET_PREDICTIONS, keys)
     return forgotten.rowcount > 0
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from sightrank.ingest import reindex_regions, reindex_remarks
 from sightrank.ingest.areas import read_areas
+from sightrank.ingest.history import remembering
 from sightrank.ingest.job import Job, Outcome, finished_rows, vector_rows
 from sightrank.ingest.jobs import with_frames
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
@@ -22,6 +23,7 @@ from sightrank.store.status import INPUT_INDEXED
 from sightrank.store.vectors import EmbedderTable
 
 _SQL = queries.load("reindex")
+_DROP_PREDICTIONS = remembering(_SQL["drop_predictions"])
 _SWEPT = 5000  # rows removed from a table in one transaction
 _NAMED = 20  # inputs that a failure names
 _BUSY = "The inputs of this app are being written to."
@@ -197,7 +199,7 @@ class ReindexRows:
             await connection.execute(_SQL["lock_inputs"], keys)
             await _check_complete(connection, turn.bucket)
             await reindex_remarks.make_concepts(connection, self._book, turn.bucket)
-            await connection.execute(_SQL["drop_predictions"], keys)
+            await connection.execute(_DROP_PREDICTIONS, keys)
             await connection.execute(_SQL["take_predictions"], keys)
             # As a change of labels: what a detector says of areas that stay changes without their vectors.
             version = await next_version(connection, turn.bucket, labels=True)

@@ -61,28 +61,14 @@ SELECT id FROM areas r WHERE bucket = %(bucket)s AND input_number = ANY(%(number
     )
 
 -- name: forget_predictions
--- Of inputs that are looked at again. What people said stays; what writers wrote becomes history, unless there is `trouble`:
--- then they say nothing new, and what they wrote stays but on `former` areas, which go.
-WITH gone AS (
-    DELETE FROM annotations
-    WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s)
-        AND (model_version_id <> '' OR (written_by <> '' AND (
-            NOT input_number = ANY(%(troubled)s) OR area_id = ANY(%(former)s)
-        )))
-    RETURNING *
-)
-INSERT INTO past_annotations (
-    bucket, input_number, id, area_id, created_at, modified_at, until, status, input_level, trusted, user_id, model_id,
-    model_version_id, task_id, concept_ids, concept_values, metadata, latitude, longitude, annotation_info, data, region_id,
-    box_top, box_left, box_bottom, box_right
-)
-SELECT
-    g.bucket, g.input_number, g.id, g.area_id, g.created_at, g.modified_at,
-    greatest(clock_timestamp(), g.modified_at + interval '1 us'), g.status, g.input_level, g.trusted, g.user_id, g.model_id,
-    g.model_version_id, g.task_id, g.concept_ids, g.concept_values, g.metadata, g.latitude, g.longitude, g.annotation_info,
-    g.data, r.region_id, r.box_top, r.box_left, r.box_bottom, r.box_right
-FROM gone g JOIN areas r ON r.bucket = g.bucket AND r.id = g.area_id
-WHERE g.written_by <> ''
+-- Of inputs that are looked at again. What people said stays; so does what writers wrote where there is `trouble`, because then
+-- they say nothing new, but not on `former` areas, which go.
+DELETE FROM annotations
+WHERE bucket = %(bucket)s AND input_number = ANY(%(numbers)s)
+    AND (model_version_id <> '' OR (written_by <> '' AND (
+        NOT input_number = ANY(%(troubled)s) OR area_id = ANY(%(former)s)
+    )))
+RETURNING *
 
 -- name: said_by_people
 -- The concepts of which people have said something, by area; what writers wrote is none of it.

@@ -187,22 +187,8 @@ SELECT count(*) FROM (
 ) locked
 
 -- name: drop_predictions
--- And what writers wrote, which becomes history.
-WITH gone AS (
-    DELETE FROM annotations WHERE bucket = %(bucket)s AND (model_version_id <> '' OR written_by <> '') RETURNING *
-)
-INSERT INTO past_annotations (
-    bucket, input_number, id, area_id, created_at, modified_at, until, status, input_level, trusted, user_id, model_id,
-    model_version_id, task_id, concept_ids, concept_values, metadata, latitude, longitude, annotation_info, data, region_id,
-    box_top, box_left, box_bottom, box_right
-)
-SELECT
-    g.bucket, g.input_number, g.id, g.area_id, g.created_at, g.modified_at,
-    greatest(clock_timestamp(), g.modified_at + interval '1 us'), g.status, g.input_level, g.trusted, g.user_id, g.model_id,
-    g.model_version_id, g.task_id, g.concept_ids, g.concept_values, g.metadata, g.latitude, g.longitude, g.annotation_info,
-    g.data, r.region_id, r.box_top, r.box_left, r.box_bottom, r.box_right
-FROM gone g JOIN areas r ON r.bucket = g.bucket AND r.id = g.area_id
-WHERE g.written_by <> ''
+-- And what writers wrote.
+DELETE FROM annotations WHERE bucket = %(bucket)s AND (model_version_id <> '' OR written_by <> '') RETURNING *
 
 -- name: take_predictions
 INSERT INTO annotations (
