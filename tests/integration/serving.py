@@ -163,8 +163,10 @@ class Server:
 
     def _ready(self) -> bool:
         assert self.process.poll() is None, f"{self.command} ended with {self.process.returncode}:\n{self.log}"
+        if "\nready" not in f"\n{self.log}":
+            return False  # /healthz answers a moment before the addresses are printed and noted
         if self.command != "serve" or not self.http_port:
-            return "\nready" in f"\n{self.log}"
+            return True
         with suppress(httpx.TransportError):
             return httpx.get(f"{self.base}/healthz", trust_env=False, timeout=2.0).status_code == 200
         return False
