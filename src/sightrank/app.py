@@ -40,7 +40,9 @@ from sightrank.api.knowledge_graphs import KnowledgeGraphs
 from sightrank.api.media import HostedMedia
 from sightrank.api.model_contents import ModelContents
 from sightrank.api.model_edits import ModelEdits
+from sightrank.api.model_ids import ModelIds
 from sightrank.api.model_records import ModelRecords
+from sightrank.api.model_tags import ModelTags
 from sightrank.api.model_types import ModelTypes
 from sightrank.api.model_versions import ModelVersions
 from sightrank.api.model_writer import ModelWriter
@@ -343,7 +345,7 @@ async def _matrices(core: Core) -> AsyncIterator[Matrices]:
 
 def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matrices, wake: asyncio.Event) -> Handlers:
     """Every rpc that is built. Those missing here answer 10040."""
-    records = Records(core.database, core.book, core.urls)
+    records = Records(core.database, core.book, core.urls, [model.id for model in core.catalogue.models])
     regions = Regions(core.database, core.images, core.clock, decoders=core.threads.cores)
     labelling = Labelling(core.database, regions, core.book, core.clock, core.workflows, core.catalogue.lacks)
     revision = Revision(core.database, regions, core.book, core.clock, core.workflows, core.catalogue.lacks)
@@ -373,6 +375,8 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Models(core.database, core.catalogue, model_records),
         ModelEdits(core.database, core.catalogue, model_records, model_writer),
         ModelVersions(core.database, core.catalogue, model_records, model_writer, evaluations, core.to_train),
+        ModelIds(core.database, core.catalogue, model_records),
+        ModelTags(core.database, core.catalogue),
         ModelContents(core.database, core.catalogue, model_records, records),
         ModelTypes(),
         evaluations,

@@ -26,7 +26,7 @@ MAX_CONCEPTS = 2000
 MAX_STORED_BYTES = 2**20
 _MAX_TEXT_BYTES = 64 * 1024
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_LISTS = ("toolkits", "use_cases", "languages")
+_LISTS = ("toolkits", "use_cases", "languages", "check_consents")
 _ACTIONS = ("merge", "overwrite", "remove")
 #: Of a version: what somebody brings who has trained a model elsewhere.
 _UPLOADS = frozenset({"pretrained_model_config", "import_info", "inference_compute_info", "build_info"})
@@ -341,7 +341,7 @@ def _check_removable(item: resources_pb2.Model, where: str) -> None:
     others = [name for name in ("name", "description", "notes", "task") if getattr(item, name)]
     if others or item.visibility.gettable:
         raise ModelInvalidArgument(
-            f"{where}: action remove takes toolkits, use_cases, languages, image, metadata and output_info, not"
+            f"{where}: action remove takes {', '.join(_LISTS)}, image, metadata and output_info, not"
             f" {', '.join(others) or 'visibility'}."
         )
 
@@ -369,10 +369,15 @@ def _image_url(item: resources_pb2.Model, where: str) -> str:
     return url
 
 
-def _new_id(wanted: str, where: str) -> str:
-    if wanted and not _ID.fullmatch(wanted):
+def checked_id(wanted: str, where: str) -> str:
+    """The same. Raises ModelInvalidArgument for what can be no id of a model or a version."""
+    if not _ID.fullmatch(wanted):
         raise ModelInvalidArgument(f"{where} is {wanted[:140]!r}; use up to 128 letters, digits, '-', '_' and '.'.")
-    return wanted or new_id()
+    return wanted
+
+
+def _new_id(wanted: str, where: str) -> str:
+    return checked_id(wanted, where) if wanted else new_id()
 
 
 def _without_concepts(output_info: resources_pb2.OutputInfo) -> resources_pb2.OutputInfo:

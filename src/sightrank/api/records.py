@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -99,10 +99,12 @@ class AnnotationRecord(NamedTuple):
 
 
 class _Names(NamedTuple):
-    """How concepts are called: as the app says for its ``own``, else as the vocabulary does."""
+    """How concepts are called: as the app says for its ``own``, else as the vocabulary does. Models that are none of
+    ``public_models`` are the app's."""
 
     own: Mapping[str, str]
     vocabulary: Vocabulary
+    public_models: Collection[str]
 
     def of(self, concept_id: str) -> str:
         return self.own.get(concept_id) or self.vocabulary.name(concept_id)
@@ -111,10 +113,13 @@ class _Names(NamedTuple):
 class Records:
     """Makes messages of rows; concept names come from the app and the public vocabulary."""
 
-    def __init__(self, database: Database, book: ConceptBook, urls: HostedUrls) -> None:
+    def __init__(
+        self, database: Database, book: ConceptBook, urls: HostedUrls, public_models: Collection[str] = ()
+    ) -> None:
         self._database = database
         self._book = book
         self._urls = urls
+        self._public_models = frozenset(public_models)
 
     async def inputs(self, app: AppRef, rows: Sequence[InputRow]) -> list[resources_pb2.Input]:
         """One message for each row."""
@@ -135,7 +140,7 @@ class Records:
         own_names: Mapping[str, str],
     ) -> None:
         """Writes an input and an annotation of it into a hit; ``own_names`` are those the app gave its concepts."""
-        names = _Names(own=own_names, vocabulary=self._book.vocabulary)
+        names = self._named(own_names)
         self._fill_input(message.input, app, row, names)
         _fill_annotation(message.annotation, app, annotation, names)
 
@@ -144,7 +149,10 @@ class Records:
         own: dict[str, str] = {}
         if wanted:
             own = dict(await self._database.rows(_SQL["names"], {"bucket": app.bucket, "ids": wanted}))
-        return _Names(own=own, vocabulary=self._book.vocabulary)
+        return self._named(own)
+
+    def _named(self, own: Mapping[str, str]) -> _Names:
+        return _Names(own=own, vocabulary=self._book.vocabulary, public_models=self._public_models)
 
     def _input(self, app: AppRef, row: InputRow, names: _Names) -> resources_pb2.Input:
         message = resources_pb2.Input()
@@ -211,8 +219,9 @@ def _fill_annotation(message: resources_pb2.Annotation, app: AppRef, row: Annota
     fill_status(message.status, row.status, "")
     if row.model_version_id:
         model = message.worker.model
-        # Only public models write annotations: an app has none of its own yet.
-        model.id, model.user_id, model.app_id = row.model_id, PUBLIC_USER, PUBLIC_APP
+        own = row.model_id not in names.public_models
+        model.id = row.model_id
+        model.user_id, model.app_id = (app.user_id, app.app_id) if own else (PUBLIC_USER, PUBLIC_APP)
         model.model_version.id = row.model_version_id
     elif row.user_id:
         message.worker.user.id = row.user_id

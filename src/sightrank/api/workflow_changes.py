@@ -17,10 +17,10 @@ from sightrank.api.apps import PRIVATE, plain_text
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
 from sightrank.api.datasets import visibility_of
-from sightrank.api.identity import Identity
+from sightrank.api.identity import PUBLIC_USER, Identity
 from sightrank.api.workflow_nodes import MAX_ID_CHARACTERS, NodeReader
 from sightrank.api.workflow_records import own_workflow_proto
-from sightrank.errors import WorkflowDoesNotExist, WorkflowDuplicate, WorkflowInvalid
+from sightrank.errors import ModelDoesNotExist, WorkflowDoesNotExist, WorkflowDuplicate, WorkflowInvalid
 from sightrank.ingest.rows import hold_app, new_id
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database, TryAgain, retrying
@@ -228,7 +228,15 @@ async def insert_version(
     nodes: Sequence[_Node],
     sent: resources_pb2.WorkflowVersion,
 ) -> None:
-    """Makes these checked nodes the workflow's latest version."""
+    """Makes these checked nodes the workflow's latest version.
+
+    Raises ModelDoesNotExist where a model of theirs has been deleted since, or has got another id.
+    """
+    own = sorted({node.model.id for node in nodes if node.model.user_id != PUBLIC_USER})
+    cursor = await connection.execute(_SQL["hold_models"], {"bucket": app.bucket, "ids": own})
+    gone = set(own) - {name for (name,) in await cursor.fetchall()}
+    if gone:
+        raise ModelDoesNotExist(f"The app has no model {min(gone)} any more; ListModels names those it has.")
     await connection.execute(
         _SQL["insert_version"],
         {
