@@ -20,7 +20,9 @@ from sightrank.api.identity import Identity
 from sightrank.api.keys import Keys
 from sightrank.api.model_contents import ModelContents
 from sightrank.api.model_edits import ModelEdits
+from sightrank.api.model_ids import ModelIds
 from sightrank.api.model_records import ModelRecords
+from sightrank.api.model_tags import ModelTags
 from sightrank.api.model_versions import ModelVersions
 from sightrank.api.model_writer import ModelWriter
 from sightrank.api.models import Models
@@ -134,6 +136,8 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
         Models(database, catalogue, models),
         ModelEdits(database, catalogue, models, writer),
         ModelVersions(database, catalogue, models, writer, evaluations, world.to_train),
+        ModelIds(database, catalogue, models),
+        ModelTags(database, catalogue),
         ModelContents(database, catalogue, models, records),
         evaluations,
         Workflows(catalogue, database),
