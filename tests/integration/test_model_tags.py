@@ -106,9 +106,11 @@ def test_a_key_that_may_only_read_changes_nothing(app: App, rpc: str, sent: str,
     app.call("PostModels", models=[Model(id="m", **{kept: ["a"]})])
 
     def status(*scopes: str) -> Any:
-        return App(server=app.server, stub=app.stub, id=app.id, key=key(app, *scopes)).ask(
-            rpc, model_id="m", action="overwrite", **{sent: ["b"]}
-        ).status
+        return (
+            App(server=app.server, stub=app.stub, id=app.id, key=key(app, *scopes))
+            .ask(rpc, model_id="m", action="overwrite", **{sent: ["b"]})
+            .status
+        )
 
     refused = status("Apps_Get", "Models_Get")
 
