@@ -40,6 +40,7 @@ from sightrank.api.knowledge_graphs import KnowledgeGraphs
 from sightrank.api.media import HostedMedia
 from sightrank.api.model_contents import ModelContents
 from sightrank.api.model_edits import ModelEdits
+from sightrank.api.model_exports import ModelExports
 from sightrank.api.model_ids import ModelIds
 from sightrank.api.model_records import ModelRecords
 from sightrank.api.model_tags import ModelTags
@@ -98,6 +99,7 @@ from sightrank.teach.workbench import PublicModel, Space, Workbench
 from sightrank.vision.eye import Eye, ImageLimits
 from sightrank.vision.threads import Threads
 from sightrank.vision.thumbnail import MediaSizes
+from sightrank.wire.export_route import export_route
 from sightrank.wire.media_route import media_route
 from sightrank.wire.options import WireOptions
 from sightrank.wire.server import PortTakenError, WireServer
@@ -227,9 +229,10 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         await stack.enter_async_context(background(removal.keep_swept()))
         await stack.enter_async_context(background(keep_fresh(core.database)))
         await stack.enter_async_context(background(History(core.database, days=settings.history_days).keep_swept()))
+        exports = ModelExports(core.catalogue, core.workbench, core.urls, identity.authenticate)
         matrices = await stack.enter_async_context(_matrices(core))
         wire = WireServer(
-            _handlers(core, identity, removal, matrices, wake),
+            {**_handlers(core, identity, removal, matrices, wake), **exports.handlers()},
             identity.authenticate,
             lambda: _is_ready(core.database),
             WireOptions(
@@ -241,7 +244,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
                 tls_key=settings.tls_key,
                 timeout_s=settings.request_timeout_s,
             ),
-            extra_routes=lambda dispatcher: [media_route(hosted, dispatcher)],
+            extra_routes=lambda dispatcher: [media_route(hosted, dispatcher), export_route(exports, dispatcher)],
         )
         await wire.start()
         stack.push_async_callback(wire.stop)

@@ -293,7 +293,8 @@ def test_what_a_model_says_for_another_base_workflow_while_it_is_renamed_is_by_i
         await flows.index("crowd", "perhaps")
         flows.eye.seen, flows.eye.gate = 0, asyncio.Event()
         await flows.database.execute(
-            "INSERT INTO reindexes (bucket, workflow_id, own_workflow_id, state) VALUES (%s, 'General', 'own', 'sweeping')",
+            "INSERT INTO reindexes (bucket, workflow_id, own_workflow_id, state)"
+            " VALUES (%s, 'General', 'own', 'sweeping')",
             [flows.place.bucket],
         )
 
