@@ -43,6 +43,7 @@ from sightrank.api.model_edits import ModelEdits
 from sightrank.api.model_exports import ModelExports
 from sightrank.api.model_ids import ModelIds
 from sightrank.api.model_records import ModelRecords
+from sightrank.api.model_references import ModelReferences
 from sightrank.api.model_tags import ModelTags
 from sightrank.api.model_types import ModelTypes
 from sightrank.api.model_versions import ModelVersions
@@ -354,7 +355,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     revision = Revision(core.database, regions, core.book, core.clock, core.workflows, core.catalogue.lacks)
     engine = SearchEngine(core.database, matrices, core.book, core.images.look)
     versions = {card.id: frozenset(model.version_id for model in card.models) for card in core.catalogue.workflows}
-    models = SearchModels(
+    search_models = SearchModels(
         {id: (one.table, one.eye, versions[id], one.detector_id) for id, one in core.workflows.items()},
         core.catalogue.lacks,
     )
@@ -363,6 +364,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     saved = SavedSearches(core.database, reader, max_image_bytes=core.settings.max_image_bytes)
     intake = Intake(core.database, core.blobs, removal, core.book, core.clock)
     model_records, model_writer = ModelRecords(core.database), ModelWriter(core.book, core.clock)
+    models = Models(core.database, core.catalogue, model_records)
     evaluations = Evaluations(core.database, core.book, records, model_records, core.to_evaluate)
     resources = (
         Users(core.database),
@@ -375,7 +377,8 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
             on_deleted=removal.delete_bucket,
         ),
         Keys(core.database, identity),
-        Models(core.database, core.catalogue, model_records),
+        models,
+        ModelReferences(models),
         ModelEdits(core.database, core.catalogue, model_records, model_writer),
         ModelVersions(core.database, core.catalogue, model_records, model_writer, evaluations, core.to_train),
         ModelIds(core.database, core.catalogue, model_records),
@@ -398,7 +401,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Annotations(core.database, labelling, revision, records),
         Datasets(core.database),
         DatasetInputs(core.database, core.book, records, reader, core.clock),
-        Searches(core.database, engine, models, records, reader, saved, texts, core.threads, identity.forget),
+        Searches(core.database, engine, search_models, records, reader, saved, texts, core.threads, identity.forget),
         saved,
         AnnotationFilters(core.database, reader),
     )
