@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 from clarifai.client.model import Model as SdkModel
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
-from clarifai_grpc.grpc.api.resources_pb2 import Data, Input, Model, ModelVersion, UserAppIDSet
+from clarifai_grpc.grpc.api.resources_pb2 import Data, Input, ModelVersion, UserAppIDSet
 from tests.integration.own_models import operator
 from tests.integration.serving import PAT, USER, App
 from tests.integration.teaching import GREEN, RED, ended, new_model, output_info, plain, reds_and_blues, trained

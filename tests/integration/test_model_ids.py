@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from clarifai_grpc.grpc.api.resources_pb2 import (
     Workflow,
     WorkflowNode,
 )
-from tests.integration.own_flows import EMBEDDER, Flowing, Flows
+from tests.integration.own_flows import DETECTOR, EMBEDDER, Flowing, Flows
 from tests.integration.serving import PAT, USER, App, by_concept, wait_for
 from tests.integration.teaching import (
     BLUE,
@@ -37,7 +39,9 @@ from tests.integration.teaching import (
 )
 from tests.integration.test_ingest_worker import DIMS, until
 
+from sightrank.vision.box import Box
 from sightrank.vision.concept_model import ConceptModel
+from sightrank.vision.detector import Detection
 
 SUCCESS, INVALID_REQUEST, UNKNOWN, FORBIDDEN, INVALID, DUPLICATE = 10000, 11102, 21200, 21201, 21202, 40010
 TAGGER = "general-image-recognition"
@@ -267,63 +271,82 @@ def test_names_may_change_while_much_goes_on(app: App) -> None:
 def test_what_a_model_says_while_it_is_renamed_is_by_its_new_id(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await _predicting(flows)
-        flows.eye.gate = asyncio.Event()
         await flows.post("crowd")
 
-        async def seen() -> bool:
-            return flows.eye.seen > 0
-
         async with flows.working():
-            await until(seen)
-            await _rename(flows)
-            flows.eye.gate.set()
+            async with _looked_at(flows):
+                await _rename(flows)
             await until(flows.place.is_indexed)
 
         assert await flows.database.rows("SELECT status_details FROM inputs") == [("",)]
-        said = "SELECT model_id FROM annotations WHERE model_version_id = 'mine-1'"
-        assert await flows.database.rows(said) == [("yours",)]
+        assert await flows.database.rows(_SAID) == [("yours",)]
 
-    flowing(scenario)
+    flowing(scenario, found=FOUND)
 
 
 def test_what_a_model_says_for_another_base_workflow_while_it_is_renamed_is_by_its_new_id(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await _predicting(flows)
         await flows.database.execute("UPDATE apps SET own_workflow_id = '' WHERE id = 'photos'")
-        await flows.index("crowd", "perhaps")
-        flows.eye.seen, flows.eye.gate = 0, asyncio.Event()
+        await flows.index("crowd")
         await flows.database.execute(
             "INSERT INTO reindexes (bucket, workflow_id, own_workflow_id, state)"
             " VALUES (%s, 'General', 'own', 'sweeping')",
             [flows.place.bucket],
         )
 
-        async def seen() -> bool:
-            return flows.eye.seen > 0
-
         async with flows.reindexing():
-            await until(seen)
-            await _rename(flows)
-            flows.eye.gate.set()
+            async with _looked_at(flows):
+                await _rename(flows)
             await until(flows.is_settled)
 
-        said = "SELECT model_id FROM annotations WHERE model_version_id = 'mine-1'"
-        assert await flows.database.rows(said) == [("yours",)] * 2
+        assert await flows.database.rows(_SAID) == [("yours",)]
 
-    flowing(scenario)
+    flowing(scenario, found=FOUND)
+
+
+_SAID = "SELECT model_id FROM annotations WHERE model_version_id = 'mine-1'"
+FOUND = (Detection(box=Box(top=0.25, left=0.25, bottom=0.5, right=0.75), concept_id="people", value=0.8),)
+
+
+@asynccontextmanager
+async def _looked_at(flows: Flows) -> AsyncIterator[None]:
+    """The block runs while a node looks at a picture: the graph is read, and nothing of what it says is written."""
+    eye = flows.eye
+    eye.seen, eye.gate = 0, asyncio.Event()
+
+    async def seen() -> bool:
+        return eye.seen > before
+
+    before = 0
+    await until(seen)
+    before, base, eye.gate = eye.seen, eye.gate, asyncio.Event()
+    base.set()
+    await until(seen)
+    yield
+    eye.gate.set()
+    eye.gate = None
 
 
 async def _predicting(flows: Flows) -> None:
-    """The app's base workflow is one of its own, with the trained model ``mine``."""
+    """The app's base workflow is one of its own, in which the trained model ``mine`` looks at regions with a margin,
+    for itself."""
     fit = ConceptModel(
         ["wet"], np.eye(3, DIMS, dtype=np.float32)[[2]], np.full(1, 10.0, np.float32), np.zeros(1, np.float32)
     )
     await flows.model("mine", "embedding-classifier", concepts=["wet"])
+    await flows.model("crop", "image-crop", {"margin": 0.25})
     await flows.database.execute(
         "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted) VALUES (%s, 'mine-1', %s, %s)",
         [flows.place.bucket, flows.place.workflow.table.id, fit.dump()],
     )
-    await flows.flow("own", "own-1", mine=("mine", "embedding-classifier", ()))
+    await flows.flow(
+        "own",
+        "own-1",
+        find=(DETECTOR, "visual-detector", ()),
+        crop=("crop", "image-crop", ["find"]),
+        mine=("mine", "embedding-classifier", ["crop"]),
+    )
     await flows.database.execute("UPDATE apps SET own_workflow_id = 'own' WHERE id = 'photos'")
 
 
