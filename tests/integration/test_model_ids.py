@@ -39,6 +39,7 @@ from tests.integration.teaching import (
 )
 from tests.integration.test_ingest_worker import DIMS, until
 
+from sightrank.teach.own_workflows import OwnWorkflows
 from sightrank.vision.box import Box
 from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.detector import Detection
@@ -273,10 +274,17 @@ def test_what_a_model_says_while_it_is_renamed_is_by_its_new_id(flowing: Flowing
         await _predicting(flows)
         await flows.post("crowd")
 
+        workflows = OwnWorkflows(flows.database)
+        read = await workflows.find(flows.place.bucket, "own")
+        assert read is not None
+        assert not await workflows.names_others(read)
+
         async with flows.working():
             async with _looked_at(flows):
                 await _rename(flows)
             await until(flows.place.is_indexed)
+
+        assert await workflows.names_others(read), "whoever has read the graph reads it once more"
 
         assert await flows.database.rows("SELECT status_details FROM inputs") == [("",)]
         assert await flows.database.rows(_SAID) == [("yours",)]

@@ -13,7 +13,7 @@ from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.training_queue import UNFITTED, UNFITTED_IN_CHANGE
 
 TABLE = EmbedderTable(id=1, dims=4)
-MODELS, VERSIONS = 50, 200  # of an app
+MODELS, VERSIONS, PREDICTIONS = 50, 200, 1500  # of an app
 _KEYS = {"bucket": 1, "id": "1-7-2", "owner": "me", "lease_s": 30}
 _LEASE = {"owner": "me", "lease_s": 30, "workflow_ids": ["General"]}
 _UNFITTED: dict[str, object] = {**_LEASE, "embedder_ids": [1], "attempts": 4}
@@ -26,6 +26,11 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("fits", "version", {"bucket": 1, "version_id": "1-7-2"}),
     ("models", "find", {"bucket": 1, "model_ids": ["1-7", "1-8"], "version_ids": ["", ""]}),
     ("models", "lock", {"bucket": 1, "ids": ["1-7"]}),
+    ("model_ids", "lock", {"bucket": 1, "ids": ["1-7"]}),
+    ("model_ids", "lock_versions", {"bucket": 1, "ids": ["1-7"]}),
+    ("model_ids", "rename", {"bucket": 1, "id": "1-7", "new_id": "renamed"}),
+    ("model_ids", "rename_in_inputs", {"bucket": 1, "numbers": [8]}),
+    ("workflows", "hold_models", {"bucket": 1, "ids": ["1-7"]}),
     ("training", "keep", {**_KEYS, "progress": 0.5}),
     ("training", "hold", _KEYS),
     ("evaluations", "version", {"bucket": 1, "model_id": "1-7", "version_id": ""}),
@@ -43,6 +48,10 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("workflows", "read_versions", {**_FLOW, "id": ""}),
     ("workflows", "lock_versions", _FLOW),
 ]
+
+
+def _renaming(how: str) -> sql.Composed:
+    return sql.SQL(queries.load("model_ids")[f"rename_{how}"]).format(table=sql.Identifier("annotations"))
 
 
 def whole(found: list[Read]) -> list[Read]:
@@ -72,6 +81,10 @@ def test_what_is_read_of_a_whole_app_reads_no_other(database_url: str) -> None:
         ("any_unfitted", queries.load("training")["any_unfitted"], _UNFITTED | {"bucket": 1, "embedder_id": 1}, 400),
         ("all_ids", queries.load("workflows")["all_ids"], {"bucket": 1}, MODELS),
         ("list", listed, _PAGE, 150),
+        ("lock_nodes", queries.load("model_ids")["lock_nodes"], {"bucket": 1}, VERSIONS),
+        ("evaluations", queries.load("model_ids")["rename_in_evaluations"], {"bucket": 1}, 2 * VERSIONS),
+        ("by id", _renaming("by_id"), {"bucket": 1, "ids": ["1-7"], "new_ids": ["n"]}, PREDICTIONS),
+        ("by version", _renaming("by_version"), {"bucket": 1, "new_ids": ["1-7"]}, 50),
         ("labelled_since", since, {"bucket": 1, "version": 105900}, 400),
     ]
 
