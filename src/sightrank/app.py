@@ -73,6 +73,7 @@ from sightrank.ingest.regions import Regions
 from sightrank.ingest.reindex import requeue_after_upgrade
 from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.removal import Removal
+from sightrank.ingest.renamed_models import RenamedModels
 from sightrank.ingest.revision import Revision
 from sightrank.ingest.target import FetchLimits
 from sightrank.ingest.worker import LEASE_S, Worker
@@ -229,6 +230,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(removal.close)
         await stack.enter_async_context(background(removal.keep_swept()))
         await stack.enter_async_context(background(keep_fresh(core.database)))
+        await stack.enter_async_context(background(RenamedModels(core.database).keep_followed()))
         await stack.enter_async_context(background(History(core.database, days=settings.history_days).keep_swept()))
         exports = ModelExports(core.catalogue, core.workbench, core.urls, identity.authenticate)
         matrices = await stack.enter_async_context(_matrices(core))
@@ -381,7 +383,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         ModelReferences(models),
         ModelEdits(core.database, core.catalogue, model_records, model_writer),
         ModelVersions(core.database, core.catalogue, model_records, model_writer, evaluations, core.to_train),
-        ModelIds(core.database, core.catalogue, model_records),
+        ModelIds(core.database, core.catalogue, model_records, RenamedModels(core.database)),
         ModelTags(core.database, core.catalogue),
         ModelContents(core.database, core.catalogue, model_records, records),
         ModelTypes(),

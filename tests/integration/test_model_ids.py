@@ -38,7 +38,10 @@ from tests.integration.teaching import (
     trained,
 )
 from tests.integration.test_ingest_worker import DIMS, until
+from tests.integration.worlds import World, Worlds
 
+from sightrank.background import background
+from sightrank.ingest.renamed_models import RenamedModels
 from sightrank.teach.own_workflows import OwnWorkflows
 from sightrank.vision.box import Box
 from sightrank.vision.concept_model import ConceptModel
@@ -205,7 +208,7 @@ def test_an_id_that_becomes_free_can_be_had_in_the_same_call(app: App) -> None:
     assert said == {"b": "red", "c": "blue"}
 
 
-def test_what_deleted_versions_said_follows_too(app: App) -> None:
+def test_what_deleted_versions_said_keeps_the_former_id(app: App) -> None:
     reds_and_blues(app)
     new_model(app)
     version = trained(app, "red")
@@ -216,7 +219,62 @@ def test_what_deleted_versions_said_follows_too(app: App) -> None:
 
     rename(app, ("colours", "hues"))
 
-    assert models_of_annotations(app) == [("hues", app.id)]
+    assert models_of_annotations(app) == [("colours", app.id)]
+
+
+def test_much_that_was_said_follows_in_portions_and_after_a_stop(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        ids = UserAppIDSet(app_id="photos")
+        for model_id in ("a", "quiet"):
+            request = service_pb2.PostModelsRequest(user_app_id=ids, models=[Model(id=model_id)])
+            await world.call("PostModels", request)
+        database = world.database
+        for statement in _PREDICTIONS:
+            await database.execute(statement)
+
+        async def said() -> dict[str, int]:
+            rows = await database.rows("SELECT model_id, count(*) FROM annotations GROUP BY model_id")
+            return dict(rows)
+
+        async def renamed() -> list[tuple[Any, ...]]:
+            return await database.rows("SELECT id FROM models WHERE renamed")
+
+        sources = [service_pb2.IdUpdateSource(id=id, new_id=new) for id, new in (("a", "b"), ("quiet", "silent"))]
+        request = service_pb2.PatchModelIdsRequest(user_app_id=ids, ids=sources, action="overwrite")
+        await world.call("PatchModelIds", request)
+        assert (await said(), await renamed()) == ({"b": 5000, "public": 5000}, [])
+
+        await database.execute("UPDATE models SET id = 'c', renamed = true WHERE id = 'b'")
+        models = RenamedModels(database)
+        ((bucket,),) = await database.rows("SELECT bucket FROM models WHERE id = 'c'")
+        await models.follow(bucket, "c", seconds=0)
+        assert (await said(), await renamed()) == ({"b": 5000, "public": 5000}, [("c",)])
+        version = await database.row("SELECT version FROM app_buckets WHERE bucket = %s", [bucket])
+
+        async def done() -> bool:
+            return not await renamed()
+
+        async with background(models.keep_followed()):
+            await until(done)
+        assert await said() == {"c": 5000, "public": 5000}
+        assert await database.row("SELECT version FROM app_buckets WHERE bucket = %s", [bucket]) > version
+
+    world.run(scenario)
+
+
+#: 5,000 predictions of the model ``a`` and as many of a public one.
+_PREDICTIONS = (
+    "INSERT INTO inputs (bucket, number, id, created_at, modified_at, status, media)"
+    " SELECT first_bucket, n, 'in-' || n, to_timestamp(n), to_timestamp(n), 30000, 'image'"
+    " FROM apps, generate_series(1, 5000) n WHERE id = 'photos'",
+    "INSERT INTO areas (bucket, id, input_number, created_at) SELECT bucket, number, number, created_at FROM inputs",
+    "INSERT INTO annotations (bucket, input_number, id, area_id, created_at, modified_at, status, trusted, model_id,"
+    " model_version_id, concept_ids, concept_values)"
+    " SELECT i.bucket, i.number, s.model_id || i.number, i.number, to_timestamp(i.number / 100), i.created_at, 24150,"
+    " false, s.model_id, s.id, '{c}', '{0.5}'"
+    " FROM inputs i, (SELECT model_id, id FROM model_versions UNION ALL SELECT 'public', 'v1') s"
+    " WHERE s.model_id <> 'quiet'",
+)
 
 
 def test_one_of_several_that_want_an_id_at_once_has_it(app: App) -> None:

@@ -13,12 +13,13 @@ from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.training_queue import UNFITTED, UNFITTED_IN_CHANGE
 
 TABLE = EmbedderTable(id=1, dims=4)
-MODELS, VERSIONS, PREDICTIONS = 50, 200, 1500  # of an app
+MODELS, VERSIONS = 50, 200  # of an app
 _KEYS = {"bucket": 1, "id": "1-7-2", "owner": "me", "lease_s": 30}
 _LEASE = {"owner": "me", "lease_s": 30, "workflow_ids": ["General"]}
 _UNFITTED: dict[str, object] = {**_LEASE, "embedder_ids": [1], "attempts": 4}
 _FLOW = {"bucket": 1, "workflow_id": "1-7", "version_id": ""}
 _PAGE = {"bucket": 1, "id": "", "public_only": False, "text": ""}
+_SAID = {"bucket": 1, "id": "1-7", "version_id": "version-2", "created_at": "-infinity", "after_id": ""}
 #: Statements about one model, version, evaluation or workflow.
 _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("fits", "fit", {"bucket": 1, "version_id": "1-7-2", "embedder_id": 1, "made_at": "1970-01-01 00:00:02Z"}),
@@ -50,10 +51,6 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
 ]
 
 
-def _renaming(how: str) -> sql.Composed:
-    return sql.SQL(queries.load("model_ids")[f"rename_{how}"]).format(table=sql.Identifier("annotations"))
-
-
 def whole(found: list[Read]) -> list[Read]:
     """Tables of apps that are read from end to end."""
     return [read for read in found if read.node == "Seq Scan" and read.table in OF_APPS]
@@ -83,8 +80,8 @@ def test_what_is_read_of_a_whole_app_reads_no_other(database_url: str) -> None:
         ("list", listed, _PAGE, 150),
         ("lock_nodes", queries.load("model_ids")["lock_nodes"], {"bucket": 1}, VERSIONS),
         ("evaluations", queries.load("model_ids")["rename_in_evaluations"], {"bucket": 1}, 2 * VERSIONS),
-        ("by id", _renaming("by_id"), {"bucket": 1, "ids": ["1-7"], "new_ids": ["n"]}, PREDICTIONS),
-        ("by version", _renaming("by_version"), {"bucket": 1, "new_ids": ["1-7"]}, 50),
+        ("versions_of_renamed", queries.load("model_ids")["versions_of_renamed"], {"bucket": 1, "id": "1-7"}, 50),
+        ("follow", queries.load("model_ids")["follow"], _SAID, 200),
         ("labelled_since", since, {"bucket": 1, "version": 105900}, 400),
     ]
 

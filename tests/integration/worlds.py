@@ -30,6 +30,7 @@ from sightrank.api.records import Records
 from sightrank.api.users import Users
 from sightrank.api.workflows import Workflows
 from sightrank.ingest.media import HostedUrls
+from sightrank.ingest.renamed_models import RenamedModels
 from sightrank.installed import general_cards, general_workflow
 from sightrank.search.concepts import ConceptBook
 from sightrank.settings import Settings
@@ -136,7 +137,7 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
         Models(database, catalogue, models),
         ModelEdits(database, catalogue, models, writer),
         ModelVersions(database, catalogue, models, writer, evaluations, world.to_train),
-        ModelIds(database, catalogue, models),
+        ModelIds(database, catalogue, models, RenamedModels(database)),
         ModelTags(database, catalogue),
         ModelContents(database, catalogue, models, records),
         evaluations,

@@ -1,11 +1,11 @@
-"""Giving models other ids. Whatever names a model by its id in the app follows in the same commit."""
+"""Giving models other ids. What names a model by its id follows in the same commit, and what it has said soon after."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import structlog
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
-from psycopg import sql
 
 from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call, Handlers
@@ -14,24 +14,29 @@ from sightrank.api.identity import PUBLIC_USER
 from sightrank.api.model_drafts import checked_id
 from sightrank.api.model_edits import MAX_MODELS, unknown_model
 from sightrank.api.model_records import ModelRecords
-from sightrank.errors import DuplicateKey, InvalidRequest, ModelInvalidArgument
+from sightrank.errors import AppError, DuplicateKey, InvalidRequest, ModelInvalidArgument
+from sightrank.ingest.renamed_models import RenamedModels
 from sightrank.ingest.rows import hold_app
 from sightrank.store import queries
 from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database, retrying
 
+#: How long an answer waits for what the models have said; the rest follows in the background.
+FOLLOWING_S = 5.0
 _SQL = queries.load("model_ids")
+_log = structlog.get_logger(__name__)
 
 
 class ModelIds:
-    """PatchModelIds. Versions, evaluations, nodes of workflows and what models said of inputs get the new id; trainings
-    and searches go on. What has been saved as text keeps the old one: filters of saved searches.
+    """PatchModelIds. Versions, evaluations, nodes of workflows and what models have said of inputs get the new id;
+    trainings and searches go on. Filters of saved searches keep the old one, and so does what deleted versions said.
     """
 
-    def __init__(self, database: Database, catalogue: Catalogue, records: ModelRecords) -> None:
+    def __init__(self, database: Database, catalogue: Catalogue, records: ModelRecords, renamed: RenamedModels) -> None:
         self._database = database
         self._catalogue = catalogue
         self._records = records
+        self._renamed = renamed
 
     def handlers(self) -> Handlers:
         return {"PatchModelIds": self.patch}
@@ -47,6 +52,12 @@ class ModelIds:
         await retrying(
             lambda: self._rename(app, new_ids), busy="These models are being written to; try again in a moment."
         )
+        try:
+            for model_id in new_ids.values():
+                await self._renamed.follow(app.bucket, model_id, seconds=FOLLOWING_S / len(new_ids))
+        except AppError as error:
+            # They have their ids; what they have said follows in the background.
+            _log.info("predictions of renamed models follow later", bucket=app.bucket, reason=error.details)
         rows = await self._records.rows(app, list(new_ids.values()))
         return service_pb2.MultiModelResponse(models=await self._records.messages(app, rows))
 
@@ -70,31 +81,16 @@ class ModelIds:
 
     async def _rename(self, app: AppRef, new_ids: Mapping[str, str]) -> None:
         keys = {"bucket": app.bucket}
-        async with self._database.long_transaction() as connection:
+        async with self._database.transaction() as connection:
             await connection.execute(_SQL["hold_base_workflow"], keys)
+            await connection.execute(_SQL["hold_reindex"], keys)
             await hold_app(connection, app.bucket)
-            await connection.execute(_SQL["interrupt_reindex"], keys)
             await self._check(connection, app, new_ids)
             for model_id, new_id in new_ids.items():
                 await connection.execute(_SQL["rename"], {**keys, "id": model_id, "new_id": new_id})
             await connection.execute(_SQL["rename_in_evaluations"], keys)
             await _rename_in_workflows(connection, app, new_ids)
-            await self._rename_in_annotations(connection, app, new_ids)
             await next_version(connection, app.bucket, labels=True)
-            # Once more, for what was written meanwhile by the former ids: from here on writers see the new ones.
-            await connection.execute(_by_version("annotations"), {**keys, "new_ids": list(new_ids.values())})
-
-    async def _rename_in_annotations(self, connection: Connection, app: AppRef, new_ids: Mapping[str, str]) -> None:
-        """What the models have said of inputs. A public model of a former id says things of its own, so there only what
-        versions said that are still there is found.
-        """
-        own = [model_id for model_id in new_ids if self._catalogue.find_model(model_id) is None]
-        by_id = {"bucket": app.bucket, "ids": own, "new_ids": [new_ids[model_id] for model_id in own]}
-        by_version = {"bucket": app.bucket, "new_ids": list(new_ids.values())}
-        for table in ("annotations", "reindexed_annotations"):
-            statement = sql.SQL(_SQL["rename_by_id"]).format(table=sql.Identifier(table))
-            await connection.execute(statement, by_id)
-            await connection.execute(_by_version(table), by_version)
 
     async def _check(self, connection: Connection, app: AppRef, new_ids: Mapping[str, str]) -> None:
         """Holds the models and their versions until the transaction ends."""
@@ -107,10 +103,6 @@ class ModelIds:
                 raise DuplicateKey(f"There is already a model {new_id!r} in app {app.app_id!r}; choose another id.")
             there = there - {model_id} | {new_id}
         await connection.execute(_SQL["lock_versions"], {"bucket": app.bucket, "ids": list(new_ids)})
-
-
-def _by_version(table: str) -> sql.Composed:
-    return sql.SQL(_SQL["rename_by_version"]).format(table=sql.Identifier(table))
 
 
 async def _rename_in_workflows(connection: Connection, app: AppRef, new_ids: Mapping[str, str]) -> None:
