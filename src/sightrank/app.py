@@ -76,6 +76,7 @@ from sightrank.ingest.workflow import Workflow
 from sightrank.installed import InstalledModels, load_installed
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import SearchEngine
+from sightrank.search.fits import Fits
 from sightrank.search.follow import Matrices
 from sightrank.search.matrix_report import MatrixReport
 from sightrank.search.scoring import Scoring
@@ -121,6 +122,7 @@ class Core:
     workflows: Mapping[str, Workflow]
     workbench: Workbench
     annotator: Annotator
+    fits: Fits
     runners: Mapping[str, Eye]
     to_train: asyncio.Event
     to_evaluate: asyncio.Event
@@ -161,9 +163,11 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
         book = ConceptBook(installed.vocabulary)
         images = ImageSource(database, blobs, sizes, fetcher, urls, limits)
         workflows = await _workflows(database, installed)
+        fits = Fits(database)
         workbench = Workbench(
             database,
             book,
+            fits,
             {
                 card.id: PublicModel(id=card.id, type_id=card.type.value, eye=runners[card.id])
                 for card in catalogue.models
@@ -185,6 +189,7 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             workflows=workflows,
             workbench=workbench,
             annotator=Annotator(database, workbench, images),
+            fits=fits,
             runners=runners,
             to_train=asyncio.Event(),
             to_evaluate=asyncio.Event(),
@@ -304,7 +309,7 @@ def _trainer(core: Core) -> Trainer:
 
 def _evaluator(core: Core) -> Evaluator:
     tables = {id: workflow.table for id, workflow in core.workflows.items()}
-    return Evaluator(core.database, core.book, tables, _idle(core), core.to_evaluate, threads=core.threads)
+    return Evaluator(core.database, core.book, core.fits, tables, _idle(core), core.to_evaluate, threads=core.threads)
 
 
 async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
@@ -328,7 +333,11 @@ async def _matrices(core: Core) -> AsyncIterator[Matrices]:
     """What ranks, in memory and by SQL, with the threads and the background work it needs."""
     scoring = Scoring(available_cores())
     matrices = Matrices(
-        core.database, memory_bytes=core.settings.matrix_memory_bytes, choice=core.settings.ranker, scoring=scoring
+        core.database,
+        core.fits,
+        memory_bytes=core.settings.matrix_memory_bytes,
+        choice=core.settings.ranker,
+        scoring=scoring,
     )
     report = MatrixReport(core.database, matrices.states, process=f"{os.getpid()}-{uuid.uuid4().hex[:12]}")
     indexes = VectorIndexes(core.database, matrices.states)

@@ -19,6 +19,7 @@ from tests.integration.worlds import World, Worlds
 
 from sightrank.api.datasets import Datasets
 from sightrank.background import end
+from sightrank.search.fits import Fits
 from sightrank.store import vectors
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.teach.evaluator import Evaluator
@@ -68,7 +69,13 @@ class Place:
         threads = Threads(1)
         tables = {self.workflow_id: self.table}
         evaluator = Evaluator(
-            self.world.database, self.world.book, tables, ["Empty"], self.world.to_evaluate, threads=threads
+            self.world.database,
+            self.world.book,
+            Fits(self.world.database),
+            tables,
+            ["Empty"],
+            self.world.to_evaluate,
+            threads=threads,
         )
         task = asyncio.create_task(evaluator.run())
         try:

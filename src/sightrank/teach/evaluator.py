@@ -47,6 +47,7 @@ class Evaluator:
         self,
         database: Database,
         book: ConceptBook,
+        fits: Fits,
         tables: Mapping[str, EmbedderTable],
         idle: Collection[str],
         wake: asyncio.Event,
@@ -56,7 +57,7 @@ class Evaluator:
         """``tables``: where vectors are, by base workflow; ``idle``: the workflows that make none."""
         self._database = database
         self._book = book
-        self._fits = Fits(database)
+        self._fits = fits
         self._tables = tables
         self._workflow_ids = (*tables, *idle)
         self._wake = wake
