@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,7 +11,9 @@ from sightrank.core import Core
 from sightrank.ingest.jobs import Jobs
 from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.worker import LEASE_S, Worker
+from sightrank.teach.classroom import Classroom
 from sightrank.teach.evaluator import Evaluator
+from sightrank.teach.leases import new_owner
 from sightrank.teach.trainer import Trainer
 
 
@@ -23,9 +23,11 @@ async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[
     workers = [_worker(core, wake) for _ in range(count)]
     tasks = [asyncio.create_task(worker.run(), name="ingest worker") for worker in workers]
     if count:
+        room = _classroom(core)
+        trainer, evaluator = Trainer(room, core.to_train), Evaluator(room, core.fits, core.to_evaluate)
         tasks.append(asyncio.create_task(_reindexer(core).run(), name="re-indexing"))
-        tasks.append(asyncio.create_task(_trainer(core).run(), name="training"))
-        tasks.append(asyncio.create_task(_evaluator(core).run(), name="evaluation"))
+        tasks.append(asyncio.create_task(trainer.run(), name="training"))
+        tasks.append(asyncio.create_task(evaluator.run(), name="evaluation"))
     try:
         yield
     finally:
@@ -33,9 +35,8 @@ async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[
 
 
 def _worker(core: Core, wake: asyncio.Event) -> Worker:
-    owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
     able = core.workflows.keys() | core.idle
-    jobs = Jobs(core.database, core.clock, core.book, owner=owner, lease_s=LEASE_S, workflow_ids=able)
+    jobs = Jobs(core.database, core.clock, core.book, owner=new_owner(), lease_s=LEASE_S, workflow_ids=able)
     return Worker(jobs, core.images, core.workflows, core.annotator, wake, threads=core.threads)
 
 
@@ -52,11 +53,6 @@ def _reindexer(core: Core) -> Reindexer:
     )
 
 
-def _trainer(core: Core) -> Trainer:
+def _classroom(core: Core) -> Classroom:
     tables = {id: workflow.table for id, workflow in core.workflows.items()}
-    return Trainer(core.database, core.book, tables, core.idle, core.to_train, threads=core.threads)
-
-
-def _evaluator(core: Core) -> Evaluator:
-    tables = {id: workflow.table for id, workflow in core.workflows.items()}
-    return Evaluator(core.database, core.book, core.fits, tables, core.idle, core.to_evaluate, threads=core.threads)
+    return Classroom(database=core.database, book=core.book, tables=tables, idle=core.idle, threads=core.threads)

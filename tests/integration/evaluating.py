@@ -22,6 +22,7 @@ from sightrank.background import end
 from sightrank.search.fits import Fits
 from sightrank.store import vectors
 from sightrank.store.vectors import EmbedderTable, VectorRows
+from sightrank.teach.classroom import Classroom
 from sightrank.teach.evaluator import Evaluator
 from sightrank.teach.examples import frozen, read_examples
 from sightrank.vision.fitting import FitOptions, fit
@@ -67,16 +68,9 @@ class Place:
     async def evaluating(self) -> AsyncIterator[None]:
         """What the server does in the background."""
         threads = Threads(1)
-        tables = {self.workflow_id: self.table}
-        evaluator = Evaluator(
-            self.world.database,
-            self.world.book,
-            Fits(self.world.database),
-            tables,
-            ["Empty"],
-            self.world.to_evaluate,
-            threads=threads,
-        )
+        database, tables = self.world.database, {self.workflow_id: self.table}
+        room = Classroom(database=database, book=self.world.book, tables=tables, idle=["Empty"], threads=threads)
+        evaluator = Evaluator(room, Fits(database), self.world.to_evaluate)
         task = asyncio.create_task(evaluator.run())
         try:
             yield
