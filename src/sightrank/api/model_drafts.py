@@ -10,7 +10,6 @@ from typing import Any
 from clarifai_grpc.grpc.api import resources_pb2
 from psycopg.types.json import Jsonb
 
-from sightrank.api.annotation_data import struct_to_json
 from sightrank.api.annotation_patch import merge_json, remove_json
 from sightrank.api.apps import PRIVATE, plain_text
 from sightrank.api.datasets import visibility_of
@@ -27,6 +26,7 @@ from sightrank.api.output_drafts import (
 )
 from sightrank.errors import InvalidRequest, ModelInvalidArgument
 from sightrank.ingest.rows import NamedConcept, new_id
+from sightrank.search.contents import struct_to_json
 
 DEFAULT_TYPE = "embedding-classifier"
 _MAX_TEXT_BYTES = 64 * 1024

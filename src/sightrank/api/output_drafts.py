@@ -9,11 +9,12 @@ from typing import Any
 from clarifai_grpc.grpc.api import resources_pb2
 from google.protobuf import struct_pb2
 
-from sightrank.api.annotation_data import named_concepts, struct_to_json
+from sightrank.api.annotation_data import named_concepts
 from sightrank.api.annotation_patch import merge_json, remove_json
 from sightrank.api.model_type_table import TypeCard
 from sightrank.errors import ConceptsInvalid, ModelInvalidArgument
 from sightrank.ingest.rows import NamedConcept
+from sightrank.search.contents import struct_to_json
 
 MAX_CONCEPTS = 2000
 MAX_STORED_BYTES = 2**20

@@ -8,7 +8,6 @@ from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2
 
-from sightrank.api.annotation_data import struct_to_json
 from sightrank.api.annotation_patch import merge_json, remove_json
 from sightrank.api.datasets import visibility_of
 from sightrank.api.model_drafts import ModelDraft, bounded_text, id_or_new
@@ -24,6 +23,7 @@ from sightrank.api.output_drafts import (
 )
 from sightrank.errors import ModelInvalidArgument
 from sightrank.ingest.rows import NamedConcept
+from sightrank.search.contents import struct_to_json
 from sightrank.vision.fitting import read_options
 
 #: What somebody brings who has trained a model elsewhere.
