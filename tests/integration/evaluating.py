@@ -19,8 +19,10 @@ from tests.integration.worlds import World, Worlds
 
 from sightrank.api.datasets import Datasets
 from sightrank.background import end
+from sightrank.search.fits import Fits
 from sightrank.store import vectors
 from sightrank.store.vectors import EmbedderTable, VectorRows
+from sightrank.teach.classroom import Classroom
 from sightrank.teach.evaluator import Evaluator
 from sightrank.teach.examples import frozen, read_examples
 from sightrank.vision.fitting import FitOptions, fit
@@ -66,10 +68,9 @@ class Place:
     async def evaluating(self) -> AsyncIterator[None]:
         """What the server does in the background."""
         threads = Threads(1)
-        tables = {self.workflow_id: self.table}
-        evaluator = Evaluator(
-            self.world.database, self.world.book, tables, ["Empty"], self.world.to_evaluate, threads=threads
-        )
+        database, tables = self.world.database, {self.workflow_id: self.table}
+        room = Classroom(database=database, book=self.world.book, tables=tables, idle=["Empty"], threads=threads)
+        evaluator = Evaluator(room, Fits(database), self.world.to_evaluate)
         task = asyncio.create_task(evaluator.run())
         try:
             yield

@@ -22,6 +22,7 @@ from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.rows import Content
 from sightrank.ingest.worker import Worker
 from sightrank.ingest.workflow import Workflow
+from sightrank.search.fits import Fits
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.teach.workbench import PublicModel, Space, Workbench
@@ -139,7 +140,7 @@ class Flows:
         types = {TAGGER: "visual-classifier", EMBEDDER: "visual-embedder", DETECTOR: "visual-detector"}
         public = {id: PublicModel(id=id, type_id=type_id, eye=eye) for id, type_id in types.items()}
         spaces = {"General": Space(eye=eye, table=self.place.workflow.table)}
-        return Workbench(self.database, self.place.world.book, public, spaces)
+        return Workbench(self.database, self.place.world.book, Fits(self.database), public, spaces)
 
     @property
     def annotator(self) -> Annotator:

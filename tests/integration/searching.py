@@ -15,6 +15,7 @@ from tests.eyes import blind_eye
 from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import Hit, SearchEngine
+from sightrank.search.fits import Fits
 from sightrank.search.follow import Matrices
 from sightrank.search.query import ConceptTerm, ImageTerm, Query, Rank, Unit, VectorTerm
 from sightrank.search.scope import SearchScope
@@ -122,7 +123,7 @@ async def process(url: str, *, memory_bytes: int = MUCH) -> AsyncIterator[Proces
     database = Database(url, max_connections=8)
     await database.open()
     try:
-        matrices = Matrices(database, memory_bytes=memory_bytes)
+        matrices = Matrices(database, Fits(database), memory_bytes=memory_bytes)
         table = await vectors.register(database, "model", "v1", DIMS)
         engine = SearchEngine(database, matrices, ConceptBook(Vocabulary.empty()), _no_image)
         yield Process(database, table, matrices, engine)

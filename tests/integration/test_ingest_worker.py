@@ -29,6 +29,7 @@ from sightrank.ingest.removal import Removal
 from sightrank.ingest.rows import AnnotationRow, Content, insert_annotations
 from sightrank.ingest.worker import Worker, _some
 from sightrank.ingest.workflow import Workflow
+from sightrank.search.fits import Fits
 from sightrank.store import vectors
 from sightrank.store.blobs import BlobStore, key_of
 from sightrank.store.clock import Clock
@@ -112,7 +113,7 @@ class Bench:
 
     def annotator(self, images: object) -> Annotator:
         """For apps without a workflow of their own."""
-        workbench = Workbench(self.world.database, self.world.book, {}, {})
+        workbench = Workbench(self.world.database, self.world.book, Fits(self.world.database), {}, {})
         return Annotator(self.world.database, workbench, cast(ImageSource, images))
 
     async def post(self, count: int, *, uploaded: bool = False) -> None:

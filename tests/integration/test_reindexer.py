@@ -20,6 +20,7 @@ from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.rows import AnnotationRow, insert_annotations
 from sightrank.ingest.workflow import Workflow
 from sightrank.search.concepts import ConceptBook
+from sightrank.search.fits import Fits
 from sightrank.store import vectors
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
@@ -88,7 +89,7 @@ async def reindexing(bench: Bench, *found: Detection) -> AsyncIterator[None]:
     }
     threads = Threads(1)
     book, images = ConceptBook(Vocabulary.empty()), cast(ImageSource, Names())
-    annotator = Annotator(bench.database, Workbench(bench.database, book, {}, {}), images)
+    annotator = Annotator(bench.database, Workbench(bench.database, book, Fits(bench.database), {}, {}), images)
     reindexer = Reindexer(
         bench.database, images, workflows, ("Empty",), annotator, book, threads=threads, clock=Clock()
     )

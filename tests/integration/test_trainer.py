@@ -21,6 +21,7 @@ from sightrank.store import vectors
 from sightrank.store.buckets import next_version
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.teach import trainer as trainer_module
+from sightrank.teach.classroom import Classroom
 from sightrank.teach.trainer import Trainer
 from sightrank.teach.training_queue import Refit, Training, TrainingQueue, lacks_fits
 from sightrank.vision.fitting import Examples, FitOptions, fit
@@ -37,8 +38,8 @@ async def training(place: Process, *, table: EmbedderTable | None = None) -> Asy
     """A process that trains, for the length of the block."""
     threads = Threads(1)
     tables = {"General": table or place.table}
-    work = Trainer(place.database, BOOK, tables, ["Empty"], asyncio.Event(), threads=threads)
-    task = asyncio.create_task(work.run())
+    room = Classroom(database=place.database, book=BOOK, tables=tables, idle=["Empty"], threads=threads)
+    task = asyncio.create_task(Trainer(room, asyncio.Event()).run())
     try:
         yield
     finally:
