@@ -89,6 +89,11 @@ def test_training_predicting_and_deleting(sdk: SdkApp, server: Server, pictures:
     values = {concept.id: concept.value for concept in outputs[0].data.concepts}
     assert set(values) == {"even", "odd"}
     assert sum(values.values()) == pytest.approx(1.0, abs=1e-3)
+    # The SDK sends the whole model that it has read, and what this call wants within the model's version.
+    best = version.predict_by_bytes(pictures[0].data, input_type="image", output_config={"max_concepts": 1}).outputs[0]
+    assert [concept.id for concept in best.data.concepts] == [max(values, key=lambda id: values[id])]
+    sure = version.predict_by_bytes(pictures[0].data, input_type="image", output_config={"min_value": 0.5}).outputs[0]
+    assert [concept.id for concept in sure.data.concepts] == [id for id, value in values.items() if value >= 0.5]
     # A model has a version from its first moment on; the one that is trained is the latest.
     version_id = version.model_info.model_version.id
     assert next(iter(model.list_versions())).model_info.model_version.id == version_id
