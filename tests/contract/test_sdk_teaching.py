@@ -106,6 +106,19 @@ def test_training_predicting_and_deleting(sdk: SdkApp, server: Server, pictures:
         sdk.model(model_id="parity")
 
 
+def test_what_training_is_told(sdk: SdkApp, server: Server, pictures: list[Picture]) -> None:
+    model = sdk.create_model("parity", model_type_id="embedding-classifier")
+    assert model.get_params()["train_params"] == {"strength": 20.0, "background_weight": 200.0, "seed": 0.0}
+    assert model.get_param_info("strength")["defaultValue"] == 20.0
+    assert model.get_param_info("concepts_mutually_exclusive")["fieldType"] == "BOOLEAN"
+    version = trained(sdk, server, model, concepts=["even", "odd"], strength=5, seed=7)
+    params = version.model_info.model_version.train_info.params
+    assert (params["strength"], params["seed"], params["background_weight"]) == (5, 7, 200)
+    # The type says what its models look at, so nobody else has to.
+    outputs = version.predict_by_bytes(pictures[0].data).outputs
+    assert {concept.id for concept in outputs[0].data.concepts} == {"even", "odd"}
+
+
 def test_training_with_a_dataset_and_evaluating_on_it(sdk: SdkApp, server: Server, pictures: list[Picture]) -> None:
     dataset = sdk.create_dataset("some")
     for picture in pictures[:8]:

@@ -140,6 +140,7 @@ def _field_proto(field: Field) -> resources_pb2.ModelTypeField:
         path=field.path,
         field_type=field.kind,
         description=field.description,
+        placeholder=field.name,  # the SDK's get_param_info takes it away and fails where there is none
         model_type_enum_options=[
             resources_pb2.ModelTypeEnumOption(id=name, aliases=[resources_pb2.ModelTypeEnumOptionAlias(id_int=number)])
             for name, number in field.options
