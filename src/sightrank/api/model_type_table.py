@@ -206,6 +206,7 @@ TYPES: Final = (
         input_fields=("concepts",),
         output_fields=("concepts",),
         creatable=True,
+        aliases=frozenset({"concept-thresholder"}),  # what the guide's programs say
         fields=(THRESHOLDS, _COMPARISON),
     ),
     TypeCard(
