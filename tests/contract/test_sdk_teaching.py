@@ -168,6 +168,9 @@ WORKFLOW: dict[str, Any] = {
 def test_a_workflow_from_a_yaml_file(sdk: SdkApp, tmp_path: Path, pictures: list[Picture]) -> None:
     file = tmp_path / "workflow.yml"
     file.write_text(yaml.safe_dump(WORKFLOW))
+    of_its_choice = sdk.create_workflow(str(file), generate_new_id=True, display=False)
+    assert len(of_its_choice.id) == 36
+    sdk.delete_workflow(of_its_choice.id)
     workflow = sdk.create_workflow(str(file), display=False)
     assert workflow.id == "sure-things"
     assert "sure-things" in [found.id for found in sdk.list_workflows(only_in_app=True)]
