@@ -106,6 +106,16 @@ def test_training_predicting_and_deleting(sdk: SdkApp, server: Server, pictures:
         sdk.model(model_id="parity")
 
 
+def test_a_prediction_waits_for_its_training(sdk: SdkApp, server: Server, pictures: list[Picture]) -> None:
+    model = sdk.create_model("parity", model_type_id="embedding-classifier")
+    model.get_params()
+    version = version_of(sdk, server, model.id, model.train())
+
+    (output,) = version.predict_by_bytes(pictures[0].data).outputs
+
+    assert {concept.id for concept in output.data.concepts} == {"even", "odd"}
+
+
 def test_what_training_is_told(sdk: SdkApp, server: Server, pictures: list[Picture]) -> None:
     model = sdk.create_model("parity", model_type_id="embedding-classifier")
     assert model.get_params()["train_params"] == {"strength": 20.0, "background_weight": 200.0, "seed": 0.0}

@@ -122,7 +122,9 @@ def test_what_makes_no_sense_is_refused(type_id: str, message: OutputInfo, detai
 
 
 def test_an_unknown_type_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ModelInvalidArgument, match=r"'magic'; models can be made of visual-classifier, emb.*annotation-writer"):
+    with pytest.raises(
+        ModelInvalidArgument, match=r"'magic'; models can be made of visual-classifier, emb.*annotation-writer"
+    ):
         type_card("magic")
 
 
