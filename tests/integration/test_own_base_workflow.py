@@ -605,3 +605,26 @@ def test_a_workflow_that_goes_while_an_app_asks_for_it_is_refused(flowing: Flowi
         assert await flows.database.rows("SELECT own_workflow_id FROM apps WHERE id = 'photos'") == [("",)]
 
     flowing(scenario)
+
+
+def test_a_workflow_that_gets_other_nodes_while_an_app_asks_for_it_is_looked_at_again(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.patch("General")
+        await flows.writer("nobody", SUCCESS, "nobody")
+
+        async def waiting() -> bool:
+            rows = await flows.database.rows("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return rows == [(1,)]
+
+        async with flows.database.transaction() as connection:
+            await connection.execute("SELECT FROM apps WHERE id = 'photos' FOR UPDATE")
+            patching = asyncio.create_task(flows.patch("auto"))
+            await until(waiting)
+            await flows.flow("auto", "auto-2", node=("nobody", "annotation-writer", ()))
+        with pytest.raises(WorkflowInvalid, match="in the name of 'nobody'"):
+            await patching
+
+        assert await flows.database.rows("SELECT own_workflow_id FROM apps WHERE id = 'photos'") == [("",)]
+
+    flowing(scenario)
