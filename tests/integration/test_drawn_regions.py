@@ -1,5 +1,5 @@
-"""Regions that people draw in an app with a workflow of its own: whenever they are drawn they get their vector, the words
-of the base models and their place in searches, and the own workflow says nothing of them."""
+"""Regions that people draw in an app with a workflow of its own: whenever they are drawn they get vectors, what the
+base models say and their place in searches, and the own workflow says nothing of them."""
 
 from __future__ import annotations
 

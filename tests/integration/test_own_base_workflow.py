@@ -628,3 +628,37 @@ def test_a_workflow_that_gets_other_nodes_while_an_app_asks_for_it_is_looked_at_
         assert await flows.database.rows("SELECT own_workflow_id FROM apps WHERE id = 'photos'") == [("",)]
 
     flowing(scenario)
+
+
+def test_what_own_models_say_is_told_from_what_installed_ones_say_for_ever(flowing: Flowing) -> None:
+    """At ingest and after all inputs are looked at again, also for one that is called like the tagger."""
+
+    async def scenario(flows: Flows) -> None:
+        fit = ConceptModel(
+            ["wet", "dry"],
+            np.eye(3, DIMS, dtype=np.float32)[[2, 2]] * np.array([[1], [-1]], np.float32),
+            np.full(2, 10.0, np.float32),
+            np.zeros(2, np.float32),
+        )
+        await flows.model("mine", "embedding-classifier", concepts=["wet", "dry"])
+        await flows.database.execute(
+            "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted) VALUES (%s, 'mine-1', %s, %s)",
+            [flows.place.bucket, flows.place.workflow.table.id, fit.dump()],
+        )
+        await flows.flow("own", "own-1", mine=("mine", "embedding-classifier", ()))
+        await flows.database.execute("UPDATE apps SET own_workflow_id = 'own' WHERE id = 'photos'")
+        said = "SELECT model_id, own_model FROM annotations WHERE model_version_id <> '' ORDER BY model_id"
+
+        await flows.index("crowd")
+        at_ingest = await flows.database.rows(said)
+        await flows.database.execute(
+            "INSERT INTO reindexes (bucket, workflow_id, own_workflow_id, state)"
+            " VALUES (%s, 'General', 'own', 'sweeping')",
+            [flows.place.bucket],
+        )
+        async with flows.reindexing():
+            await until(flows.is_settled)
+
+        assert at_ingest == await flows.database.rows(said) == [(TAGGER, False), ("mine", True)]
+
+    flowing(scenario)
