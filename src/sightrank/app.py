@@ -197,13 +197,16 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     model_records, model_writer = ModelRecords(core.database), ModelWriter(core.book, core.clock)
     models = Models(core.database, core.catalogue, model_records)
     evaluations = Evaluations(core.database, core.book, records, model_records, core.to_evaluate)
+    base_workflows = BaseWorkflows(
+        core.database, core.catalogue, core.workbench, base_workflow=core.settings.base_workflow
+    )
     resources = (
         Users(core.database),
         Apps(
             core.database,
             identity,
             core.catalogue,
-            BaseWorkflows(core.database, core.catalogue, core.workbench, base_workflow=core.settings.base_workflow),
+            base_workflows,
             base_workflow=core.settings.base_workflow,
             on_deleted=removal.delete_bucket,
         ),
@@ -219,8 +222,10 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         evaluations,
         Outputs(core.catalogue, core.images, core.database, Asking(core.catalogue, core.database, core.workbench)),
         Workflows(core.catalogue, core.database),
-        WorkflowChanges(core.catalogue, core.database, identity, NodeReader(core.catalogue, core.workbench)),
-        WorkflowVersions(core.catalogue, core.database),
+        WorkflowChanges(
+            core.catalogue, core.database, identity, NodeReader(core.catalogue, core.workbench), base_workflows
+        ),
+        WorkflowVersions(core.catalogue, core.database, identity, base_workflows),
         Concepts(core.database, core.book),
         ConceptLanguages(core.database, core.book),
         ConceptRelations(core.database, core.book),

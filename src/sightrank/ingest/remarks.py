@@ -75,6 +75,7 @@ async def write_remarks(
             user_id=remark.user_id,
             model_id=remark.model_id,
             model_version_id=remark.model_version_id,
+            own_model=remark.model_version_id != "",
             written_by=remark.written_by,
             concept_ids=[concept_id for concept_id, _ in concepts],
             concept_values=[round(value, 6) for _, value in concepts],

@@ -18,7 +18,7 @@ ORDER BY area_id, modified_at DESC, annotation_id DESC, value DESC
 -- name: detections
 -- How surely any version of a detector found something in an area; where one area was found as several of these concepts,
 -- the surest. A version is of one model, and an app has predictions of few: they are found by one look into the index each.
--- Versions of the app's own models do not count, whatever the models are called.
+-- Versions of the app's own models do not count, whatever the models are called and whether they are there still.
 WITH RECURSIVE versions AS (
     (
         SELECT model_version_id, model_id FROM annotations
@@ -36,8 +36,7 @@ SELECT a.area_id, max(c.value)
 FROM versions v
 JOIN annotations a ON a.bucket = %(bucket)s AND a.model_version_id <> '' AND a.model_version_id = v.model_version_id
 CROSS JOIN LATERAL unnest(a.concept_ids, a.concept_values) AS c (concept_id, value)
-WHERE v.model_id = %(model_id)s AND c.concept_id = ANY(%(concept_ids)s)
-    AND NOT EXISTS (SELECT FROM model_versions o WHERE o.bucket = %(bucket)s AND o.id = v.model_version_id)
+WHERE v.model_id = %(model_id)s AND NOT a.own_model AND c.concept_id = ANY(%(concept_ids)s)
 GROUP BY a.area_id
 
 -- name: detections_since
@@ -46,8 +45,7 @@ SELECT v.area_id, (
     SELECT max(c.value)
     FROM annotations a CROSS JOIN LATERAL unnest(a.concept_ids, a.concept_values) AS c (concept_id, value)
     WHERE a.bucket = %(bucket)s AND a.area_id = v.area_id AND a.model_id = %(model_id)s
-        AND c.concept_id = ANY(%(concept_ids)s)
-        AND NOT EXISTS (SELECT FROM model_versions o WHERE o.bucket = a.bucket AND o.id = a.model_version_id)
+        AND NOT a.own_model AND c.concept_id = ANY(%(concept_ids)s)
 )
 FROM {vectors} v WHERE v.bucket = %(bucket)s AND v.version > %(version)s
 
