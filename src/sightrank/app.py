@@ -180,7 +180,7 @@ async def _matrices(core: Core) -> AsyncIterator[Matrices]:
 
 def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matrices, wake: asyncio.Event) -> Handlers:
     """Every rpc that is built. Those missing here answer 10040."""
-    records = Records(core.database, core.book, core.urls, [model.id for model in core.catalogue.models])
+    records = Records(core.database, core.book, core.urls)
     regions = Regions(core.database, core.images, core.clock, decoders=core.threads.cores)
     labelling = Labelling(core.database, regions, core.book, core.clock, core.workflows, core.catalogue.lacks)
     revision = Revision(core.database, regions, core.book, core.clock, core.workflows, core.catalogue.lacks)

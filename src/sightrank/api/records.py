@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -84,6 +84,7 @@ class AnnotationRecord(NamedTuple):
     user_id: str
     model_id: str
     model_version_id: str
+    own_model: bool
     task_id: str
     concept_ids: list[str]
     concept_values: list[float]
@@ -99,12 +100,10 @@ class AnnotationRecord(NamedTuple):
 
 
 class _Names(NamedTuple):
-    """How concepts are called: as the app says for its ``own``, else as the vocabulary does. Models that are none of
-    ``public_models`` are the app's."""
+    """How concepts are called: as the app says for its ``own``, else as the vocabulary does."""
 
     own: Mapping[str, str]
     vocabulary: Vocabulary
-    public_models: Collection[str]
 
     def of(self, concept_id: str) -> str:
         return self.own.get(concept_id) or self.vocabulary.name(concept_id)
@@ -113,13 +112,10 @@ class _Names(NamedTuple):
 class Records:
     """Makes messages of rows; concept names come from the app and the public vocabulary."""
 
-    def __init__(
-        self, database: Database, book: ConceptBook, urls: HostedUrls, public_models: Collection[str] = ()
-    ) -> None:
+    def __init__(self, database: Database, book: ConceptBook, urls: HostedUrls) -> None:
         self._database = database
         self._book = book
         self._urls = urls
-        self._public_models = frozenset(public_models)
 
     async def inputs(self, app: AppRef, rows: Sequence[InputRow]) -> list[resources_pb2.Input]:
         """One message for each row."""
@@ -140,7 +136,7 @@ class Records:
         own_names: Mapping[str, str],
     ) -> None:
         """Writes an input and an annotation of it into a hit; ``own_names`` are those the app gave its concepts."""
-        names = self._named(own_names)
+        names = _Names(own=own_names, vocabulary=self._book.vocabulary)
         self._fill_input(message.input, app, row, names)
         _fill_annotation(message.annotation, app, annotation, names)
 
@@ -149,10 +145,7 @@ class Records:
         own: dict[str, str] = {}
         if wanted:
             own = dict(await self._database.rows(_SQL["names"], {"bucket": app.bucket, "ids": wanted}))
-        return self._named(own)
-
-    def _named(self, own: Mapping[str, str]) -> _Names:
-        return _Names(own=own, vocabulary=self._book.vocabulary, public_models=self._public_models)
+        return _Names(own=own, vocabulary=self._book.vocabulary)
 
     def _input(self, app: AppRef, row: InputRow, names: _Names) -> resources_pb2.Input:
         message = resources_pb2.Input()
@@ -219,9 +212,8 @@ def _fill_annotation(message: resources_pb2.Annotation, app: AppRef, row: Annota
     fill_status(message.status, row.status, "")
     if row.model_version_id:
         model = message.worker.model
-        own = row.model_id not in names.public_models
         model.id = row.model_id
-        model.user_id, model.app_id = (app.user_id, app.app_id) if own else (PUBLIC_USER, PUBLIC_APP)
+        model.user_id, model.app_id = (app.user_id, app.app_id) if row.own_model else (PUBLIC_USER, PUBLIC_APP)
         model.model_version.id = row.model_version_id
     elif row.user_id:
         message.worker.user.id = row.user_id
