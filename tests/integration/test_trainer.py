@@ -276,6 +276,50 @@ def test_a_stop_gives_the_training_back(database_url: str, monkeypatch: pytest.M
     with_app(database_url, scenario)
 
 
+def test_the_version_that_waits_longest_is_claimed_first_of_whatever_app(database_url: str) -> None:
+    async def scenario(place: Process, bucket: int) -> None:
+        others = [await place.new_app("Empty"), await place.new_app("Removed")]
+        for number, app in enumerate([others[1], bucket, others[0], bucket]):
+            await queue(place, app, f"v{number}")
+        queued = TrainingQueue(place.database, owner="me", lease_s=30)
+
+        found = [await queued.claim(["General", "Empty"]) for _ in range(4)]
+
+        # What an app waits for whose workflow cannot run here holds up nobody.
+        assert [claimed and (claimed.bucket, claimed.id, claimed.workflow_id) for claimed in found] == [
+            (bucket, "v1", "General"),
+            (others[0], "v2", "Empty"),
+            (bucket, "v3", "General"),
+            None,
+        ]
+
+    with_app(database_url, scenario)
+
+
+def test_many_claims_at_once_take_each_version_once(database_url: str) -> None:
+    async def scenario(place: Process, bucket: int) -> None:
+        apps = [bucket, *[await place.new_app("General") for _ in range(3)]]
+        for app in apps:
+            await queue(place, app, "v", "w")
+        queues = [TrainingQueue(place.database, owner=f"process {n}", lease_s=30) for n in range(6)]
+        claimed: list[Training] = []
+
+        async def take_all(one: TrainingQueue) -> None:
+            async def all_taken() -> bool:
+                found = await one.claim(["General"])
+                claimed.extend([found] if found else [])
+                return len(claimed) == 8
+
+            await until(all_taken)
+
+        await asyncio.gather(*map(take_all, queues))
+
+        taken = sorted((one.bucket, one.id, one.attempts) for one in claimed)
+        assert taken == [(app, version_id, 1) for app in sorted(apps) for version_id in ("v", "w")]
+
+    with_app(database_url, scenario)
+
+
 def test_two_processes_train_each_version_once(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted: list[int] = []
 
