@@ -416,7 +416,7 @@ def test_all_apps_are_looked_at_first_and_then_only_those_that_are_about_to_chan
         async with training(place, table=other):
 
             async def has_looked() -> bool:
-                return len(looks) > 5
+                return len(looks) > 5 and len(await fits_of(place, bucket)) == 2
 
             await until(has_looked)
 

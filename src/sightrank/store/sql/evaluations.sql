@@ -75,10 +75,12 @@ SET status = 21301, lease_owner = %(owner)s, lease_until = now() + %(lease_s)s *
     attempts = e.attempts + 1, modified_at = clock_timestamp()
 FROM model_versions v
 WHERE e.bucket = %(bucket)s AND v.bucket = %(bucket)s AND v.id = e.model_version_id AND e.id = (
-    SELECT w.id FROM model_evaluations w JOIN model_versions o ON o.bucket = w.bucket AND o.id = w.model_version_id
-    WHERE w.bucket = %(bucket)s AND o.bucket = %(bucket)s AND w.status IN (21301, 21303)
-        AND (w.lease_until IS NULL OR w.lease_until < now()) AND o.status NOT IN (21101, 21103)
-    ORDER BY w.created_at, w.id LIMIT 1 FOR UPDATE OF w SKIP LOCKED
+    SELECT w.id FROM model_evaluations w
+    WHERE w.bucket = %(bucket)s AND w.status IN (21301, 21303) AND (w.lease_until IS NULL OR w.lease_until < now())
+        AND (
+            SELECT o.status FROM model_versions o WHERE o.bucket = %(bucket)s AND o.id = w.model_version_id
+        ) NOT IN (21101, 21103)
+    ORDER BY w.created_at, w.id LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 RETURNING e.id, e.model_version_id, e.dataset_id, e.attempts, v.status, v.status_details, v.created_at, v.concept_ids,
     v.training
