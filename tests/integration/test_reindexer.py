@@ -205,7 +205,7 @@ def test_what_an_earlier_change_failed_at_is_tried_again(database_url: str) -> N
 
 def test_a_turn_goes_to_one_process_until_its_lease_runs_out(database_url: str) -> None:
     async def scenario(bench: Bench) -> None:
-        dead = ReindexQueue(bench.database, owner="dead", lease_s=0.3)
+        dead = ReindexQueue(bench.database, owner="dead", lease_s=60)
         alive = ReindexQueue(bench.database, owner="alive", lease_s=60)
         first = await dead.claim(["New"])
 
@@ -215,6 +215,7 @@ def test_a_turn_goes_to_one_process_until_its_lease_runs_out(database_url: str) 
         assert first is not None
         assert (first.state, first.attempts) == (State.SWEEPING, 1)
         assert await alive.claim(["New"]) is None
+        await bench.database.execute("UPDATE reindexes SET lease_until = lease_until - interval '1 minute'")
         await until(claimed)
         with pytest.raises(TurnLost):
             async with dead.held(first):

@@ -179,8 +179,8 @@ def test_a_certificate_that_is_not_there(tmp_path: Path) -> None:
 
 async def closed_after(port: int, *pieces: bytes, pause_s: float = 0.0) -> float:
     """Send pieces, then wait until the server closes; how long that took."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     started = asyncio.get_running_loop().time()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(15):
             for piece in pieces:

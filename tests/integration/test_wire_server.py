@@ -261,8 +261,9 @@ def test_a_client_deadline_is_kept() -> None:
     async def use(server: WireServer) -> None:
         async with ClarifaiChannel.get_aio_insecure_grpc_channel("127.0.0.1", server.ports.grpc) as channel:
             stub = service_pb2_grpc.V2Stub(channel)
+            await stub.GetInput(service_pb2.GetInputRequest(input_id="first"), metadata=KEY)  # it is connected
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stub.GetInput(service_pb2.GetInputRequest(input_id="slow"), metadata=KEY, timeout=0.1)
+                await stub.GetInput(service_pb2.GetInputRequest(input_id="endless"), metadata=KEY, timeout=0.5)
             assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
             await until(lambda: len(CANCELLED) == 1)
 
