@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
 import structlog
 
+from sightrank.background import to_its_end
 from sightrank.errors import ServerBusy
 from sightrank.vision.threads import Threads
 
@@ -71,13 +72,13 @@ async def _keep(run: Run, renew: Callable[[float], Awaitable[bool]]) -> None:
 
 
 async def work_off(
-    claim: Callable[[], Awaitable[_Work | None]], take: Callable[[_Work], Awaitable[Any]], wake: asyncio.Event
+    claim: Callable[[], Coroutine[Any, Any, _Work | None]], take: Callable[[_Work], Awaitable[Any]], wake: asyncio.Event
 ) -> None:
     """Takes one piece of work after the other, until cancelled, waiting where there is none."""
     while True:
         try:
             wake.clear()
-            work = await claim()
+            work = await to_its_end(claim())
         except Exception:
             _log.exception("looking for work failed")
             work = None
