@@ -17,8 +17,8 @@ import httpx
 from tests.contract.waiting import wait_for
 from tests.ports import HOST, free_ports
 
-START_SECONDS = 90.0
-STOP_SECONDS = 30.0
+START_SECONDS = 180.0
+STOP_SECONDS = 60.0
 COMMAND = Path(sys.executable).with_name("sightrank")
 
 

@@ -37,7 +37,7 @@ API_KEY = "a2" * 16
 USER = "admin"
 SUCCESS, MIXED, FAILURE = 10000, 10010, 10020
 INDEXED, PENDING, FAILED, WORKING = 30000, 30001, 30002, 30003
-START_S, STOP_S, INDEX_S = 90.0, 20.0, 60.0
+START_S, STOP_S, INDEX_S = 180.0, 60.0, 120.0
 COMMAND = Path(sys.executable).with_name("sightrank")
 
 T = TypeVar("T")

@@ -41,7 +41,7 @@ from sightrank.vision.threads import Lane, Threads
 DIMS = 8
 #: Those that can run here.
 WORKFLOWS = ("General", "Empty")
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @dataclass(eq=False)

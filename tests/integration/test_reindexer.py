@@ -31,7 +31,7 @@ from sightrank.vision.threads import Lane, Threads
 from sightrank.vision.vocabulary import Vocabulary
 
 DIMS = 4
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Stubborn:

@@ -31,7 +31,7 @@ class Front(asyncio.Protocol):
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not happened():  # noqa: ASYNC110 (a few loop turns, not an event worth a channel)
             await asyncio.sleep(0.01)
 
@@ -43,7 +43,7 @@ def through(serve: Serve, use: Use) -> None:
         back = await asyncio.start_unix_server(serve, path)
         front = await asyncio.get_running_loop().create_server(lambda: Front(path, ends, tasks), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*front.sockets[0].getsockname()[:2])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await use(reader, writer, ends)
             writer.close()
             front.close()
