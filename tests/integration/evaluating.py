@@ -198,7 +198,7 @@ class Place:
         return await wait_for("the evaluation to end", look)
 
 
-async def wait_for(what: str, look: Callable[[], Awaitable[Any]], *, seconds: float = 30.0) -> Any:
+async def wait_for(what: str, look: Callable[[], Awaitable[Any]], *, seconds: float = 60.0) -> Any:
     """The first true thing that ``look`` returns; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while not (found := await look()):

@@ -451,7 +451,7 @@ def test_an_own_workflow_that_takes_long_holds_up_no_other_app(flowing: Flowing)
         flows.eye.pictures.load = load  # type: ignore[method-assign]
         await flows.post("crowd")
         async with flows.working():
-            async with asyncio.timeout(20.0):
+            async with asyncio.timeout(60):
                 await again.wait()
             items = [NewInput(id=f"o{n}", media="image", content=Content(), url=f"http://y/{n}") for n in range(3)]
             await flows.place.intake.accept(other.bucket, "admin", items, IdConflict.SKIP)

@@ -81,7 +81,7 @@ async def version(place: Process, bucket: int, version_id: str = "v") -> dict[st
     return dict(zip(names, row, strict=True)) if row else {}
 
 
-async def until(look: Callable[[], Awaitable[bool]], *, seconds: float = 20.0) -> None:
+async def until(look: Callable[[], Awaitable[bool]], *, seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not await look():  # noqa: ASYNC110 (what is waited for is in the database)
             await asyncio.sleep(0.02)
@@ -197,7 +197,7 @@ def test_a_database_that_is_away_when_an_error_is_to_be_told_ends_no_trainer(
         await queue(place, bucket, "v")
 
         async with training(place):
-            await asyncio.wait_for(away.wait(), 20)
+            await asyncio.wait_for(away.wait(), 60)
             await queue(place, bucket, "w")
             told = await until_status(place, bucket, BROKEN, "w")
 
