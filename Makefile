@@ -17,6 +17,8 @@ DEMO_EXIT ?=
 #: How many random searches `make fuzz` compares with the oracle, and the seed to repeat a run by.
 SIGHTRANK_FUZZ_QUERIES ?= 5000
 SIGHTRANK_FUZZ_SEED ?=
+#: The tests of a file run one after the other, files side by side. `ARGS="-n 0"` runs all in one process.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 #: Further arguments for the program behind a target, for example `make test ARGS="tests/unit -x"`.
 ARGS ?=
 
@@ -80,7 +82,7 @@ serve: $(RUNTIME)
 	@exec $(BIN)/sightrank serve $(ARGS)
 
 test: $(DEVELOP)
-	@$(BIN)/python -m pytest -ra $(ARGS)
+	@$(BIN)/python -m pytest -ra $(PARALLEL) $(ARGS)
 
 fuzz: $(DEVELOP)
 	@seed="$(SIGHTRANK_FUZZ_SEED)"; seed=$${seed:-$$($(BIN)/python -c 'import secrets; print(secrets.randbelow(2**32))')}; \

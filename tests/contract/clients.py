@@ -24,7 +24,7 @@ DOG = "ai_8S2Vq3cR"  # the concept "dog" of clarifai/main
 SUCCESS = status_code_pb2.SUCCESS
 READY = status_code_pb2.INPUT_DOWNLOAD_SUCCESS
 UNFINISHED = (status_code_pb2.INPUT_DOWNLOAD_PENDING, status_code_pb2.INPUT_DOWNLOAD_IN_PROGRESS)
-INDEX_SECONDS = 60.0
+INDEX_SECONDS = 120.0
 
 
 @contextmanager

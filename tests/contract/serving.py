@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,10 +15,10 @@ from pathlib import Path
 
 import httpx
 from tests.contract.waiting import wait_for
+from tests.ports import HOST, free_ports
 
-HOST = "127.0.0.1"
-START_SECONDS = 90.0
-STOP_SECONDS = 30.0
+START_SECONDS = 180.0
+STOP_SECONDS = 60.0
 COMMAND = Path(sys.executable).with_name("sightrank")
 
 
@@ -97,18 +96,6 @@ def running_server() -> Iterator[Server]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on. All are held at once, so no two are the same."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
 def _serve_command(server: Server, tls: Path) -> list[str | Path]:
     return [
         *(COMMAND, "serve", "--data-dir", server.data_dir, "--host", HOST),
@@ -134,6 +121,8 @@ def _without_settings() -> dict[str, str]:
 def _ready(server: Server, process: subprocess.Popen[bytes], home: Path) -> bool:
     if process.poll() is not None:
         raise AssertionError(f"the server ended with {process.returncode}:\n{(home / 'server.log').read_text()}")
+    if "\nready" not in (home / "server.log").read_text():
+        return False  # /healthz answers a moment before the addresses are printed and noted
     with suppress(httpx.TransportError):
         return httpx.get(f"{server.base}/healthz", trust_env=False, timeout=2.0).status_code == 200
     return False

@@ -14,7 +14,8 @@ from clarifai_grpc.grpc.api.status import status_code_pb2 as codes
 from tests.contract.clients import App, by_concept, by_image, by_input, key, of_bytes, of_url
 from tests.contract.conftest import Library
 from tests.contract.pictures import Picture, PictureServer
-from tests.contract.serving import Server, free_ports
+from tests.contract.serving import Server
+from tests.ports import free_ports
 
 INVALID_KEY = "Invalid API key or Invalid API key/application pair"
 

@@ -29,7 +29,7 @@ from tests.contract.pictures import Picture, PictureServer
 from tests.contract.serving import Server
 from tests.contract.waiting import wait_for
 
-DELETE_SECONDS = 30.0
+DELETE_SECONDS = 120.0
 
 
 @pytest.fixture

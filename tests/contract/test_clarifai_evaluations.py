@@ -21,7 +21,7 @@ from tests.contract.pictures import Picture
 from tests.contract.serving import Server
 from tests.contract.waiting import wait_for
 
-SECONDS = 60.0
+SECONDS = 120.0
 EVERYTHING = FieldsValue(
     confusion_matrix=True, cooccurrence_matrix=True, label_counts=True, binary_metrics=True, test_set=True
 )

@@ -19,7 +19,7 @@ from tests.contract.pictures import Picture, drawings
 from tests.contract.serving import Server
 from tests.contract.waiting import wait_for
 
-TRAIN_SECONDS = 60.0
+TRAIN_SECONDS = 120.0
 UNDER_WAY = (status_code_pb2.MODEL_QUEUED_FOR_TRAINING, status_code_pb2.MODEL_TRAINING)
 BEING_EVALUATED = (status_code_pb2.MODEL_QUEUED_FOR_EVALUATION, status_code_pb2.MODEL_EVALUATING)
 

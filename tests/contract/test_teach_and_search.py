@@ -23,7 +23,7 @@ CLOTHING = Path(__file__).parents[3] / "shared" / "data" / "eval-clothing.zip"
 #: Garments of which there are enough photographs. General knows some of them by these names; "my shorts" are new to it.
 GARMENTS = ("t-shirt", "longsleeve", "outwear", "shorts", "pants")
 LABELLED = 20
-TRAIN_SECONDS = 60.0
+TRAIN_SECONDS = 120.0
 UNDER_WAY = (status_code_pb2.MODEL_QUEUED_FOR_TRAINING, status_code_pb2.MODEL_TRAINING)
 
 

@@ -29,7 +29,7 @@ from tests.contract.pictures import Picture
 from tests.contract.serving import Server
 from tests.contract.waiting import wait_for
 
-TRAIN_SECONDS = 60.0
+TRAIN_SECONDS = 120.0
 TRAINED = status_code_pb2.MODEL_TRAINED
 WAITING = (status_code_pb2.MODEL_QUEUED_FOR_TRAINING, status_code_pb2.MODEL_TRAINING)
 

@@ -17,4 +17,4 @@ def wait_for(what: str, look: Callable[[], T | None], *, seconds: float) -> T:
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} s in vain for {what}")
-        time.sleep(0.05)
+        time.sleep(0.02)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,10 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.resources_pb2 import UserAppIDSet
 from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
+from tests.integration.beside import beside
 from tests.integration.worlds import World, Worlds
 
 from sightrank.api.datasets import Datasets
-from sightrank.background import end
 from sightrank.search.fits import Fits
 from sightrank.store import vectors
 from sightrank.store.vectors import EmbedderTable, VectorRows
@@ -67,16 +67,14 @@ class Place:
     @asynccontextmanager
     async def evaluating(self) -> AsyncIterator[None]:
         """What the server does in the background."""
-        threads = Threads(1)
         database, tables = self.world.database, {self.workflow_id: self.table}
-        room = Classroom(database=database, book=self.world.book, tables=tables, idle=["Empty"], threads=threads)
-        evaluator = Evaluator(room, Fits(database), self.world.to_evaluate)
-        task = asyncio.create_task(evaluator.run())
-        try:
+
+        def run(threads: Threads) -> Coroutine[Any, Any, None]:
+            room = Classroom(database=database, book=self.world.book, tables=tables, idle=["Empty"], threads=threads)
+            return Evaluator(room, Fits(database), self.world.to_evaluate).run()
+
+        async with beside(run):
             yield
-        finally:
-            await end([task])
-            await asyncio.to_thread(threads.close)
 
     async def label(self, prefix: str, labels: NDArray[np.float32], concepts: Sequence[str], *, seed: int = 0) -> None:
         """Indexed inputs ``prefix``-0 …, one area each; areas that share labels look alike. NaN says nothing."""
@@ -198,7 +196,7 @@ class Place:
         return await wait_for("the evaluation to end", look)
 
 
-async def wait_for(what: str, look: Callable[[], Awaitable[Any]], *, seconds: float = 30.0) -> Any:
+async def wait_for(what: str, look: Callable[[], Awaitable[Any]], *, seconds: float = 60.0) -> Any:
     """The first true thing that ``look`` returns; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while not (found := await look()):

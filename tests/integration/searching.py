@@ -67,6 +67,15 @@ class Process:
         )
         return int(row[0])
 
+    async def new_app(self, workflow_id: str) -> int:
+        """The bucket of an app of the user ``me`` that has this base workflow."""
+        bucket = await self.new_bucket()
+        await self.database.execute(
+            "INSERT INTO apps (user_id, id, first_bucket, workflow_id) VALUES ('me', %s, %s, %s)",
+            [f"app-{bucket}", bucket, workflow_id],
+        )
+        return bucket
+
     async def add(self, bucket: int, *chosen: NDArray[np.float64]) -> list[Photo]:
         """Indexed inputs with these vectors, in one commit."""
         async with self.database.transaction() as connection:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,16 +28,16 @@ from clarifai_grpc.channel.clarifai_channel import ClarifaiChannel
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2, service_pb2_grpc
 from clarifai_grpc.grpc.api.resources_pb2 import Annotation, Concept, Data, Input, Rank, UserAppIDSet
 from PIL import Image
+from tests.ports import HOST, free_ports
 
 from sightrank.store.embedded import EmbeddedServer
 
-HOST = "127.0.0.1"
 PAT = "c1" * 16
 API_KEY = "a2" * 16
 USER = "admin"
 SUCCESS, MIXED, FAILURE = 10000, 10010, 10020
 INDEXED, PENDING, FAILED, WORKING = 30000, 30001, 30002, 30003
-START_S, STOP_S, INDEX_S = 90.0, 20.0, 60.0
+START_S, STOP_S, INDEX_S = 180.0, 60.0, 120.0
 COMMAND = Path(sys.executable).with_name("sightrank")
 
 T = TypeVar("T")
@@ -79,18 +78,6 @@ def home() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 @dataclass(kw_only=True)

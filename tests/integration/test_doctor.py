@@ -324,7 +324,7 @@ def test_a_build_is_told_and_given_up_when_the_server_stops(database_url: str, l
             async with one.database.transaction() as connection:
                 await connection.execute("UPDATE vectors_1 SET created_us = created_us + 1")
                 task = asyncio.create_task(VectorIndexes(one.database, states, least_rows=1).keep_built())
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while True:
                         if await there(one.database):
                             break

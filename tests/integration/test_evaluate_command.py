@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -190,9 +189,7 @@ def test_a_killed_server_finishes_its_evaluations_when_it_is_back() -> None:
         server.start()
         with connected(server) as stub:
             app = App(server=server, stub=stub, id=app.id)
-            begun = time.monotonic()
             wait_for("the evaluation", lambda: _metrics(app, version).status.code == EVALUATED)
-            assert time.monotonic() - begun < 30
             assert _metrics(app, version).summary.macro_avg_roc_auc > 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 from tests.eyes import blind_eye
+from tests.integration.beside import beside
 from tests.integration.worlds import World, Worlds
 
-from sightrank.background import end
 from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.base_workflow import warn_of_absent
 from sightrank.ingest.intake import IdConflict, Intake, NewInput
@@ -42,7 +42,7 @@ from sightrank.vision.threads import Lane, Threads
 DIMS = 8
 #: Those that can run here.
 WORKFLOWS = ("General", "Empty")
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @dataclass(eq=False)
@@ -143,21 +143,20 @@ class Bench:
         self, eye: FakeEye, owner: str = "w", lease_s: float = 60.0, images: FakeImages | None = None
     ) -> AsyncIterator[None]:
         jobs = Jobs(self.world.database, Clock(), self.world.book, owner=owner, lease_s=lease_s, workflow_ids=WORKFLOWS)
-        threads = Threads(1)
-        worker = Worker(
-            jobs,
-            cast(ImageSource, images or FakeImages()),
-            {"General": replace(self.workflow, eye=cast(Eye, eye))},
-            self.annotator(images or FakeImages()),
-            asyncio.Event(),
-            threads=threads,
-        )
-        task = asyncio.create_task(worker.run())
-        try:
+
+        def run(threads: Threads) -> Coroutine[Any, Any, None]:
+            worker = Worker(
+                jobs,
+                cast(ImageSource, images or FakeImages()),
+                {"General": replace(self.workflow, eye=cast(Eye, eye))},
+                self.annotator(images or FakeImages()),
+                asyncio.Event(),
+                threads=threads,
+            )
+            return worker.run()
+
+        async with beside(run):
             yield
-        finally:
-            await end([task])
-            await asyncio.to_thread(threads.close)
 
 
 async def bench(world: World, folder: Path) -> Bench:
@@ -225,10 +224,12 @@ def test_the_lease_of_a_dead_worker_runs_out(world: Worlds, tmp_path: Path) -> N
     async def scenario(world: World) -> None:
         place = await bench(world, tmp_path)
         await place.post(2)
-        dead = Jobs(world.database, Clock(), world.book, owner="dead", lease_s=0.3, workflow_ids=WORKFLOWS)
+        dead = Jobs(world.database, Clock(), world.book, owner="dead", lease_s=60, workflow_ids=WORKFLOWS)
         assert len(await dead.claim(10)) == 2
         alive = Jobs(world.database, Clock(), world.book, owner="alive", lease_s=60, workflow_ids=WORKFLOWS)
         assert await alive.claim(10) == []
+
+        await world.database.execute("UPDATE inputs SET lease_until = lease_until - interval '1 minute'")
 
         async def claimed() -> bool:
             return len(await alive.claim(10)) == 2
@@ -343,7 +344,7 @@ def test_an_input_that_is_put_off_through_no_fault_of_its_own_counts_no_attempt(
         async def put_off() -> bool:
             return await place.states() == [(30003, None, 0)] * 2
 
-        async with place.working(FakeEye(), lease_s=0.5, images=images):
+        async with place.working(FakeEye(), lease_s=1.0, images=images):
             await until(put_off)
             images.full = False
             await until(place.is_indexed)
@@ -421,7 +422,7 @@ def test_what_was_uploaded_for_a_refused_input_is_removed_when_it_is_old_enough(
         app = await world.identity.app("admin", "photos")
         assert app is not None
         blobs = BlobStore(tmp_path / "blobs")
-        removal = Removal(world.database, blobs, min_age_s=0.2)
+        removal = Removal(world.database, blobs, min_age_s=1.0)
         intake = Intake(world.database, blobs, removal, world.book, Clock())
 
         def item(data: bytes) -> NewInput:

@@ -22,13 +22,13 @@ from tests.integration.serving import (
     by_concept,
     by_image,
     encoded,
-    free_ports,
     of_bytes,
     of_url,
     picture,
     pixels,
     wait_for,
 )
+from tests.ports import free_ports
 
 FAILED_TEXT = "Download failed or we could not process it. Check URL or bytes you send in the request."
 PDF = b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from tests.integration.worlds import API_KEY, PAT, World, Worlds
 
+from sightrank.api.identity import Identity
 from sightrank.errors import AppError, DoesNotExist, InsufficientScopes, InvalidRequest, KeyInvalid, KeyNotFound
 
 TOKEN = "personal_access_token"
@@ -129,12 +129,15 @@ def test_a_deleted_key_is_refused_at_once(world: Worlds) -> None:
 
 def test_another_process_sees_a_deleted_key_after_the_time_to_live(world: Worlds) -> None:
     async def scenario(world: World) -> None:
-        await world.identity.caller(API_KEY)
+        now_s = 0.0
+        identity = Identity(world.database, ttl_s=2.0, clock=lambda: now_s)
+        await identity.caller(API_KEY)
         await world.database.execute("DELETE FROM keys WHERE app_id IS NOT NULL")
-        await world.identity.caller(API_KEY)
-        await asyncio.sleep(2.1)
+        now_s = 1.9
+        await identity.caller(API_KEY)
+        now_s = 2.1
         with pytest.raises(KeyInvalid):
-            await world.identity.caller(API_KEY)
+            await identity.caller(API_KEY)
 
     world.run(scenario)
 

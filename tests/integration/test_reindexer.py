@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from tests.integration.beside import beside
 
-from sightrank.background import end
 from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.media import ImageSource
-from sightrank.ingest.reindex_queue import ReindexQueue, State, TurnLost
+from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
 from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.rows import AnnotationRow, insert_annotations
 from sightrank.ingest.workflow import Workflow
@@ -32,7 +32,7 @@ from sightrank.vision.threads import Lane, Threads
 from sightrank.vision.vocabulary import Vocabulary
 
 DIMS = 4
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Stubborn:
@@ -87,18 +87,17 @@ async def reindexing(bench: Bench, *found: Detection) -> AsyncIterator[None]:
         "New": Workflow(table=new, **detector, **tagger),
         "Regions": Workflow(table=old, **detector, **tagger),
     }
-    threads = Threads(1)
     book, images = ConceptBook(Vocabulary.empty()), cast(ImageSource, Names())
     annotator = Annotator(bench.database, Workbench(bench.database, book, Fits(bench.database), {}, {}), images)
-    reindexer = Reindexer(
-        bench.database, images, workflows, ("Empty",), annotator, book, threads=threads, clock=Clock()
-    )
-    task = asyncio.create_task(reindexer.run())
-    try:
+
+    def run(threads: Threads) -> Coroutine[Any, Any, None]:
+        clock = Clock()
+        return Reindexer(
+            bench.database, images, workflows, ("Empty",), annotator, book, threads=threads, clock=clock
+        ).run()
+
+    async with beside(run):
         yield
-    finally:
-        await end([task])
-        threads.close()
 
 
 def run(url: str, scenario: Callable[[Bench], Awaitable[None]], *blobs: str) -> None:
@@ -206,7 +205,7 @@ def test_what_an_earlier_change_failed_at_is_tried_again(database_url: str) -> N
 
 def test_a_turn_goes_to_one_process_until_its_lease_runs_out(database_url: str) -> None:
     async def scenario(bench: Bench) -> None:
-        dead = ReindexQueue(bench.database, owner="dead", lease_s=0.3)
+        dead = ReindexQueue(bench.database, owner="dead", lease_s=60)
         alive = ReindexQueue(bench.database, owner="alive", lease_s=60)
         first = await dead.claim(["New"])
 
@@ -216,12 +215,36 @@ def test_a_turn_goes_to_one_process_until_its_lease_runs_out(database_url: str) 
         assert first is not None
         assert (first.state, first.attempts) == (State.SWEEPING, 1)
         assert await alive.claim(["New"]) is None
+        await bench.database.execute("UPDATE reindexes SET lease_until = lease_until - interval '1 minute'")
         await until(claimed)
         with pytest.raises(TurnLost):
             async with dead.held(first):
                 raise AssertionError("two processes at the same step")
 
     run(database_url, scenario)
+
+
+def test_a_turn_that_is_taken_while_the_process_is_told_to_stop_is_given_back(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = ReindexQueue.claim
+    taken = asyncio.Event()
+
+    async def answered_late(self: ReindexQueue, workflow_ids: Collection[str]) -> Turn | None:
+        turn = await claim(self, workflow_ids)
+        taken.set()
+        await asyncio.sleep(0.1)
+        return turn
+
+    monkeypatch.setattr(ReindexQueue, "claim", answered_late)
+
+    async def scenario(bench: Bench) -> None:
+        async with reindexing(bench):
+            await asyncio.wait_for(taken.wait(), DEADLINE_S)
+
+        assert await bench.database.rows("SELECT lease_owner, attempts FROM reindexes") == [(None, 0)]
+
+    run(database_url, scenario, "a")
 
 
 def test_a_process_without_the_wanted_model_leaves_the_turn_to_others(database_url: str) -> None:

@@ -245,14 +245,14 @@ def test_a_search_that_is_given_up_while_loading_harms_no_other(
         photos = await one.add(bucket, *map(random_unit, range(30)))
         monkeypatch.setattr(vectors, "changed_since", slow)
         given_up = asyncio.create_task(other.numbers(bucket, like(random_unit(1))))
-        await asyncio.wait_for(loading.wait(), 10)
+        await asyncio.wait_for(loading.wait(), 60)
         patient = asyncio.create_task(other.numbers(bucket, like(random_unit(5))))
-        await asyncio.wait_for(_waiting(other, 2), 10)
+        await asyncio.wait_for(_waiting(other, 2), 60)
         given_up.cancel()
         with pytest.raises(asyncio.CancelledError):
             await given_up
         released.set()
-        found = await asyncio.wait_for(patient, 10)
+        found = await asyncio.wait_for(patient, 60)
 
         assert (found[0], len(found)) == (photos[5].number, 30)
         assert loads == [1]
@@ -282,12 +282,12 @@ def test_a_load_that_nobody_waits_for_any_more_ends_and_the_next_search_loads_an
         with monkeypatch.context() as patch:
             patch.setattr(vectors, "changed_since", stuck)
             given_up = asyncio.create_task(other.numbers(bucket, like(random_unit(1))))
-            await asyncio.wait_for(loading.wait(), 10)
+            await asyncio.wait_for(loading.wait(), 60)
             given_up.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await given_up
-            await asyncio.wait_for(ended.wait(), 10)
-        found = await asyncio.wait_for(other.numbers(bucket, like(random_unit(5))), 10)
+            await asyncio.wait_for(ended.wait(), 60)
+        found = await asyncio.wait_for(other.numbers(bucket, like(random_unit(5))), 60)
 
         assert (found[0], len(found)) == (photos[5].number, 30)
 

@@ -531,7 +531,7 @@ def test_a_search_that_is_given_up_leaves_nothing_behind(
                 await search
 
         # The pool may be making a new connection in place of one that was given up: that is soon idle too.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await stored.database.rows(_BUSY):  # noqa: ASYNC110 (what is waited for is in the database)
                 await asyncio.sleep(0.01)
         found = await stored.ranker.best(ranks, Unit.INPUT, 20)

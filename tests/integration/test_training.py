@@ -31,7 +31,6 @@ from tests.integration.teaching import (
 from sightrank.vision.concept_model import ConceptModel
 
 DOES_NOT_EXIST, INVALID = 21200, 21202
-FAST: dict[str, Any] = {"seconds": 20.0}
 
 
 def fits(server: Server, version_id: str) -> list[ConceptModel]:
@@ -280,7 +279,7 @@ def test_training_goes_on_after_a_kill(server: Server) -> None:
             reds_and_blues(app)
             new_model(app)
             wanted = [train(app, "red", "blue") for _ in range(6)]
-            wait_for("one to be trained", lambda: own.sql("SELECT 1 FROM model_fits"), **FAST)
+            wait_for("one to be trained", lambda: own.sql("SELECT 1 FROM model_fits"))
             own.kill()
         own.start()
         with connected(own) as stub:
@@ -302,6 +301,6 @@ def test_progress_is_told(app: App) -> None:
         assert 0 <= status.percent_completed <= 100
         return status.code == TRAINED
 
-    wait_for("the training", look, **FAST)
+    wait_for("the training", look)
     assert seen <= {QUEUED, TRAINING, TRAINED}
     assert plain(RED, 1) != plain(BLUE, 1)

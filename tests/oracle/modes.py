@@ -38,7 +38,7 @@ _SMALL: Sequence[tuple[ModuleType, Mapping[str, Any]]] = (
 _MEMORY_BYTES: Mapping[RankerChoice, int] = {"auto": 60_000, "exact": 2**20, "graph": 2**24, "sql": 2**20}
 _FORCED: Sequence[Plan | None] = (None, Plan.FILTER_THEN_RANK, Plan.RANK_THEN_FILTER)
 ALL_CHOICES: Sequence[RankerChoice] = ("auto", "exact", "graph", "sql")
-_GRAPHS_S = 60.0
+_GRAPHS_S = 120.0
 _SHORT = 10
 
 

@@ -15,7 +15,7 @@ from sightrank.errors import ServerBusy
 from sightrank.vision.batcher import Batcher
 from sightrank.vision.threads import Lane, Threads
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class Network:

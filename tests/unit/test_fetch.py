@@ -21,12 +21,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.ports import free_ports
 
 from sightrank.errors import AppError, InputConnectionFailed, InputFailed, InputInvalidUrl, InputOverLimit
 from sightrank.ingest.address import AddressPolicy, parse_address
 from sightrank.ingest.fetch import Fetcher
 from sightrank.ingest.slots import HostSlots
 from sightrank.ingest.target import Fetched, FetchLimits, shown
+
+DEADLINE_S = 20.0
 
 LOOPBACK = ("127.0.0.0/8",)
 Writer = asyncio.StreamWriter
@@ -384,11 +387,9 @@ def test_announced_length_is_checked_first() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n")
         await asyncio.sleep(30)
 
-    started = time.monotonic()
-    found, _ = get(lambda s: s.url("/a"), a=endless)
-    assert isinstance(found, InputOverLimit)
+    found, _ = get(lambda s: s.url("/a"), a=endless, limits=FetchLimits(total_s=DEADLINE_S))
+    assert isinstance(found, InputOverLimit)  # not of the deadline, which is before the rest would come
     assert "10000 bytes" in found.details
-    assert time.monotonic() - started < 3
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -437,11 +438,9 @@ def test_slow_body_meets_the_deadline() -> None:
             await writer.drain()
             await asyncio.sleep(0.05)
 
-    started = time.monotonic()
     found, server = get(lambda s: s.url("/a"), limits=FetchLimits(total_s=0.5), a=slow)
     assert isinstance(found, InputConnectionFailed)
     assert "longer than 0.5 s" in found.details
-    assert time.monotonic() - started < 3
     assert len(server.asked) == 1
 
 
@@ -495,8 +494,7 @@ def test_broken_http_and_endless_headers() -> None:
 
 
 def test_nobody_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        port = holder.getsockname()[1]
+    (port,) = free_ports(1)
     found, _ = get(f"http://127.0.0.1:{port}/", limits=FetchLimits(retry_pause_s=0.01))
     assert isinstance(found, InputConnectionFailed)
     assert "Connection failed" in found.details
@@ -540,26 +538,31 @@ def test_connections_are_kept() -> None:
 def test_one_slow_host_leaves_the_others_alone() -> None:
     async def run() -> None:
         running = peak = 0
+        gate, two = asyncio.Event(), asyncio.Event()
 
         async def slow(asked: Asked, writer: Writer) -> None:
             nonlocal running, peak
             running += 1
             peak = max(peak, running)
-            await asyncio.sleep(0.3)
+            if running == 2:
+                two.set()
+            await gate.wait()
             running -= 1
             writer.write(reply(body=b"slow"))
 
         async with serving(slow=slow, quick=reply(body=b"quick")) as server:
-            limits = FetchLimits(per_host=2, total=4, total_s=5)
+            limits = FetchLimits(per_host=2, total=4, total_s=DEADLINE_S)
             lookup = {"slow.org": ["127.0.0.1"], "quick.org": ["127.0.0.1"]}
             async with Fetcher(allow=LOOPBACK, limits=limits, lookup=lambda host, _: lookup[host]) as fetcher:
                 slow_ones = [
                     asyncio.create_task(fetcher.fetch(server.url("/slow", "slow.org"), max_bytes=9)) for _ in range(8)
                 ]
-                await asyncio.sleep(0.05)
-                started = time.monotonic()
-                await fetcher.fetch(server.url("/quick", "quick.org"), max_bytes=9)
-                assert time.monotonic() - started < 0.25
+                async with asyncio.timeout(DEADLINE_S):
+                    await two.wait()
+                quick = await fetcher.fetch(server.url("/quick", "quick.org"), max_bytes=9)
+                assert quick.data == b"quick"
+                assert not any(one.done() for one in slow_ones)
+                gate.set()
                 await asyncio.gather(*slow_ones)
                 assert peak == 2
 
@@ -573,10 +576,10 @@ def test_waiting_for_a_turn_is_not_part_of_the_time() -> None:
             writer.write(reply(body=b"x"))
 
         async with serving(a=slow) as server:
-            limits = FetchLimits(per_host=1, total_s=0.6)
+            limits = FetchLimits(per_host=1, total_s=1.2)
             async with Fetcher(allow=LOOPBACK, limits=limits) as fetcher:
-                got = await asyncio.gather(*(fetcher.fetch(server.url("/a"), max_bytes=9) for _ in range(4)))
-        assert [fetched.data for fetched in got] == [b"x"] * 4
+                got = await asyncio.gather(*(fetcher.fetch(server.url("/a"), max_bytes=9) for _ in range(5)))
+        assert [fetched.data for fetched in got] == [b"x"] * 5
 
     asyncio.run(run())
 

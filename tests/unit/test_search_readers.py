@@ -15,7 +15,7 @@ def test_readers_are_inside_together() -> None:
 
         async def read() -> int:
             async with readers.reading():
-                return await asyncio.wait_for(inside.wait(), 5)
+                return await asyncio.wait_for(inside.wait(), 60)
 
         return await asyncio.gather(read(), read(), read())
 
@@ -75,7 +75,7 @@ def test_a_writer_that_gives_up_waiting_lets_readers_in_again() -> None:
         with pytest.raises(asyncio.CancelledError):
             await writer
         leave.set()
-        await asyncio.wait_for(asyncio.gather(first, second), 5)
+        await asyncio.wait_for(asyncio.gather(first, second), 60)
 
     asyncio.run(scenario())
 
@@ -97,7 +97,7 @@ def test_a_reader_that_fails_or_is_cancelled_makes_way_for_the_writer() -> None:
         waiting = asyncio.create_task(wait())
         await asyncio.sleep(0)
         waiting.cancel()
-        async with asyncio.timeout(5), readers.writing():
+        async with asyncio.timeout(60), readers.writing():
             pass
         with pytest.raises(asyncio.CancelledError):
             await waiting

@@ -13,7 +13,7 @@ import pytest
 
 from sightrank.vision.threads import Lane, Threads
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 @asynccontextmanager
@@ -25,27 +25,26 @@ async def lanes() -> AsyncIterator[Threads]:
         await asyncio.to_thread(threads.close)
 
 
-async def begins(threads: Threads, lane: Lane) -> bool:
-    """Whether work of the lane begins in the next few turns of the loop: far less than ingest gives way for."""
-    begun = threading.Event()
-    task = asyncio.create_task(threads.decode(lane, begun.set))
-    for _ in range(20):
-        await asyncio.sleep(0)
-    started = await asyncio.to_thread(begun.wait, 0.01)
-    async with asyncio.timeout(DEADLINE_S):
-        await task
-    return started
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ingest gives way for longer than a test lasts."""
+    monkeypatch.setattr("sightrank.vision.threads._GIVES_WAY_S", 10 * DEADLINE_S)
 
 
+@pytest.mark.usefixtures("patient")
 def test_ingest_begins_nothing_while_somebody_waits_for_an_answer() -> None:
-    async def scenario() -> tuple[bool, bool, bool, bool]:
-        async with lanes() as threads:
-            before = await begins(threads, Lane.INGEST)
+    async def scenario() -> list[str]:
+        begun: list[str] = []
+        async with lanes() as threads, asyncio.timeout(DEADLINE_S):
+            await threads.decode(Lane.INGEST, lambda: begun.append("before"))
             with threads.answering():
-                meanwhile, person = await begins(threads, Lane.INGEST), await begins(threads, Lane.INTERACTIVE)
-            return before, meanwhile, person, await begins(threads, Lane.INGEST)
+                waiting = asyncio.create_task(threads.decode(Lane.INGEST, lambda: begun.append("after")))
+                await asyncio.sleep(0)
+                await threads.decode(Lane.INTERACTIVE, lambda: begun.append("person"))
+            await waiting
+        return begun
 
-    assert asyncio.run(scenario()) == (True, False, True, True)
+    assert asyncio.run(scenario()) == ["before", "person", "after"]
 
 
 def test_ingest_goes_on_as_soon_as_the_last_answer_is_made() -> None:
@@ -77,14 +76,15 @@ def test_ingest_goes_on_slowly_where_somebody_always_waits() -> None:
     assert asyncio.run(scenario()) == 3
 
 
+@pytest.mark.usefixtures("patient")
 def test_an_answer_that_fails_holds_nobody_up() -> None:
-    async def scenario() -> bool:
-        async with lanes() as threads:
+    async def scenario() -> int:
+        async with lanes() as threads, asyncio.timeout(DEADLINE_S):
             with pytest.raises(ValueError, match="broken"), threads.answering():
                 raise ValueError("broken")
-            return await begins(threads, Lane.INGEST)
+            return await threads.decode(Lane.INGEST, lambda: 1)
 
-    assert asyncio.run(scenario())
+    assert asyncio.run(scenario()) == 1
 
 
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="only Linux has priorities by thread")

@@ -20,7 +20,7 @@ from sightrank.vision.box import Box
 from sightrank.vision.threads import Lane, Threads
 from sightrank.vision.viewing import Viewed, view
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 class Watched:

@@ -200,7 +200,7 @@ def test_other_work_has_a_deadline_a_place_and_a_line() -> None:
         await asyncio.Event().wait()
 
     async def use() -> tuple[str, list[int]]:
-        dispatcher = make({}, timeout_s=0.05, max_running=1)
+        dispatcher = make({}, timeout_s=0.3, max_running=1)
         result = await dispatcher.run("GET /media", SENDER, work)
         waiting = asyncio.create_task(dispatcher.run("GET /media", SENDER, stuck))
         await asyncio.sleep(0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sightrank.wire.splice import SpliceEnd, splice
 
+WAIT_S = 10.0
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Use = Callable[[asyncio.StreamReader, asyncio.StreamWriter, set[SpliceEnd]], Awaitable[None]]
 
@@ -26,7 +27,13 @@ class Front(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._transport.pause_reading()
-        self._tasks.add(asyncio.ensure_future(splice(self._transport, data, self._path, self._ends, wait_s=0.5)))
+        self._tasks.add(asyncio.ensure_future(splice(self._transport, data, self._path, self._ends, wait_s=WAIT_S)))
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not happened():  # noqa: ASYNC110 (a few loop turns, not an event worth a channel)
+            await asyncio.sleep(0.01)
 
 
 def through(serve: Serve, use: Use) -> None:
@@ -36,13 +43,12 @@ def through(serve: Serve, use: Use) -> None:
         back = await asyncio.start_unix_server(serve, path)
         front = await asyncio.get_running_loop().create_server(lambda: Front(path, ends, tasks), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*front.sockets[0].getsockname()[:2])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await use(reader, writer, ends)
             writer.close()
             front.close()
             back.close()
-            while ends:  # noqa: ASYNC110 (two loop turns, not an event worth a channel)
-                await asyncio.sleep(0.01)
+            await until(lambda: not ends)
         await asyncio.gather(*tasks)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -116,11 +122,9 @@ def test_a_client_that_leaves_closes_the_server_side() -> None:
 
     async def use(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: set[SpliceEnd]) -> None:
         writer.write(b"abc")
-        await asyncio.sleep(0.05)
-        assert len(ends) == 2
+        await until(lambda: len(ends) == 2)
         writer.transport.abort()
-        await asyncio.sleep(0.1)
-        assert left
+        await until(lambda: left)
 
     through(wait, use)
 
@@ -140,12 +144,11 @@ def test_a_client_that_left_while_connecting() -> None:
         front = await loop.create_server(lambda: near, "127.0.0.1", 0)
         client, _ = await loop.create_connection(lambda: far, *front.sockets[0].getsockname()[:2])
         client.pause_reading()
-        joining = asyncio.ensure_future(splice(client, b"abc", path, ends, wait_s=0.5))
+        joining = asyncio.ensure_future(splice(client, b"abc", path, ends, wait_s=WAIT_S))
         await asyncio.sleep(0)
         client.abort()
         await joining
-        await asyncio.sleep(0.05)
-        assert not ends
+        await until(lambda: not ends and bool(seen))
         assert seen == [b""]
         front.close()
         back.close()

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, suppress
 import psycopg
 import structlog
 
+from sightrank.background import to_its_end
 from sightrank.errors import AppError, ServerBusy
 from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.job import Job, Outcome
@@ -78,7 +79,7 @@ class Reindexer:
         """Takes one step after the other, waiting where there is none."""
         while True:
             try:
-                turn = await self._queue.claim(self._ids)
+                turn = await to_its_end(self._queue.claim(self._ids))
             except Exception:
                 _log.exception("looking for apps to re-index failed")
                 turn = None

@@ -6,13 +6,14 @@ import asyncio
 import os
 import threading
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
 import structlog
 
+from sightrank.background import to_its_end
 from sightrank.errors import DoesNotExist, ServerBusy
 from sightrank.vision.threads import Threads
 
@@ -100,13 +101,13 @@ async def attempt(
 
 
 async def work_off(
-    claim: Callable[[], Awaitable[_Work | None]], take: Callable[[_Work], Awaitable[Any]], wake: asyncio.Event
+    claim: Callable[[], Coroutine[Any, Any, _Work | None]], take: Callable[[_Work], Awaitable[Any]], wake: asyncio.Event
 ) -> None:
     """Takes one piece of work after the other, until cancelled, waiting where there is none."""
     while True:
         try:
             wake.clear()
-            work = await claim()
+            work = await to_its_end(claim())
         except Exception:
             _log.exception("looking for work failed")
             work = None
