@@ -196,8 +196,9 @@ class Place:
         return await wait_for("the evaluation to end", look)
 
 
-async def wait_for(what: str, look: Callable[[], Awaitable[Any]], *, seconds: float = 60.0) -> Any:
-    """The first true thing that ``look`` returns; fails when there is none in time."""
+async def wait_for(what: str, look: Callable[[], Awaitable[Any]], *, seconds: float = 120.0) -> Any:
+    """The first true thing that ``look`` returns; fails when there is none in time. Evaluations make way for all else
+    on the machine, so on a busy one they take long."""
     deadline = time.monotonic() + seconds
     while not (found := await look()):
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"

@@ -339,7 +339,7 @@ def test_a_workflow_can_get_another_id(app: App) -> None:
     assert app.ask("GetWorkflow", workflow_id="flow").status.code == UNKNOWN
     assert renamed(renamed="other").status.code == DUPLICATE
     assert renamed(nobody="new").status.code == UNKNOWN
-    assert renamed(renamed="x" * 33).status.code == INVALID
+    assert renamed(renamed="x" * 49).status.code == INVALID
 
 
 # Versions ------------------------------------------------------------------------------------------------------------
