@@ -1,4 +1,4 @@
-"""The composition root: the only file that wires things together, starts and stops them.
+"""The composition root, with ``core`` and ``working``: what wires things together, starts and stops them.
 
 Everything is opened in order on one exit stack and closed in the opposite order, also when a step in between fails.
 """
@@ -9,10 +9,9 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
@@ -23,7 +22,7 @@ from sightrank.api.asking import Asking
 from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.bootstrap import Bootstrap, bootstrap
 from sightrank.api.call import Handler, Handlers
-from sightrank.api.catalogue import Catalogue, ModelCard, ModelType
+from sightrank.api.catalogue import ModelCard, ModelType
 from sightrank.api.concept_languages import ConceptLanguages
 from sightrank.api.concept_relations import ConceptRelations
 from sightrank.api.concept_search import ConceptSearch
@@ -55,76 +54,34 @@ from sightrank.api.workflow_changes import WorkflowChanges
 from sightrank.api.workflow_nodes import NodeReader
 from sightrank.api.workflow_versions import WorkflowVersions
 from sightrank.api.workflows import Workflows
-from sightrank.background import background, end
+from sightrank.background import background
+from sightrank.core import Core, open_core
 from sightrank.ingest.add_jobs import AddJobs
-from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.base_workflow import warn_of_absent
-from sightrank.ingest.fetch import Fetcher
 from sightrank.ingest.history import History
 from sightrank.ingest.intake import Intake
-from sightrank.ingest.jobs import Jobs
 from sightrank.ingest.labelling import Labelling
-from sightrank.ingest.media import HostedUrls, ImageSource
 from sightrank.ingest.regions import Regions
 from sightrank.ingest.reindex import requeue_after_upgrade
-from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.removal import Removal
 from sightrank.ingest.revision import Revision
-from sightrank.ingest.target import FetchLimits
-from sightrank.ingest.worker import LEASE_S, Worker
-from sightrank.ingest.workflow import Workflow
-from sightrank.installed import InstalledModels, load_installed
-from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import SearchEngine
 from sightrank.search.follow import Matrices
 from sightrank.search.matrix_report import MatrixReport
 from sightrank.search.scoring import Scoring
 from sightrank.search.texts import Texts
 from sightrank.search.vector_indexes import VectorIndexes
-from sightrank.search.wording import Wording
 from sightrank.settings import Settings, available_cores
-from sightrank.store import queries, vectors
-from sightrank.store.blobs import BlobStore
-from sightrank.store.clock import Clock
+from sightrank.store import queries
 from sightrank.store.database import Database
-from sightrank.store.embedded import DataDirectoryError
 from sightrank.store.opening import open_store
 from sightrank.store.statistics import keep_fresh
-from sightrank.teach.evaluator import Evaluator
-from sightrank.teach.trainer import Trainer
-from sightrank.teach.workbench import PublicModel, Space, Workbench
-from sightrank.vision.eye import Eye, ImageLimits
-from sightrank.vision.threads import Threads
-from sightrank.vision.thumbnail import MediaSizes
 from sightrank.wire.media_route import media_route
 from sightrank.wire.options import WireOptions
 from sightrank.wire.server import PortTakenError, WireServer
+from sightrank.working import working
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Core:
-    """What serving and working share: the database, the models, and where images come from."""
-
-    settings: Settings
-    database: Database
-    blobs: BlobStore
-    sizes: MediaSizes
-    threads: Threads
-    catalogue: Catalogue
-    book: ConceptBook
-    wording: Wording
-    clock: Clock
-    images: ImageSource
-    urls: HostedUrls
-    workflows: Mapping[str, Workflow]
-    workbench: Workbench
-    annotator: Annotator
-    runners: Mapping[str, Eye]
-    to_train: asyncio.Event
-    to_evaluate: asyncio.Event
-    embedded: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,72 +90,6 @@ class Running:
 
     wire: WireServer
     first_start: Bootstrap
-
-
-@asynccontextmanager
-async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core]:
-    """Database pool, models and image sources. Loading the model overlaps with nothing: it is the slowest step."""
-    async with AsyncExitStack() as stack:
-        database = Database(database_url)
-        await database.open()
-        stack.push_async_callback(database.close)
-        limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
-        threads = Threads(settings.infer_threads or available_cores())
-        stack.callback(threads.close)
-        installed = await asyncio.to_thread(
-            load_installed, threads, limits, models_dir=settings.models_path(), provider=settings.infer_provider
-        )
-        blobs = _open_blobs(settings.blobs_dir())
-        stack.callback(blobs.close)
-        await blobs.sweep()
-        sizes = MediaSizes(blobs, max_pixels=limits.max_pixels, max_bytes=limits.max_bytes)
-        stack.callback(sizes.close)
-        fetcher = await stack.enter_async_context(
-            Fetcher(allow=settings.fetch_allow_list(), limits=FetchLimits(total_s=settings.fetch_timeout_s))
-        )
-        urls = HostedUrls(settings.public_url or settings.http_base(settings.http_port))
-        catalogue, runners = installed.catalogue(), installed.runners()
-        book = ConceptBook(installed.vocabulary)
-        images = ImageSource(database, blobs, sizes, fetcher, urls, limits)
-        workflows = await _workflows(database, installed)
-        workbench = Workbench(
-            database,
-            book,
-            {
-                card.id: PublicModel(id=card.id, type_id=card.type.value, eye=runners[card.id])
-                for card in catalogue.models
-            },
-            {workflow_id: Space(eye=one.eye, table=one.table) for workflow_id, one in workflows.items()},
-        )
-        yield Core(
-            settings=settings,
-            database=database,
-            blobs=blobs,
-            sizes=sizes,
-            threads=threads,
-            catalogue=catalogue,
-            book=book,
-            wording=Wording(installed.vocabulary, installed.words),
-            clock=Clock(),
-            images=images,
-            urls=urls,
-            workflows=workflows,
-            workbench=workbench,
-            annotator=Annotator(database, workbench, images),
-            runners=runners,
-            to_train=asyncio.Event(),
-            to_evaluate=asyncio.Event(),
-            embedded=not settings.database_url,
-        )
-
-
-def _open_blobs(folder: Path) -> BlobStore:
-    try:
-        return BlobStore(folder)
-    except OSError as error:
-        raise DataDirectoryError(
-            f"Cannot store images in {folder}: {error.strerror or error}. Choose a folder by SIGHTRANK_BLOB_URL."
-        ) from error
 
 
 @asynccontextmanager
@@ -246,7 +137,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         # Not before: a start that fails says why in one line and nothing else.
         for model in core.catalogue.models:
             _log.info("model ready", model=model.id, version=model.version_id, provider=_provider(core, model))
-        await warn_of_absent(core.database, core.workflows.keys() | _idle(core))
+        await warn_of_absent(core.database, core.workflows.keys() | core.idle)
         yield Running(wire=wire, first_start=first_start)
 
 
@@ -258,77 +149,15 @@ def _provider(core: Core, model: ModelCard) -> str:
 
 
 @asynccontextmanager
-async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[None]:
-    """``count`` ingest workers for the length of the block, and one each that re-indexes, trains and evaluates."""
-    workers = [_worker(core, wake) for _ in range(count)]
-    tasks = [asyncio.create_task(worker.run(), name="ingest worker") for worker in workers]
-    if count:
-        tasks.append(asyncio.create_task(_reindexer(core).run(), name="re-indexing"))
-        tasks.append(asyncio.create_task(_trainer(core).run(), name="training"))
-        tasks.append(asyncio.create_task(_evaluator(core).run(), name="evaluation"))
-    try:
-        yield
-    finally:
-        await end(tasks)
-
-
-def _idle(core: Core) -> frozenset[str]:
-    """The workflows that run no model."""
-    return frozenset(card.id for card in core.catalogue.workflows if not card.models and not card.lacks)
-
-
-def _worker(core: Core, wake: asyncio.Event) -> Worker:
-    owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-    able = core.workflows.keys() | _idle(core)
-    jobs = Jobs(core.database, core.clock, core.book, owner=owner, lease_s=LEASE_S, workflow_ids=able)
-    return Worker(jobs, core.images, core.workflows, core.annotator, wake, threads=core.threads)
-
-
-def _reindexer(core: Core) -> Reindexer:
-    return Reindexer(
-        core.database,
-        core.images,
-        core.workflows,
-        _idle(core),
-        core.annotator,
-        core.book,
-        threads=core.threads,
-        clock=core.clock,
-    )
-
-
-def _trainer(core: Core) -> Trainer:
-    tables = {id: workflow.table for id, workflow in core.workflows.items()}
-    return Trainer(core.database, core.book, tables, _idle(core), core.to_train, threads=core.threads)
-
-
-def _evaluator(core: Core) -> Evaluator:
-    tables = {id: workflow.table for id, workflow in core.workflows.items()}
-    return Evaluator(core.database, core.book, tables, _idle(core), core.to_evaluate, threads=core.threads)
-
-
-async def _workflows(database: Database, installed: InstalledModels) -> dict[str, Workflow]:
-    """Workflow id to what sees and writes; those that embed nothing are left out."""
-    found = {}
-    for workflow in installed.workflows:
-        card, space = workflow.card, workflow.space
-        found[card.id] = Workflow(
-            eye=workflow.eye,
-            table=await vectors.register(database, space.model_id, space.version_id, space.dims),
-            tagger_id=card.tagger.id if card.tagger else "",
-            tagger_version_id=card.tagger.version_id if card.tagger else "",
-            detector_id=card.detector.id if card.detector else "",
-            detector_version_id=card.detector.version_id if card.detector else "",
-        )
-    return found
-
-
-@asynccontextmanager
 async def _matrices(core: Core) -> AsyncIterator[Matrices]:
     """What ranks, in memory and by SQL, with the threads and the background work it needs."""
     scoring = Scoring(available_cores())
     matrices = Matrices(
-        core.database, memory_bytes=core.settings.matrix_memory_bytes, choice=core.settings.ranker, scoring=scoring
+        core.database,
+        core.fits,
+        memory_bytes=core.settings.matrix_memory_bytes,
+        choice=core.settings.ranker,
+        scoring=scoring,
     )
     report = MatrixReport(core.database, matrices.states, process=f"{os.getpid()}-{uuid.uuid4().hex[:12]}")
     indexes = VectorIndexes(core.database, matrices.states)

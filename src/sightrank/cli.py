@@ -237,8 +237,9 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _work(settings: Settings) -> None:
-    from sightrank.app import open_core, working
+    from sightrank.core import open_core
     from sightrank.store.opening import open_store
+    from sightrank.working import working
 
     stop = _told_to_stop()
     async with (

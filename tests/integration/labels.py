@@ -19,12 +19,8 @@ from sightrank.store.vectors import VectorRows
 def with_app(url: str, scenario: Callable[[Process, int], Awaitable[Any]]) -> Any:
     async def opened() -> Any:
         async with process(url) as place:
-            bucket = await place.new_bucket()
             await place.database.execute("INSERT INTO users (id) VALUES ('me')")
-            await place.database.execute(
-                "INSERT INTO apps (user_id, id, first_bucket, workflow_id) VALUES ('me', 'app', %s, 'General')",
-                [bucket],
-            )
+            bucket = await place.new_app("General")
             await place.database.execute(
                 "INSERT INTO concepts (bucket, id, name, name_folded)"
                 " SELECT %s, id, id, id FROM unnest('{cat,dog,bird,other}'::text[]) AS id",

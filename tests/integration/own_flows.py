@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -11,9 +11,9 @@ from typing import Any, cast
 import numpy as np
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from psycopg.types.json import Jsonb
+from tests.integration.beside import beside
 from tests.integration.test_ingest_worker import DIMS, WORKFLOWS, Bench, until
 
-from sightrank.background import end
 from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.intake import IdConflict, NewInput
 from sightrank.ingest.jobs import Jobs
@@ -22,6 +22,7 @@ from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.rows import Content
 from sightrank.ingest.worker import Worker
 from sightrank.ingest.workflow import Workflow
+from sightrank.search.fits import Fits
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.teach.workbench import PublicModel, Space, Workbench
@@ -139,7 +140,7 @@ class Flows:
         types = {TAGGER: "visual-classifier", EMBEDDER: "visual-embedder", DETECTOR: "visual-detector"}
         public = {id: PublicModel(id=id, type_id=type_id, eye=eye) for id, type_id in types.items()}
         spaces = {"General": Space(eye=eye, table=self.place.workflow.table)}
-        return Workbench(self.database, self.place.world.book, public, spaces)
+        return Workbench(self.database, self.place.world.book, Fits(self.database), public, spaces)
 
     @property
     def annotator(self) -> Annotator:
@@ -227,44 +228,42 @@ class Flows:
     @asynccontextmanager
     async def working(self, owner: str = "w", lease_s: float = 60.0) -> AsyncIterator[None]:
         jobs = Jobs(self.database, Clock(), self.place.world.book, owner=owner, lease_s=lease_s, workflow_ids=WORKFLOWS)
-        threads = Threads(1)
         images = cast(ImageSource, self.eye.pictures)
-        worker = Worker(jobs, images, {"General": self.workflow}, self.annotator, asyncio.Event(), threads=threads)
-        task = asyncio.create_task(worker.run())
-        try:
+
+        def run(threads: Threads) -> Coroutine[Any, Any, None]:
+            workflows = {"General": self.workflow}
+            return Worker(jobs, images, workflows, self.annotator, asyncio.Event(), threads=threads).run()
+
+        async with beside(run):
             yield
-        finally:
-            await end([task])
-            await asyncio.to_thread(threads.close)
 
     @asynccontextmanager
     async def reindexing(self) -> AsyncIterator[None]:
         """A process that re-indexes for the length of the block."""
-        threads = Threads(1)
-        reindexer = Reindexer(
-            self.database,
-            cast(ImageSource, self.eye.pictures),
-            {"General": self.workflow},
-            ("Empty",),
-            self.annotator,
-            self.place.world.book,
-            threads=threads,
-            clock=Clock(),
-        )
-        task = asyncio.create_task(reindexer.run())
-        try:
+
+        def run(threads: Threads) -> Coroutine[Any, Any, None]:
+            reindexer = Reindexer(
+                self.database,
+                cast(ImageSource, self.eye.pictures),
+                {"General": self.workflow},
+                ("Empty",),
+                self.annotator,
+                self.place.world.book,
+                threads=threads,
+                clock=Clock(),
+            )
+            return reindexer.run()
+
+        async with beside(run):
             yield
-        finally:
-            await end([task])
-            await asyncio.to_thread(threads.close)
 
     async def is_settled(self) -> bool:
         """Whether no other workflow is wanted, and nothing is left of the one before."""
         return not await self.database.rows("SELECT FROM reindexes")
 
-    async def index(self, *names: str) -> None:
+    async def index(self, *names: str, content: Content | None = None) -> None:
         """Posts these pictures and waits until they are indexed."""
-        await self.post(*names)
+        await self.post(*names, content=content)
         async with self.working():
             await until(self.place.is_indexed)
 

@@ -15,6 +15,7 @@ from tests.eyes import blind_eye
 from sightrank.ingest.rows import AnnotationRow, insert_annotations, new_id
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import Hit, SearchEngine
+from sightrank.search.fits import Fits
 from sightrank.search.follow import Matrices
 from sightrank.search.query import ConceptTerm, ImageTerm, Query, Rank, Unit, VectorTerm
 from sightrank.search.scope import SearchScope
@@ -65,6 +66,15 @@ class Process:
             "INSERT INTO concepts (bucket, id, name, name_folded) VALUES (%s, 'mine', 'mine', 'mine')", [row[0]]
         )
         return int(row[0])
+
+    async def new_app(self, workflow_id: str) -> int:
+        """The bucket of an app of the user ``me`` that has this base workflow."""
+        bucket = await self.new_bucket()
+        await self.database.execute(
+            "INSERT INTO apps (user_id, id, first_bucket, workflow_id) VALUES ('me', %s, %s, %s)",
+            [f"app-{bucket}", bucket, workflow_id],
+        )
+        return bucket
 
     async def add(self, bucket: int, *chosen: NDArray[np.float64]) -> list[Photo]:
         """Indexed inputs with these vectors, in one commit."""
@@ -122,7 +132,7 @@ async def process(url: str, *, memory_bytes: int = MUCH) -> AsyncIterator[Proces
     database = Database(url, max_connections=8)
     await database.open()
     try:
-        matrices = Matrices(database, memory_bytes=memory_bytes)
+        matrices = Matrices(database, Fits(database), memory_bytes=memory_bytes)
         table = await vectors.register(database, "model", "v1", DIMS)
         engine = SearchEngine(database, matrices, ConceptBook(Vocabulary.empty()), _no_image)
         yield Process(database, table, matrices, engine)

@@ -439,6 +439,24 @@ def test_who_has_lost_the_lease_writes_nothing(world: Worlds) -> None:
     run(world, scenario)
 
 
+def test_what_waits_for_its_training_holds_up_no_other(world: Worlds) -> None:
+    async def scenario(place: Place) -> None:
+        untrained, trained = await place.version(CONCEPTS, status=TRAINING), await place.version(CONCEPTS)
+        for version in (untrained, trained):
+            await place.call("PostModelVersionMetrics", model_id=MODEL, version_id=version)
+        queue = EvaluationQueue(place.world.database, owner="me", lease_s=60.0)
+
+        assert await queue.claim(["Removed"]) is None
+        found = [await queue.claim([place.workflow_id]) for _ in range(2)]
+
+        assert [claimed and (claimed.version_id, claimed.version_status, claimed.attempts) for claimed in found] == [
+            (trained, TRAINED, 1),
+            None,
+        ]
+
+    run(world, scenario)
+
+
 def test_several_processes_share_the_queue(world: Worlds) -> None:
     async def scenario(place: Place) -> None:
         await place.label("in", random_labels(20, 3), CONCEPTS)

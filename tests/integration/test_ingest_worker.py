@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 from tests.eyes import blind_eye
+from tests.integration.beside import beside
 from tests.integration.worlds import World, Worlds
 
-from sightrank.background import end
 from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.base_workflow import warn_of_absent
 from sightrank.ingest.intake import IdConflict, Intake, NewInput
@@ -29,6 +29,7 @@ from sightrank.ingest.removal import Removal
 from sightrank.ingest.rows import AnnotationRow, Content, insert_annotations
 from sightrank.ingest.worker import Worker, _some
 from sightrank.ingest.workflow import Workflow
+from sightrank.search.fits import Fits
 from sightrank.store import vectors
 from sightrank.store.blobs import BlobStore, key_of
 from sightrank.store.clock import Clock
@@ -112,7 +113,7 @@ class Bench:
 
     def annotator(self, images: object) -> Annotator:
         """For apps without a workflow of their own."""
-        workbench = Workbench(self.world.database, self.world.book, {}, {})
+        workbench = Workbench(self.world.database, self.world.book, Fits(self.world.database), {}, {})
         return Annotator(self.world.database, workbench, cast(ImageSource, images))
 
     async def post(self, count: int, *, uploaded: bool = False) -> None:
@@ -142,21 +143,20 @@ class Bench:
         self, eye: FakeEye, owner: str = "w", lease_s: float = 60.0, images: FakeImages | None = None
     ) -> AsyncIterator[None]:
         jobs = Jobs(self.world.database, Clock(), self.world.book, owner=owner, lease_s=lease_s, workflow_ids=WORKFLOWS)
-        threads = Threads(1)
-        worker = Worker(
-            jobs,
-            cast(ImageSource, images or FakeImages()),
-            {"General": replace(self.workflow, eye=cast(Eye, eye))},
-            self.annotator(images or FakeImages()),
-            asyncio.Event(),
-            threads=threads,
-        )
-        task = asyncio.create_task(worker.run())
-        try:
+
+        def run(threads: Threads) -> Coroutine[Any, Any, None]:
+            worker = Worker(
+                jobs,
+                cast(ImageSource, images or FakeImages()),
+                {"General": replace(self.workflow, eye=cast(Eye, eye))},
+                self.annotator(images or FakeImages()),
+                asyncio.Event(),
+                threads=threads,
+            )
+            return worker.run()
+
+        async with beside(run):
             yield
-        finally:
-            await end([task])
-            await asyncio.to_thread(threads.close)
 
 
 async def bench(world: World, folder: Path) -> Bench:

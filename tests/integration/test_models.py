@@ -21,8 +21,8 @@ from google.protobuf.struct_pb2 import Struct
 from tests.integration.worlds import API_KEY, PAT, World, Worlds
 
 from sightrank.api.identity import key_hash
-from sightrank.api.model_drafts import MAX_CONCEPTS
 from sightrank.api.model_versions import MAX_WAITING
+from sightrank.api.output_drafts import MAX_CONCEPTS
 from sightrank.errors import (
     AppError,
     DoesNotExist,

@@ -45,9 +45,7 @@ def test_what_is_sure_becomes_labels_and_what_is_doubtful_waits_for_a_person(flo
     async def scenario(flows: Flows) -> None:
         await annotating(flows)
 
-        await flows.post("crowd", "perhaps")
-        async with flows.working():
-            await until(flows.place.is_indexed)
+        await flows.index("crowd", "perhaps")
 
         assert await flows.written() == [
             ("crowd", "admin", SUCCESS, {"persons": 0.97}),
@@ -89,9 +87,7 @@ def test_a_value_at_the_threshold_passes_only_where_equal_is_said(flowing: Flowi
         )
         await flows.patch("borders")
 
-        await flows.post("crowd")
-        async with flows.working():
-            await until(flows.place.is_indexed)
+        await flows.index("crowd")
 
         rows = await flows.database.rows("SELECT written_by FROM annotations WHERE written_by <> ''")
         assert rows == [("write-over-or-at-1",)]
@@ -106,9 +102,7 @@ def test_writers_keep_silent_where_people_have_said_something(flowing: Flowing) 
         await annotating(flows)
         said = (NamedConcept(id="persons", name="", value=0.0),)
 
-        await flows.post("crowd", content=Content(concepts=said))
-        async with flows.working():
-            await until(flows.place.is_indexed)
+        await flows.index("crowd", content=Content(concepts=said))
 
         assert await flows.written() == [("crowd", "ann", PENDING, {"hounds": 0.03})]
         assert await flows.labels() == [("crowd", "hounds", 0.03, False), ("crowd", "persons", 0.0, True)]
@@ -132,9 +126,7 @@ def test_writers_keep_silent_where_people_have_said_the_same_by_a_concept_of_the
         await flows.patch("public")
         said = (NamedConcept(id="mine", name="People", value=0.0),)
 
-        await flows.post("crowd", content=Content(concepts=said))
-        async with flows.working():
-            await until(flows.place.is_indexed)
+        await flows.index("crowd", content=Content(concepts=said))
         at_ingest = await flows.written()
         await flows.reindex("public")
 
@@ -250,9 +242,7 @@ def test_the_latest_version_of_the_workflow_runs(flowing: Flowing) -> None:
             label=("label", "annotation-writer", ["mapper"]),
         )
 
-        await flows.post("crowd")
-        async with flows.working():
-            await until(flows.place.is_indexed)
+        await flows.index("crowd")
 
         assert await flows.written() == [("crowd", "admin", SUCCESS, {"persons": 0.97, "hounds": 0.03})]
 
@@ -519,9 +509,7 @@ def test_the_apps_own_models_say_what_they_predict(flowing: Flowing) -> None:
         )
         await flows.database.execute("UPDATE apps SET own_workflow_id = 'own' WHERE id = 'photos'")
 
-        await flows.post("crowd", "perhaps")
-        async with flows.working():
-            await until(flows.place.is_indexed)
+        await flows.index("crowd", "perhaps")
 
         said = await flows.database.rows(
             "SELECT i.id, a.model_version_id, a.trusted, a.concept_ids FROM annotations a JOIN inputs i ON"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from tests.integration.beside import beside
 
-from sightrank.background import end
 from sightrank.ingest.annotator import Annotator
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.reindex_queue import ReindexQueue, State, Turn, TurnLost
@@ -20,6 +20,7 @@ from sightrank.ingest.reindexer import Reindexer
 from sightrank.ingest.rows import AnnotationRow, insert_annotations
 from sightrank.ingest.workflow import Workflow
 from sightrank.search.concepts import ConceptBook
+from sightrank.search.fits import Fits
 from sightrank.store import vectors
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
@@ -86,18 +87,17 @@ async def reindexing(bench: Bench, *found: Detection) -> AsyncIterator[None]:
         "New": Workflow(table=new, **detector, **tagger),
         "Regions": Workflow(table=old, **detector, **tagger),
     }
-    threads = Threads(1)
     book, images = ConceptBook(Vocabulary.empty()), cast(ImageSource, Names())
-    annotator = Annotator(bench.database, Workbench(bench.database, book, {}, {}), images)
-    reindexer = Reindexer(
-        bench.database, images, workflows, ("Empty",), annotator, book, threads=threads, clock=Clock()
-    )
-    task = asyncio.create_task(reindexer.run())
-    try:
+    annotator = Annotator(bench.database, Workbench(bench.database, book, Fits(bench.database), {}, {}), images)
+
+    def run(threads: Threads) -> Coroutine[Any, Any, None]:
+        clock = Clock()
+        return Reindexer(
+            bench.database, images, workflows, ("Empty",), annotator, book, threads=threads, clock=clock
+        ).run()
+
+    async with beside(run):
         yield
-    finally:
-        await end([task])
-        threads.close()
 
 
 def run(url: str, scenario: Callable[[Bench], Awaitable[None]], *blobs: str) -> None:

@@ -21,6 +21,7 @@ from sightrank.search import candidates
 from sightrank.search import plan as planning
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import Hit, SearchEngine
+from sightrank.search.fits import Fits
 from sightrank.search.follow import Matrices, RankerChoice
 from sightrank.search.graph import Graph
 from sightrank.search.matrix import Matrix
@@ -114,7 +115,7 @@ def run(url: str, scenario: Callable[[Process], Awaitable[None]], **options: Any
 
 @asynccontextmanager
 async def choosing(server: Process, choice: RankerChoice, **options: Any) -> AsyncIterator[Matrices]:
-    matrices = Matrices(server.database, **({"memory_bytes": MUCH, "choice": choice} | options))
+    matrices = Matrices(server.database, Fits(server.database), **({"memory_bytes": MUCH, "choice": choice} | options))
     try:
         yield matrices
     finally:

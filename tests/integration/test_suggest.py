@@ -20,6 +20,7 @@ from tests.integration.serving import run_command as run
 from sightrank.errors import SearchInvalid
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import SearchEngine
+from sightrank.search.fits import Fits
 from sightrank.search.follow import Matrices
 from sightrank.search.plan import Plan
 from sightrank.search.query import ConceptName, ConceptTerm, FieldCondition, Query, Rank, Unit
@@ -104,7 +105,7 @@ def test_the_engine_gives_the_greedy_order_without_what_is_labelled(database_url
             await server.label(bucket, shown[6], 0.0)
             rest = [photo for photo in shown if photo not in shown[5:7]]
             order, uncertain = expected(rest, direction)
-            matrices = Matrices(server.database, memory_bytes=2**30, choice=choice)  # type: ignore[arg-type]
+            matrices = Matrices(server.database, Fits(server.database), memory_bytes=2**30, choice=choice)  # type: ignore[arg-type]
             engine = SearchEngine(server.database, matrices, ConceptBook(Vocabulary.empty()), _no_image)
 
             hits = await engine.run(scope(server, bucket), asking(unit, limit=100))

@@ -17,6 +17,7 @@ MODELS, VERSIONS = 50, 200  # of an app
 _KEYS = {"bucket": 1, "id": "1-7-2", "owner": "me", "lease_s": 30}
 _LEASE = {"owner": "me", "lease_s": 30, "workflow_ids": ["General"]}
 _UNFITTED: dict[str, object] = {**_LEASE, "embedder_ids": [1], "attempts": 4}
+_OF_ONE: dict[str, object] = {"bucket": 1, "owner": "me", "lease_s": 30}
 _FLOW = {"bucket": 1, "workflow_id": "1-7", "version_id": ""}
 _PAGE = {"bucket": 1, "id": "", "public_only": False, "text": ""}
 #: Statements about one model, version, evaluation or workflow.
@@ -26,13 +27,24 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("fits", "version", {"bucket": 1, "version_id": "1-7-2"}),
     ("models", "find", {"bucket": 1, "model_ids": ["1-7", "1-8"], "version_ids": ["", ""]}),
     ("models", "lock", {"bucket": 1, "ids": ["1-7"]}),
+    ("models", "waiting", {"bucket": 1}),
+    ("training", "claim", _OF_ONE),
     ("training", "keep", {**_KEYS, "progress": 0.5}),
     ("training", "hold", _KEYS),
+    ("training", "hand_back", {**_KEYS, "pause_s": 0, "blameless": True}),
+    ("training", "trained", {**_KEYS, "inputs": 1, "examples": b""}),
+    ("training", "failed", {**_KEYS, "status": 21106, "reason": "none"}),
+    ("training", "fitted_anew", _KEYS),
+    ("evaluations", "waiting", {"bucket": 1, "version_id": "1-7-2", "request": b"", "dataset_id": ""}),
+    ("evaluations", "claim", _OF_ONE),
     ("evaluations", "version", {"bucket": 1, "model_id": "1-7", "version_id": ""}),
     ("evaluations", "metrics", {"bucket": 1, "id": "e-1-7-2"}),
     ("evaluations", "latest", {"bucket": 1, "version_ids": ["1-7-2"]}),
     ("evaluations", "renew", {**_KEYS, "id": "e-1-7-2"}),
     ("evaluations", "examples", {"bucket": 1, "version_id": "1-7-2"}),
+    ("evaluations", "finish", {**_KEYS, "id": "e-1-7-2", "details": "", "metrics": b"", "summary": "{}"}),
+    ("evaluations", "fail", {**_KEYS, "id": "e-1-7-2", "status": 21317, "details": "none"}),
+    ("evaluations", "put_off", {**_KEYS, "id": "e-1-7-2", "pause_s": 0, "blameless": True}),
     ("workflows", "versions", {"bucket": 1}),
     ("workflows", "synonyms", {"bucket": 1, "knowledge_graph_id": ""}),
     ("workflows", "nodes", _FLOW),
@@ -88,22 +100,30 @@ def test_what_is_read_of_a_whole_app_reads_no_other(database_url: str) -> None:
     assert on_grown_apps(database_url, scenario) == {}
 
 
-def test_what_waits_is_claimed_without_a_look_at_the_rest(database_url: str) -> None:
-    """Every process asks each second. What waits is in an index of its own, which has all apps."""
-    claims = {
-        "training": (queries.load("training")["claim"], _LEASE),
-        "evaluations": (queries.load("evaluations")["claim"], _LEASE),
+def test_what_waits_is_found_without_a_look_at_the_rest(database_url: str) -> None:
+    """Every process asks each second. What waits is in an index of its own, and few wait. Of an app that has something
+    the next is claimed by its bucket, however long the queues of others are.
+    """
+    looks: dict[str, tuple[Any, dict[str, object]]] = {
+        "training": (queries.load("training")["buckets_with_work"], _LEASE),
+        "evaluations": (queries.load("evaluations")["buckets_with_work"], _LEASE),
         "nothing in change": (UNFITTED_IN_CHANGE, _UNFITTED),
-        "trainings of an app": (queries.load("models")["waiting"], {"bucket": 1}),
-        "evaluations of an app": (
-            queries.load("evaluations")["waiting"],
-            {"bucket": 1, "version_id": "1-7-2", "request": b"", "dataset_id": ""},
-        ),
     }
+    of_an_app = {
+        f"{noun}.{name}": (queries.load(noun)[name], parameters)
+        for noun, name, parameters in _HOT
+        if name in ("waiting", "claim")
+    }
+    assert len(of_an_app) == 4
 
     async def scenario(database: Database) -> dict[str, list[Read]]:
         await teach(database)
-        return {name: await reads(database, statement, parameters) for name, (statement, parameters) in claims.items()}
+        found = {name: await reads(database, *asked) for name, asked in looks.items()}
+        async with database.connection() as connection:
+            await connection.execute("UPDATE model_versions SET status = 21103 WHERE bucket > 1")
+            await connection.execute("UPDATE model_evaluations SET status = 21303 WHERE bucket > 1")
+            await connection.execute("VACUUM ANALYZE model_versions, model_evaluations")
+        return found | {name: await reads(database, *asked) for name, asked in of_an_app.items()}
 
     found = on_grown_apps(database_url, scenario)
 
@@ -111,25 +131,32 @@ def test_what_waits_is_claimed_without_a_look_at_the_rest(database_url: str) -> 
         assert whole(read) == [], name
         of_apps = [one for one in read if one.table in OF_APPS]
         assert looked_at(of_apps) <= 20, name
+        assert name in looks or strays(read) == [], name
     assert not any(one.rows for one in found["nothing in change"] if one.table in OF_APPS)
 
 
 def test_an_app_in_change_is_looked_at_alone_and_all_together_once(database_url: str) -> None:
-    async def scenario(database: Database) -> tuple[list[Read], list[Read]]:
+    async def scenario(database: Database) -> tuple[list[Read], ...]:
         await teach(database)
         await database.execute("DELETE FROM model_fits WHERE bucket = 3 AND model_version_id = '3-9-1'")
         await database.execute(
             "INSERT INTO reindexes (bucket, workflow_id, embedder_id, state) VALUES (3, 'General', 1, 'switching')"
         )
+        assert await database.rows(UNFITTED_IN_CHANGE, _UNFITTED) == [(3, 1, TABLE.dims)]
         one = await reads(database, UNFITTED_IN_CHANGE, _UNFITTED)
+        everywhere = await reads(database, UNFITTED, _UNFITTED)
+        claim = queries.load("training")["claim_unfitted"]
+        claimed = await reads(database, claim, _UNFITTED | _OF_ONE | {"bucket": 3, "embedder_id": 1})
         row = await database.row("SELECT bucket, id FROM model_versions WHERE lease_owner = 'me'")
         assert row == (3, "3-9-1")
-        return one, await reads(database, UNFITTED, _UNFITTED)
+        return one, everywhere, claimed
 
-    one, everywhere = on_grown_apps(database_url, scenario)
+    one, everywhere, claimed = on_grown_apps(database_url, scenario)
 
     assert whole(one) == []
-    assert looked_at([read for read in one if read.table in OF_APPS]) <= 2 * VERSIONS + 10
+    assert strays(claimed) == []
+    for of_one in (one, claimed):
+        assert looked_at([read for read in of_one if read.table in OF_APPS]) <= 2 * VERSIONS + 10
     # However the versions of all apps are read, it is once.
     assert looked_at([read for read in everywhere if read.table == "model_versions"]) <= 40 * VERSIONS + 10
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
+from tests.integration.beside import beside
 from tests.integration.labels import say, with_app
 from tests.integration.searching import DIMS, Process, process, random_unit
 
-from sightrank.background import end
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import vectors
 from sightrank.store.buckets import next_version
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.teach import trainer as trainer_module
+from sightrank.teach.classroom import Classroom
 from sightrank.teach.trainer import Trainer
 from sightrank.teach.training_queue import Refit, Training, TrainingQueue, lacks_fits
 from sightrank.vision.fitting import Examples, FitOptions, fit
@@ -35,15 +36,14 @@ Progress = Callable[[float], None]
 @asynccontextmanager
 async def training(place: Process, *, table: EmbedderTable | None = None) -> AsyncIterator[None]:
     """A process that trains, for the length of the block."""
-    threads = Threads(1)
     tables = {"General": table or place.table}
-    work = Trainer(place.database, BOOK, tables, ["Empty"], asyncio.Event(), threads=threads)
-    task = asyncio.create_task(work.run())
-    try:
+
+    def run(threads: Threads) -> Coroutine[Any, Any, None]:
+        room = Classroom(database=place.database, book=BOOK, tables=tables, idle=["Empty"], threads=threads)
+        return Trainer(room, asyncio.Event()).run()
+
+    async with beside(run):
         yield
-    finally:
-        await end([task])
-        await asyncio.to_thread(threads.close)
 
 
 async def queue(place: Process, bucket: int, *version_ids: str, **columns: Any) -> None:
@@ -94,6 +94,14 @@ async def until_status(place: Process, bucket: int, status: int, version_id: str
     return await version(place, bucket, version_id)
 
 
+async def train(place: Process, bucket: int) -> dict[str, Any]:
+    """Version ``v`` of the model ``m``, trained by photos that are labelled for it."""
+    await labelled(place, bucket)
+    await queue(place, bucket, "v")
+    async with training(place):
+        return await until_status(place, bucket, TRAINED)
+
+
 class Slow:
     """Takes the place of learning: it goes on until it is told to stop."""
 
@@ -109,6 +117,16 @@ class Slow:
                 time.sleep(0.01)
         finally:
             self.ended.set()
+
+
+@asynccontextmanager
+async def learning(place: Process, bucket: int, slow: Slow) -> AsyncIterator[None]:
+    """A process that has begun to train ``v``, in a block where ``slow`` takes the place of learning."""
+    await labelled(place, bucket)
+    await queue(place, bucket, "v")
+    async with training(place):
+        assert await asyncio.to_thread(slow.begun.wait, 20)
+        yield
 
 
 def test_a_training_is_one_commit_that_searches_see(database_url: str) -> None:
@@ -224,11 +242,7 @@ def test_a_deletion_stops_the_learning(database_url: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(trainer_module, "fit", slow)
 
     async def scenario(place: Process, bucket: int) -> None:
-        await labelled(place, bucket)
-        await queue(place, bucket, "v")
-        async with training(place):
-            await asyncio.to_thread(slow.begun.wait, 20)
-
+        async with learning(place, bucket, slow):
             await place.database.execute("DELETE FROM models WHERE bucket = %s", [bucket])
 
             assert await asyncio.to_thread(slow.ended.wait, 5)
@@ -245,10 +259,7 @@ def test_who_lost_the_lease_writes_nothing(database_url: str, monkeypatch: pytes
     monkeypatch.setattr(trainer_module, "fit", slow)
 
     async def scenario(place: Process, bucket: int) -> None:
-        await labelled(place, bucket)
-        await queue(place, bucket, "v")
-        async with training(place):
-            await asyncio.to_thread(slow.begun.wait, 20)
+        async with learning(place, bucket, slow):
             await place.database.execute("UPDATE model_versions SET lease_owner = 'another'")
             assert await asyncio.to_thread(slow.ended.wait, 5)
 
@@ -263,14 +274,56 @@ def test_a_stop_gives_the_training_back(database_url: str, monkeypatch: pytest.M
     monkeypatch.setattr(trainer_module, "fit", slow)
 
     async def scenario(place: Process, bucket: int) -> None:
-        await labelled(place, bucket)
-        await queue(place, bucket, "v")
-        async with training(place):
-            await asyncio.to_thread(slow.begun.wait, 20)
+        async with learning(place, bucket, slow):
+            pass
 
         assert slow.ended.is_set()
         left = await version(place, bucket)
         assert (left["status"], left["owner"], left["attempts"], left["fits"]) == (QUEUED, None, 0, 0)
+
+    with_app(database_url, scenario)
+
+
+def test_the_version_that_waits_longest_is_claimed_first_of_whatever_app(database_url: str) -> None:
+    async def scenario(place: Process, bucket: int) -> None:
+        others = [await place.new_app("Empty"), await place.new_app("Removed")]
+        for number, app in enumerate([others[1], bucket, others[0], bucket]):
+            await queue(place, app, f"v{number}")
+        queued = TrainingQueue(place.database, owner="me", lease_s=30)
+
+        found = [await queued.claim(["General", "Empty"]) for _ in range(4)]
+
+        # What an app waits for whose workflow cannot run here holds up nobody.
+        assert [claimed and (claimed.bucket, claimed.id, claimed.workflow_id) for claimed in found] == [
+            (bucket, "v1", "General"),
+            (others[0], "v2", "Empty"),
+            (bucket, "v3", "General"),
+            None,
+        ]
+
+    with_app(database_url, scenario)
+
+
+def test_many_claims_at_once_take_each_version_once(database_url: str) -> None:
+    async def scenario(place: Process, bucket: int) -> None:
+        apps = [bucket, *[await place.new_app("General") for _ in range(3)]]
+        for app in apps:
+            await queue(place, app, "v", "w")
+        queues = [TrainingQueue(place.database, owner=f"process {n}", lease_s=30) for n in range(6)]
+        claimed: list[Training] = []
+
+        async def take_all(one: TrainingQueue) -> None:
+            async def all_taken() -> bool:
+                found = await one.claim(["General"])
+                claimed.extend([found] if found else [])
+                return len(claimed) == 8
+
+            await until(all_taken)
+
+        await asyncio.gather(*map(take_all, queues))
+
+        taken = sorted((one.bucket, one.id, one.attempts) for one in claimed)
+        assert taken == [(app, version_id, 1) for app in sorted(apps) for version_id in ("v", "w")]
 
     with_app(database_url, scenario)
 
@@ -317,10 +370,7 @@ async def fits_of(place: Process, bucket: int) -> set[int]:
 
 def test_a_trained_version_is_fitted_to_the_vectors_of_an_upgraded_model(database_url: str) -> None:
     async def scenario(place: Process, bucket: int) -> None:
-        await labelled(place, bucket)
-        await queue(place, bucket, "v")
-        async with training(place):
-            before = await until_status(place, bucket, TRAINED)
+        before = await train(place, bucket)
         other = await vectors.register(place.database, "model", "v2", DIMS)
         await place.database.execute("UPDATE inputs SET status = 30001 WHERE bucket = %s", [bucket])
 
@@ -357,10 +407,7 @@ def test_all_apps_are_looked_at_first_and_then_only_those_that_are_about_to_chan
         return await claim_unfitted(self, tables, everywhere=everywhere)
 
     async def scenario(place: Process, bucket: int) -> None:
-        await labelled(place, bucket)
-        await queue(place, bucket, "v")
-        async with training(place):
-            await until_status(place, bucket, TRAINED)
+        await train(place, bucket)
         other = await vectors.register(place.database, "model", "v2", DIMS)
         await embed_anew(place, bucket, other)
         monkeypatch.setattr(TrainingQueue, "claim_unfitted", counted)
@@ -371,7 +418,7 @@ def test_all_apps_are_looked_at_first_and_then_only_those_that_are_about_to_chan
         async with training(place, table=other):
 
             async def has_looked() -> bool:
-                return len(looks) > 5
+                return len(looks) > 5 and len(await fits_of(place, bucket)) == 2
 
             await until(has_looked)
 
@@ -386,10 +433,7 @@ def test_all_apps_are_looked_at_first_and_then_only_those_that_are_about_to_chan
 
 def test_models_are_fitted_before_their_app_changes_over(database_url: str) -> None:
     async def scenario(place: Process, bucket: int) -> None:
-        await labelled(place, bucket)
-        await queue(place, bucket, "v")
-        async with training(place):
-            await until_status(place, bucket, TRAINED)
+        await train(place, bucket)
         other = await vectors.register(place.database, "other", "v1", DIMS)
         await embed_anew(place, bucket, other)
         await place.database.execute(
@@ -413,10 +457,7 @@ def test_inputs_that_wait_for_the_change_are_not_waited_for(database_url: str) -
     """Ingest stands still until an app has changed over: whoever waits for it before waits for ever."""
 
     async def scenario(place: Process, bucket: int) -> None:
-        await labelled(place, bucket)
-        await queue(place, bucket, "v")
-        async with training(place):
-            await until_status(place, bucket, TRAINED)
+        await train(place, bucket)
         other = await vectors.register(place.database, "other", "v1", DIMS)
         await embed_anew(place, bucket, other)
         row = await place.database.row("SELECT max(number) FROM inputs WHERE bucket = %s", [bucket])
@@ -445,10 +486,7 @@ def test_what_cannot_be_fitted_again_stops_no_change(database_url: str, monkeypa
         raise ValueError("not with these")
 
     async def scenario(place: Process, bucket: int) -> None:
-        await labelled(place, bucket)
-        await queue(place, bucket, "v")
-        async with training(place):
-            await until_status(place, bucket, TRAINED)
+        await train(place, bucket)
         other = await vectors.register(place.database, "model", "v2", DIMS)
         await embed_anew(place, bucket, other)
         monkeypatch.setattr(trainer_module, "fit", broken)

@@ -30,6 +30,7 @@ from sightrank.api.workflows import Workflows
 from sightrank.ingest.media import HostedUrls
 from sightrank.installed import general_cards, general_workflow
 from sightrank.search.concepts import ConceptBook
+from sightrank.search.fits import Fits
 from sightrank.settings import Settings
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
@@ -125,7 +126,12 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
             database,
             identity,
             catalogue,
-            BaseWorkflows(database, catalogue, Workbench(database, book, {}, {}), base_workflow=settings.base_workflow),
+            BaseWorkflows(
+                database,
+                catalogue,
+                Workbench(database, book, Fits(database), {}, {}),
+                base_workflow=settings.base_workflow,
+            ),
             base_workflow=settings.base_workflow,
             on_deleted=world.forget_app,
         ),

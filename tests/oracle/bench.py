@@ -25,6 +25,7 @@ from tests.oracle.writing import write_app
 from sightrank.errors import AppError, SearchInvalid, SearchNotIndexed
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.engine import Hit, SearchEngine
+from sightrank.search.fits import Fits
 from sightrank.search.follow import Matrices, RankerChoice
 from sightrank.search.parse import parse_legacy, parse_search
 from sightrank.search.plan import Plan
@@ -58,7 +59,7 @@ class Bench:
 
     def engine(self, matrices: Matrices | None = None) -> SearchEngine:
         """A fresh engine: what it knows, it reads from the database."""
-        return self._engine(matrices or Matrices(self.database, memory_bytes=2**20))
+        return self._engine(matrices or Matrices(self.database, Fits(self.database), memory_bytes=2**20))
 
     @contextmanager
     def modes(self, *choices: RankerChoice) -> Iterator[Modes]:

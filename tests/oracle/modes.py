@@ -17,6 +17,7 @@ import pytest
 
 from sightrank.search import matrix, matrix_ranker, plan, rank, sql_ranker
 from sightrank.search.engine import SearchEngine
+from sightrank.search.fits import Fits
 from sightrank.search.follow import Matrices, RankerChoice
 from sightrank.search.plan import Plan
 from sightrank.search.query import Query
@@ -82,7 +83,9 @@ class Modes:
     def of(database: Database, choices: Iterable[RankerChoice], *, engine: Any) -> Modes:
         """``engine(matrices, forced)`` makes an engine."""
         matrices = {
-            choice: Matrices(database, memory_bytes=_MEMORY_BYTES[choice], choice=choice, graph_from_areas=100)
+            choice: Matrices(
+                database, Fits(database), memory_bytes=_MEMORY_BYTES[choice], choice=choice, graph_from_areas=100
+            )
             for choice in choices
         }
         modes = [

@@ -20,6 +20,7 @@ from tests.oracle.modes import await_graphs
 from tests.oracle.records import Vector
 
 from sightrank.search.engine import SearchEngine
+from sightrank.search.fits import Fits
 from sightrank.search.follow import Matrices, RankerChoice
 from sightrank.search.parse import parse_search
 from sightrank.search.query import Unit
@@ -163,7 +164,9 @@ def test_deep_pages_of_the_graph_go_on_where_the_last_ended(
 def engines(apps: Bench, large: Large) -> Iterator[Mapping[RankerChoice, SearchEngine]]:
     assert large.scope.table is not None
     choices: Sequence[RankerChoice] = ("exact", "graph", "sql")
-    matrices = {choice: Matrices(apps.database, memory_bytes=2**26, choice=choice) for choice in choices}
+    matrices = {
+        choice: Matrices(apps.database, Fits(apps.database), memory_bytes=2**26, choice=choice) for choice in choices
+    }
     apps.runner.run(await_graphs(matrices["graph"], large.scope.table, [large.scope.bucket]))
     yield {choice: apps.engine(held) for choice, held in matrices.items()}
     for held in matrices.values():

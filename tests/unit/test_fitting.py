@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sightrank.vision import calibration
 from sightrank.vision.fitting import Examples, FitOptions, fit, read_options
@@ -337,13 +337,16 @@ def test_learning_leaves_the_threads_of_the_process_alone() -> None:
         return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info()}
 
     fit(examples(BOTH, SAID), FitOptions(), lambda share: None)
-    before = threads()
     within: list[dict[str, int]] = []
 
-    fit(examples(BOTH, SAID), FitOptions(), lambda share: within.append(threads()))
+    with threadpool_limits(2):
+        before = threads()
+        fit(examples(BOTH, SAID), FitOptions(), lambda share: within.append(threads()))
+        after = threads()
 
+    assert set(before.values()) == {2}
     assert all(one == before for one in within)
-    assert threads() == before
+    assert after == before
 
 
 def test_a_server_that_never_trains_does_not_load_the_library() -> None:

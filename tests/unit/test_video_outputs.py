@@ -21,6 +21,7 @@ from sightrank.api.catalogue import Catalogue, ModelCard, ModelType, WorkflowCar
 from sightrank.api.outputs import Outputs, _result
 from sightrank.api.predictions import Selection, Wanted
 from sightrank.search.concepts import ConceptBook
+from sightrank.search.fits import Fits
 from sightrank.teach.workbench import PublicModel, Workbench
 from sightrank.vision.operators import NodeData
 from sightrank.vision.threads import Lane, Threads
@@ -65,7 +66,7 @@ def outputs() -> Iterator[Outputs]:
         database: Any = Nothing()
         catalogue = Catalogue(workflows=(workflow,), vocabulary=VOCABULARY)
         public = {card.id: PublicModel(id=card.id, type_id=card.type.value, eye=eye) for card in workflow.models}
-        workbench = Workbench(database, ConceptBook(VOCABULARY), public, {})
+        workbench = Workbench(database, ConceptBook(VOCABULARY), Fits(database), public, {})
         yield Outputs(catalogue, images, database, Asking(catalogue, database, workbench))
     finally:
         threads.close()

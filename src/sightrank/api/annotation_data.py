@@ -7,17 +7,17 @@ On an annotation of a region, a frame or a time segment its concepts are those i
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from clarifai_grpc.grpc.api import resources_pb2
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import json_format
 
-from sightrank.errors import AnnotationInvalid, AppError, ConceptsInvalid, InputInvalid
+from sightrank.errors import AnnotationInvalid, ConceptsInvalid, InputInvalid
 from sightrank.ingest.rows import Content, NamedConcept
 from sightrank.search.concepts import MAX_ID_CHARACTERS, check_concept
+from sightrank.search.contents import struct_to_json
 from sightrank.vision.box import Box
 
 _Medium = Literal["image", "video", "text", "audio"]
@@ -143,31 +143,6 @@ def _rest_to_json(rest: resources_pb2.Data, where: str) -> dict[str, Any]:
         raise InputInvalid(f"{where} holds a zero character, which the database cannot store.")
     made: dict[str, Any] = json.loads(text)
     return made
-
-
-def struct_to_json(
-    struct: struct_pb2.Struct, refuse: type[AppError] = InputInvalid, where: str = "metadata"
-) -> dict[str, Any]:
-    """A Struct as plain JSON; whole numbers stay whole. Raises ``refuse`` for what the database cannot store."""
-    if any("\x00" in key for key in struct.fields):
-        raise refuse(f"{where} has a key with a zero character, which the database cannot store; remove it.")
-    return {key: _value_to_json(value, refuse, where) for key, value in struct.fields.items()}
-
-
-def _value_to_json(value: struct_pb2.Value, refuse: type[AppError], where: str) -> Any:
-    kind = value.WhichOneof("kind")
-    if kind == "struct_value":
-        return struct_to_json(value.struct_value, refuse, where)
-    if kind == "list_value":
-        return [_value_to_json(item, refuse, where) for item in value.list_value.values]
-    if kind == "number_value":
-        number = value.number_value
-        if not math.isfinite(number):
-            raise refuse(f"{where} holds a number that is not finite; JSON has no such number.")
-        return int(number) if number.is_integer() and abs(number) < 2**53 else number
-    if kind == "string_value" and "\x00" in value.string_value:
-        raise refuse(f"{where} holds a zero character, which the database cannot store; remove it.")
-    return getattr(value, kind) if kind and kind != "null_value" else None
 
 
 def _geo(data: resources_pb2.Data, where: str) -> tuple[float | None, float | None]:

@@ -15,7 +15,6 @@ from google.protobuf import struct_pb2
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from sightrank.api.annotation_data import struct_to_json
 from sightrank.api.base_workflows import AppNow, BaseWorkflows, Checked
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
@@ -25,6 +24,7 @@ from sightrank.api.predictions import checked_sample_ms
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
 from sightrank.ingest.base_workflow import want_workflow
 from sightrank.ingest.reindex_progress import progress_of
+from sightrank.search.contents import struct_to_json
 from sightrank.store.database import Connection, Database, retrying
 from sightrank.store.queries import load
 from sightrank.vision.vocabulary import LANGUAGES

@@ -12,7 +12,6 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.status import status_pb2
 from psycopg import sql
 
-from sightrank.api.annotation_data import struct_to_json
 from sightrank.api.annotation_patch import merge_json, remove_json
 from sightrank.api.apps import PRIVATE, plain_text
 from sightrank.api.call import AppRef, Call, Handlers
@@ -20,6 +19,7 @@ from sightrank.api.pages import list_page
 from sightrank.api.records import timestamp
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
 from sightrank.ingest.rows import hold_app, new_id
+from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
 from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database, retrying

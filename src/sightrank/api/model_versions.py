@@ -17,13 +17,15 @@ from sightrank.api.catalogue import Catalogue
 from sightrank.api.datasets import public_only
 from sightrank.api.evaluation_requests import after_training, check_dataset, queue
 from sightrank.api.evaluations import Evaluations
-from sightrank.api.model_drafts import MAX_CONCEPTS, VersionDraft, checked_action, new_version, patched_version
+from sightrank.api.model_drafts import checked_action
 from sightrank.api.model_edits import unknown_model
 from sightrank.api.model_records import ModelRecords, ModelRow, VersionRow, no_model, version_message
 from sightrank.api.model_types import type_card
 from sightrank.api.model_writer import ModelWriter
 from sightrank.api.models import version_proto
+from sightrank.api.output_drafts import MAX_CONCEPTS
 from sightrank.api.pages import list_page
+from sightrank.api.version_drafts import VersionDraft, new_version, patched_version
 from sightrank.errors import InvalidRequest, ModelInvalidArgument, ServerBusy, WorkflowNeedsModel
 from sightrank.ingest.rows import NamedConcept, hold_app
 from sightrank.store import queries

@@ -10,7 +10,9 @@ from clarifai_grpc.grpc.api import resources_pb2
 from psycopg.types.json import Jsonb
 
 from sightrank.api.call import AppRef
-from sightrank.api.model_drafts import ModelDraft, VersionDraft, stored_bytes, version_of_operator, with_concepts
+from sightrank.api.model_drafts import ModelDraft
+from sightrank.api.output_drafts import stored_bytes, with_concepts
+from sightrank.api.version_drafts import VersionDraft, version_of_operator
 from sightrank.errors import DuplicateKey
 from sightrank.ingest.rows import NamedConcept, new_id
 from sightrank.search.concepts import ConceptBook

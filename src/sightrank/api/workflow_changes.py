@@ -11,7 +11,6 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.status import status_pb2
 from psycopg.types.json import Jsonb
 
-from sightrank.api.annotation_data import struct_to_json
 from sightrank.api.annotation_patch import Action, merge_json, remove_json
 from sightrank.api.apps import PRIVATE, plain_text
 from sightrank.api.call import AppRef, Call, Handlers
@@ -22,6 +21,7 @@ from sightrank.api.workflow_nodes import MAX_ID_CHARACTERS, NodeReader
 from sightrank.api.workflow_records import own_workflow_proto
 from sightrank.errors import WorkflowDoesNotExist, WorkflowDuplicate, WorkflowInvalid
 from sightrank.ingest.rows import hold_app, new_id
+from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database, TryAgain, retrying
 

@@ -9,7 +9,6 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.status import status_pb2
 from psycopg.types.json import Jsonb
 
-from sightrank.api.annotation_data import struct_to_json
 from sightrank.api.annotation_patch import Action, merge_json, remove_json
 from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call, Handlers
@@ -18,6 +17,7 @@ from sightrank.api.datasets import visibility_of
 from sightrank.api.workflow_changes import lock_workflows
 from sightrank.api.workflow_records import VersionRow, own_version_proto
 from sightrank.errors import WorkflowDoesNotExist, WorkflowInvalid
+from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database
 

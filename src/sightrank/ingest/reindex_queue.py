@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -63,11 +63,19 @@ class ReindexQueue:
 
     async def claim(self, workflow_ids: Collection[str]) -> Turn | None:
         """The step whose turn it is, of apps that want one of these workflows, or have one and want no other."""
+        apps = {"workflow_ids": list(workflow_ids)}
+        for (bucket,) in await self._database.rows(_SQL["buckets_with_work"], apps):
+            turn = await self._claim_from(bucket, apps)
+            if turn is not None:
+                return turn
+        return None
+
+    async def _claim_from(self, bucket: int, apps: Mapping[str, object]) -> Turn | None:
         lease = {"owner": self._owner, "lease_s": self._lease_s}
-        row = await self._database.row(_SQL["claim"], {**lease, "workflow_ids": list(workflow_ids)})
+        row = await self._database.row(_SQL["claim"], {**apps, **lease, "bucket": bucket})
         if row is None:
             return None
-        bucket, workflow_id, own_workflow_id, embedder_id, state, after_number, attempts = row
+        workflow_id, own_workflow_id, embedder_id, state, after_number, attempts = row
         return Turn(
             bucket=bucket,
             workflow_id=workflow_id,

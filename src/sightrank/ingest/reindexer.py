@@ -12,8 +12,6 @@ go on, and whoever patches the app has called it off or asked for something else
 from __future__ import annotations
 
 import asyncio
-import os
-import uuid
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -33,6 +31,7 @@ from sightrank.search.concepts import ConceptBook
 from sightrank.store.blobs import BlobMissingError
 from sightrank.store.clock import Clock
 from sightrank.store.database import Database
+from sightrank.teach.leases import new_owner
 from sightrank.teach.training_queue import lacks_fits
 from sightrank.vision.eye import Eye
 from sightrank.vision.tagger import DEFAULT_CONCEPTS
@@ -67,7 +66,7 @@ class Reindexer:
         """``idle``: the workflows that run no model."""
         self._database = database
         self._threads = threads
-        self._queue = ReindexQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=_LEASE_S)
+        self._queue = ReindexQueue(database, owner=new_owner(), lease_s=_LEASE_S)
         self._rows = ReindexRows(database, self._queue, workflows, idle, book, clock=clock)
         self._images = images
         self._workflows = workflows

@@ -9,13 +9,13 @@ from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.vision.concept_model import ConceptModel
 
-_BYTES = 64 * 2**20  # 2,000 concepts in 512 dimensions are 4 MiB
+_BYTES = 64 * 2**20  # of a process; 2,000 concepts in 512 dimensions are 4 MiB
 _SQL = queries.load("fits")
 _Key = tuple[int, str, datetime, int]
 
 
 class Fits:
-    """By bucket, model version, when that was made, and embedder."""
+    """By bucket, model version, when that was made, and embedder. A process has one, for whatever it does with them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -19,6 +19,7 @@ from typing import Literal
 from sightrank.search import sql
 from sightrank.search.compiled import Labels, labels_of
 from sightrank.search.detections import Detections
+from sightrank.search.fits import Fits
 from sightrank.search.followed import Changes, Followed
 from sightrank.search.graph import GRAPH_FROM_AREAS
 from sightrank.search.graphs import GraphBuilder
@@ -81,6 +82,7 @@ class Matrices:
     def __init__(
         self,
         database: Database,
+        fits: Fits,
         *,
         memory_bytes: int,
         choice: RankerChoice = "auto",
@@ -98,7 +100,7 @@ class Matrices:
         self._labels: OrderedDict[tuple[int, tuple[str, ...]], tuple[int, Labels]] = OrderedDict()
         self._seen: dict[int, _Seen] = {}
         self.detections = Detections(database)
-        self.heads = Heads(database)
+        self.heads = Heads(database, fits)
 
     async def close(self) -> None:
         """Gives up graphs being built."""

@@ -39,9 +39,9 @@ class Head:
 class Heads:
     """The heads of apps, as far as this process has been asked."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, fits: Fits) -> None:
         self._database = database
-        self._fits = Fits(database)
+        self._fits = fits
         self._kept: OrderedDict[tuple[int, int], tuple[int, Sequence[Head]]] = OrderedDict()
 
     async def of_app(self, bucket: int, embedder_id: int, versions: Versions) -> Sequence[Head]:

@@ -63,12 +63,19 @@ class EvaluationQueue:
 
     async def claim(self, workflow_ids: Collection[str]) -> Evaluation | None:
         """The one that waits longest, of apps with one of these base workflows."""
+        apps = {"workflow_ids": list(workflow_ids)}
+        for bucket, workflow_id in await self._database.rows(_SQL["buckets_with_work"], apps):
+            claimed = await self._claim_from(bucket, workflow_id)
+            if claimed is not None:
+                return claimed
+        return None
+
+    async def _claim_from(self, bucket: int, workflow_id: str) -> Evaluation | None:
         lease = {"owner": self._owner, "lease_s": self._lease_s}
-        row = await self._database.row(_SQL["claim"], {**lease, "workflow_ids": list(workflow_ids)})
+        row = await self._database.row(_SQL["claim"], {**lease, "bucket": bucket})
         if row is None:
             return None
-        bucket, id, version_id, dataset_id, attempts, workflow_id, *of_version = row
-        status, details, made_at, concept_ids, training = of_version
+        id, version_id, dataset_id, attempts, status, details, made_at, concept_ids, training = row
         return Evaluation(
             bucket=bucket,
             id=id,

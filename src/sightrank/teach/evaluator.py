@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import uuid
-from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import psycopg
 import structlog
 
-from sightrank.errors import DoesNotExist, ServerBusy
-from sightrank.search.concepts import ConceptBook
+from sightrank.errors import ServerBusy
 from sightrank.search.fits import Fits
-from sightrank.store.database import Database
 from sightrank.store.status import MODEL_TRAINED
 from sightrank.store.vectors import EmbedderTable
+from sightrank.teach.classroom import Classroom
 from sightrank.teach.evaluation_queue import ATTEMPTS, Evaluation, EvaluationQueue, State
 from sightrank.teach.examples import areas_of, read_examples, thawed
-from sightrank.teach.leases import LeaseLost, kept, work_off
+from sightrank.teach.leases import attempt, kept, new_owner, work_off
 from sightrank.vision.evaluation import Progress, cross_validate, judge
 from sightrank.vision.fitting import Examples, read_options
 from sightrank.vision.metrics import Metrics, measure
-from sightrank.vision.threads import Threads
 
 _log = structlog.get_logger(__name__)
 
@@ -43,50 +39,31 @@ class _NotMeasurable(Exception):
 class Evaluator:
     """``run()`` works until it is cancelled. ``wake`` is set by whoever has just asked for an evaluation."""
 
-    def __init__(
-        self,
-        database: Database,
-        book: ConceptBook,
-        tables: Mapping[str, EmbedderTable],
-        idle: Collection[str],
-        wake: asyncio.Event,
-        *,
-        threads: Threads,
-    ) -> None:
-        """``tables``: where vectors are, by base workflow; ``idle``: the workflows that make none."""
-        self._database = database
-        self._book = book
-        self._fits = Fits(database)
-        self._tables = tables
-        self._workflow_ids = (*tables, *idle)
+    def __init__(self, room: Classroom, fits: Fits, wake: asyncio.Event) -> None:
+        self._room = room
+        self._fits = fits
         self._wake = wake
-        self._threads = threads
-        self._queue = EvaluationQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=LEASE_S)
+        self._queue = EvaluationQueue(room.database, owner=new_owner(), lease_s=LEASE_S)
 
     async def run(self) -> None:
         """Takes one evaluation after the other, waiting where there is none."""
-        await work_off(lambda: self._queue.claim(self._workflow_ids), self._take, self._wake)
+        await work_off(lambda: self._queue.claim(self._room.workflow_ids), self._take, self._wake)
 
     async def _take(self, evaluation: Evaluation) -> None:
         """One evaluation, to its end: measured, failed with a reason, or back in the queue."""
+        names = {"bucket": evaluation.bucket, "evaluation": evaluation.id, "version": evaluation.version_id}
+        put_off = partial(self._put_off, evaluation, blameless=True)
         try:
-            async with kept(self._threads, lambda _share: self._queue.keep(evaluation)) as run:
-                metrics, details = await self._measured(evaluation, run.tell)
-            await self._queue.finish(evaluation, metrics, details=details)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._queue.put_off(evaluation, pause_s=0.0, blameless=True))
-            raise
-        except (LeaseLost, DoesNotExist):
-            _log.info("evaluation called off", evaluation=evaluation.id, version=evaluation.version_id)
+            async with attempt("evaluation", put_off, pause_s=_AGAIN_S, **names):
+                async with kept(self._room.threads, lambda _share: self._queue.keep(evaluation)) as run:
+                    metrics, details = await self._measured(evaluation, run.tell)
+                await self._queue.finish(evaluation, metrics, details=details)
         except _NotMeasurable as error:
             await self._end(evaluation, error.state, str(error))
-        except (ServerBusy, psycopg.OperationalError, OSError) as error:
-            _log.warning("evaluation put off", evaluation=evaluation.id, reason=str(error))
-            await self._put_off(evaluation, blameless=True)
         except Exception as error:
-            _log.exception("evaluation failed", evaluation=evaluation.id, version=evaluation.version_id)
+            _log.exception("evaluation failed", **names)
             if evaluation.attempts < ATTEMPTS:
-                await self._put_off(evaluation, blameless=False)
+                await self._put_off(evaluation, _AGAIN_S, blameless=False)
             else:
                 await self._end(evaluation, State.UNKNOWN_ERROR, f"It failed {evaluation.attempts} times: {error}")
 
@@ -94,9 +71,9 @@ class Evaluator:
         with suppress(ServerBusy, psycopg.OperationalError):  # then it comes again when the lease runs out
             await self._queue.fail(evaluation, state, reason)
 
-    async def _put_off(self, evaluation: Evaluation, *, blameless: bool) -> None:
+    async def _put_off(self, evaluation: Evaluation, pause_s: float, *, blameless: bool) -> None:
         with suppress(ServerBusy, psycopg.OperationalError):
-            await self._queue.put_off(evaluation, pause_s=_AGAIN_S, blameless=blameless)
+            await self._queue.put_off(evaluation, pause_s=pause_s, blameless=blameless)
 
     async def _measured(self, evaluation: Evaluation, progress: Progress) -> tuple[Metrics, str]:
         """What was measured, and what people should know about it."""
@@ -105,7 +82,7 @@ class Evaluator:
         if evaluation.version_status != MODEL_TRAINED:
             reason = evaluation.version_details or f"its status is {evaluation.version_status}"
             raise _NotMeasurable(State.FAILED, f"The version is not trained: {reason}")
-        table = self._tables.get(evaluation.workflow_id)
+        table = self._room.tables.get(evaluation.workflow_id)
         if table is None:
             reason = f"The app's base workflow {evaluation.workflow_id!r} makes no vectors to predict from."
             raise _NotMeasurable(State.PREDICTION_FAILED, reason)
@@ -117,11 +94,11 @@ class Evaluator:
         data = await self._queue.examples(evaluation)
         if data is None:
             raise _NotMeasurable(State.NEED_INPUTS, "What the version was trained with was not kept; name a dataset.")
-        examples = await thawed(self._database, evaluation.bucket, table, data)
+        examples = await thawed(self._room.database, evaluation.bucket, table, data)
         if not len(examples.area_ids):
             raise _NotMeasurable(State.NEED_INPUTS, "None of the inputs that the version was trained with is there.")
         options = read_options(evaluation.training)
-        return await self._threads.learn(lambda: measure(cross_validate(examples, options, progress), progress))
+        return await self._room.threads.learn(lambda: measure(cross_validate(examples, options, progress), progress))
 
     async def _judged(self, evaluation: Evaluation, table: EmbedderTable, progress: Progress) -> tuple[Metrics, str]:
         made_at = evaluation.version_made_at
@@ -129,8 +106,8 @@ class Evaluator:
         if model is None:
             raise _NotMeasurable(State.PREDICTION_FAILED, "The version is not trained for the app's base workflow.")
         examples = await read_examples(
-            self._database,
-            self._book,
+            self._room.database,
+            self._room.book,
             evaluation.bucket,
             table,
             evaluation.concept_ids,
@@ -140,7 +117,7 @@ class Evaluator:
         if not len(examples.area_ids):
             reason = f"No indexed input of dataset {evaluation.dataset_id!r} has a label of the model's concepts."
             raise _NotMeasurable(State.NEED_LABELS, reason)
-        metrics = await self._threads.learn(lambda: measure(judge(examples, model), progress))
+        metrics = await self._room.threads.learn(lambda: measure(judge(examples, model), progress))
         return metrics, await self._warning(evaluation, examples)
 
     async def _warning(self, evaluation: Evaluation, examples: Examples) -> str:

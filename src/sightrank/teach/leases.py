@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -12,7 +14,7 @@ import psycopg
 import structlog
 
 from sightrank.background import to_its_end
-from sightrank.errors import ServerBusy
+from sightrank.errors import DoesNotExist, ServerBusy
 from sightrank.vision.threads import Threads
 
 _log = structlog.get_logger(__name__)
@@ -24,6 +26,11 @@ _Work = TypeVar("_Work")
 
 class LeaseLost(Exception):
     """What was worked on was deleted, or another process has it now; nothing is written."""
+
+
+def new_owner() -> str:
+    """What names this process, or one of its workers, in the leases it takes."""
+    return f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
 
 
 class Run:
@@ -69,6 +76,28 @@ async def _keep(run: Run, renew: Callable[[float], Awaitable[bool]]) -> None:
                 run.stop()
         except (ServerBusy, psycopg.OperationalError) as error:
             _log.warning("a lease was not renewed", reason=str(error))
+
+
+@asynccontextmanager
+async def attempt(
+    what: str, put_off: Callable[[float], Awaitable[None]], *, pause_s: float, **names: object
+) -> AsyncIterator[None]:
+    """The block is an attempt at leased work, which ends quietly where somebody has called the work off, or where what
+    stopped it had nothing to do with it. Any other error is raised.
+
+    ``put_off`` gives the work back for so many seconds and does not count the attempt; ``names`` tell in the log which
+    work it is.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        await asyncio.shield(put_off(0.0))
+        raise
+    except (LeaseLost, DoesNotExist):
+        _log.info(f"{what} called off", **names)
+    except (ServerBusy, psycopg.OperationalError, OSError) as error:
+        _log.warning(f"{what} put off", **names, reason=str(error))
+        await put_off(pause_s)
 
 
 async def work_off(

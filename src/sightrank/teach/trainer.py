@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
-import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import psycopg
 import structlog
 
-from sightrank.errors import DoesNotExist, ServerBusy
-from sightrank.search.concepts import ConceptBook
-from sightrank.store.database import Database
+from sightrank.errors import ServerBusy
 from sightrank.store.status import MODEL_FAILED, MODEL_WITHOUT_DATA, MODEL_WITHOUT_POSITIVES
 from sightrank.store.vectors import EmbedderTable
+from sightrank.teach.classroom import Classroom
 from sightrank.teach.examples import areas_of, frozen, read_examples, thawed
-from sightrank.teach.leases import LeaseLost, Run, kept, work_off
+from sightrank.teach.leases import LeaseLost, Run, attempt, kept, new_owner, work_off
 from sightrank.teach.training_queue import Refit, Training, TrainingQueue
 from sightrank.vision.fitting import Examples, fit, read_options
-from sightrank.vision.threads import Threads
 
 _log = structlog.get_logger(__name__)
 
@@ -41,27 +38,13 @@ _AGAIN_S = 5.0  # until a training that failed is tried again
 class Trainer:
     """``run()`` works until it is cancelled. ``wake`` is set by whoever has just asked for a training."""
 
-    def __init__(
-        self,
-        database: Database,
-        book: ConceptBook,
-        tables: Mapping[str, EmbedderTable],
-        idle: Collection[str],
-        wake: asyncio.Event,
-        *,
-        threads: Threads,
-    ) -> None:
-        """``tables``: where the vectors are, by workflow; ``idle``: the workflows that make none."""
-        self._database = database
-        self._book = book
-        self._tables = tables
-        self._workflow_ids = (*tables, *idle)
+    def __init__(self, room: Classroom, wake: asyncio.Event) -> None:
+        self._room = room
         self._wake = wake
-        self._threads = threads
         self._refits_at = 0.0
         self._everywhere_at = 0.0
         self._again_at = math.inf
-        self._queue = TrainingQueue(database, owner=f"{os.getpid()}-{uuid.uuid4().hex[:12]}", lease_s=LEASE_S)
+        self._queue = TrainingQueue(room.database, owner=new_owner(), lease_s=LEASE_S)
 
     async def run(self) -> None:
         """Takes one version after the other, waiting where there is none."""
@@ -70,7 +53,7 @@ class Trainer:
                 group.create_task(work_off(self._claim, self._take, self._wake))
 
     async def _claim(self) -> Training | None:
-        return await self._queue.claim(self._workflow_ids) or await self._claim_unfitted()
+        return await self._queue.claim(self._room.workflow_ids) or await self._claim_unfitted()
 
     async def _claim_unfitted(self) -> Refit | None:
         """Nobody waits for these, and looking for them takes longer than for the others."""
@@ -81,7 +64,7 @@ class Trainer:
         everywhere = now >= min(self._everywhere_at, self._again_at)
         if now >= self._again_at:
             self._again_at = math.inf
-        refit = await self._queue.claim_unfitted(self._tables, everywhere=everywhere)
+        refit = await self._queue.claim_unfitted(self._room.tables, everywhere=everywhere)
         if refit is not None:
             self._refits_at = 0.0
         elif everywhere:
@@ -90,27 +73,22 @@ class Trainer:
 
     async def _take(self, training: Training) -> None:
         """One training. What goes wrong for no reason of its own comes again; an error in learning ends it."""
+        names = {"bucket": training.bucket, "model": training.model_id, "version": training.id}
+        put_off = partial(self._put_off, training, blameless=True)
         try:
-            await self._train(training)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._queue.hand_back(training, pause_s=0.0, blameless=True))
-            raise
-        except (LeaseLost, DoesNotExist):
-            _log.info("training called off", bucket=training.bucket, model=training.model_id, version=training.id)
-        except (ServerBusy, psycopg.OperationalError, OSError) as error:
-            _log.warning("training put off", bucket=training.bucket, model=training.model_id, reason=str(error))
-            await self._put_off(training, blameless=True)
+            async with attempt("training", put_off, pause_s=_AGAIN_S, **names):
+                await self._train(training)
         except Exception as error:
-            _log.exception("training failed", bucket=training.bucket, model=training.model_id, version=training.id)
+            _log.exception("training failed", **names)
             with suppress(ServerBusy, psycopg.OperationalError):  # then it comes again when the lease runs out
                 await self._give_up(training, MODEL_FAILED, f"Learning failed: {type(error).__name__}: {error}"[:500])
 
     async def _train(self, training: Training) -> None:
-        async with kept(self._threads, lambda share: self._queue.keep(training, share)) as run:
+        async with kept(self._room.threads, lambda share: self._queue.keep(training, share)) as run:
             if isinstance(training, Refit):
                 await self._fit_anew(training, run)
                 return
-            table = self._tables.get(training.workflow_id)
+            table = self._room.tables.get(training.workflow_id)
             if training.hopeless:
                 reason = f"Training ended the server {training.attempts - 1} times; nothing was learnt."
                 await self._give_up(training, MODEL_FAILED, reason)
@@ -123,7 +101,7 @@ class Trainer:
     async def _fit_first(self, training: Training, table: EmbedderTable, run: Run) -> None:
         dataset_id = str(training.training.get("dataset_id", ""))
         examples = await read_examples(
-            self._database, self._book, training.bucket, table, training.concept_ids, dataset_id=dataset_id
+            self._room.database, self._room.book, training.bucket, table, training.concept_ids, dataset_id=dataset_id
         )
         if not len(examples.area_ids):
             await self._give_up(training, MODEL_WITHOUT_DATA, _no_data(dataset_id))
@@ -144,12 +122,12 @@ class Trainer:
         _log.info("model trained", bucket=training.bucket, model=training.model_id, version=training.id)
 
     async def _fit_anew(self, refit: Refit, run: Run) -> None:
-        examples = await thawed(self._database, refit.bucket, refit.table, refit.examples)
+        examples = await thawed(self._room.database, refit.bucket, refit.table, refit.examples)
         missing = np.setdiff1d(areas_of(refit.examples), examples.area_ids)
         if len(missing) and await self._queue.any_awaited(refit, missing.tolist()):
-            await self._put_off(refit, blameless=True)
+            await self._put_off(refit, _AGAIN_S, blameless=True)
         elif not len(examples.area_ids):
-            await self._put_off(refit, blameless=False)
+            await self._put_off(refit, _AGAIN_S, blameless=False)
         else:
             fitted = await self._fit(refit, examples, run)
             await self._queue.finish_refit(refit, fitted)
@@ -158,21 +136,21 @@ class Trainer:
     async def _fit(self, training: Training, examples: Examples, run: Run) -> bytes:
         """What is learnt, as the database keeps it."""
         options = read_options(training.training)
-        return await self._threads.learn(lambda: fit(examples, options, run.tell).dump())
+        return await self._room.threads.learn(lambda: fit(examples, options, run.tell).dump())
 
     async def _give_up(self, training: Training, status: int, reason: str) -> None:
         """Ends it without a model. A version that is trained already only lacks a fit, and stays as it is."""
         if isinstance(training, Refit):
-            await self._put_off(training, blameless=False)
+            await self._put_off(training, _AGAIN_S, blameless=False)
             return
         with suppress(LeaseLost):
             await self._queue.fail(training, status, reason)
 
-    async def _put_off(self, training: Training, *, blameless: bool) -> None:
+    async def _put_off(self, training: Training, pause_s: float, *, blameless: bool) -> None:
         with suppress(ServerBusy, psycopg.OperationalError):  # then it comes again when the lease runs out
-            await self._queue.hand_back(training, pause_s=_AGAIN_S, blameless=blameless)
+            await self._queue.hand_back(training, pause_s=pause_s, blameless=blameless)
             if isinstance(training, Refit):
-                self._again_at = min(self._again_at, time.monotonic() + _AGAIN_S)
+                self._again_at = min(self._again_at, time.monotonic() + pause_s)
 
 
 def _without_positives(examples: Examples) -> Sequence[str]:

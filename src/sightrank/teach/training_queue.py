@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +17,8 @@ from sightrank.teach.leases import LeaseLost
 
 ATTEMPTS = 4
 _SQL = queries.load("training")
-UNFITTED = sql.SQL(_SQL["claim_unfitted"]).format(spaces=sql.SQL(_SQL["spaces"]))
-UNFITTED_IN_CHANGE = sql.SQL(_SQL["claim_unfitted"]).format(spaces=sql.SQL(_SQL["spaces_in_change"]))
+UNFITTED = sql.SQL(_SQL["buckets_with_unfitted"]).format(spaces=sql.SQL(_SQL["spaces"]))
+UNFITTED_IN_CHANGE = sql.SQL(_SQL["buckets_with_unfitted"]).format(spaces=sql.SQL(_SQL["spaces_in_change"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,19 +56,12 @@ class TrainingQueue:
 
     async def claim(self, workflow_ids: Collection[str]) -> Training | None:
         """The version that waits longest, of apps that have one of these workflows."""
-        row = await self._database.row(_SQL["claim"], {**self._lease, "workflow_ids": list(workflow_ids)})
-        if row is None:
-            return None
-        bucket, id, model_id, concept_ids, training, attempts, workflow_id = row
-        return Training(
-            bucket=bucket,
-            id=id,
-            model_id=model_id,
-            concept_ids=tuple(concept_ids),
-            training=training,
-            attempts=attempts,
-            workflow_id=workflow_id,
-        )
+        apps = {"workflow_ids": list(workflow_ids)}
+        for bucket, workflow_id in await self._database.rows(_SQL["buckets_with_work"], apps):
+            row = await self._database.row(_SQL["claim"], {**self._lease, "bucket": bucket})
+            if row is not None:
+                return Training(**_of_row(bucket, row), workflow_id=workflow_id)
+        return None
 
     async def claim_unfitted(self, tables: Mapping[str, EmbedderTable], *, everywhere: bool) -> Refit | None:
         """A trained version without a fit for the vectors that its app is about to have; ``everywhere``: or has now, by
@@ -76,21 +69,15 @@ class TrainingQueue:
         """
         embedder_ids = [table.id for table in tables.values()]
         wanted = {"workflow_ids": list(tables), "embedder_ids": embedder_ids, "attempts": ATTEMPTS}
-        row = await self._database.row(UNFITTED if everywhere else UNFITTED_IN_CHANGE, self._lease | wanted)
-        if row is None:
-            return None
-        bucket, id, model_id, concept_ids, training, attempts, examples, embedder_id, dims = row
-        return Refit(
-            bucket=bucket,
-            id=id,
-            model_id=model_id,
-            concept_ids=tuple(concept_ids),
-            training=training,
-            attempts=attempts,
-            workflow_id="",
-            examples=examples,
-            table=EmbedderTable(id=embedder_id, dims=dims),
-        )
+        lacking = await self._database.rows(UNFITTED if everywhere else UNFITTED_IN_CHANGE, wanted)
+        for bucket, embedder_id, dims in lacking:
+            keys = {"bucket": bucket, "embedder_id": embedder_id, "attempts": ATTEMPTS}
+            row = await self._database.row(_SQL["claim_unfitted"], self._lease | keys)
+            if row is not None:
+                *version, examples = row
+                table = EmbedderTable(id=embedder_id, dims=dims)
+                return Refit(**_of_row(bucket, version), workflow_id="", examples=examples, table=table)
+        return None
 
     async def keep(self, training: Training, progress: float) -> bool:
         """Renews the lease and says how far the work is, 0 to 1; False where the version is not ours any more."""
@@ -145,6 +132,18 @@ class TrainingQueue:
 
     def _keys(self, training: Training) -> dict[str, Any]:
         return {**self._lease, "bucket": training.bucket, "id": training.id}
+
+
+def _of_row(bucket: int, row: Sequence[Any]) -> dict[str, Any]:
+    id, model_id, concept_ids, training, attempts = row
+    return {
+        "bucket": bucket,
+        "id": id,
+        "model_id": model_id,
+        "concept_ids": tuple(concept_ids),
+        "training": training,
+        "attempts": attempts,
+    }
 
 
 async def lacks_fits(database: Database, bucket: int, embedder_id: int) -> bool:

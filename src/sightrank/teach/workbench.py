@@ -66,12 +66,13 @@ class Workbench:
         self,
         database: Database,
         book: ConceptBook,
+        fits: Fits,
         public: Mapping[str, PublicModel],
         spaces: Mapping[str, Space],
     ) -> None:
         self._database = database
         self._models = OwnModels(database)
-        self._fits = Fits(database)
+        self._fits = fits
         self._neighbours = Neighbours(database, book)
         self._public = public
         self._spaces = spaces

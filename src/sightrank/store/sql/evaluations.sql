@@ -57,25 +57,33 @@ WHERE bucket = %(bucket)s AND id = ANY(%(area_ids)s::bigint[]) AND (region_id IS
 -- The embedded database has one server: what an earlier one worked on is nobody's.
 UPDATE model_evaluations SET status = 21303, lease_owner = NULL, lease_until = NULL WHERE status = 21301
 
+-- name: buckets_with_work
+-- Apps, among those whose vectors are known here, in which one waits whose version is done with training; the longest
+-- waiting first. Whoever finds that another process has taken it goes on to the next. An app has few that wait, most have none.
+SELECT w.bucket, a.workflow_id
+FROM model_evaluations w
+JOIN model_versions v ON v.bucket = w.bucket AND v.id = w.model_version_id
+JOIN apps a ON a.first_bucket = w.bucket
+WHERE w.status IN (21301, 21303) AND (w.lease_until IS NULL OR w.lease_until < now())
+    AND v.status NOT IN (21101, 21103) AND a.workflow_id = ANY(%(workflow_ids)s)
+GROUP BY w.bucket, a.workflow_id ORDER BY min(w.created_at) LIMIT 16
+
 -- name: claim
--- The oldest whose version is done with training, of apps whose vectors are known here. No lock outlives the statement: the
--- lease is what holds the row.
+-- No lock outlives the statement: the lease is what holds the row.
 UPDATE model_evaluations e
 SET status = 21301, lease_owner = %(owner)s, lease_until = now() + %(lease_s)s * interval '1 second',
     attempts = e.attempts + 1, modified_at = clock_timestamp()
-FROM (
-    SELECT w.bucket, w.id, a.workflow_id, v.status, v.status_details, v.created_at, v.concept_ids, v.training
-    FROM model_evaluations w
-    JOIN model_versions v ON v.bucket = w.bucket AND v.id = w.model_version_id
-    JOIN apps a ON a.first_bucket = w.bucket
-    WHERE w.status IN (21301, 21303) AND (w.lease_until IS NULL OR w.lease_until < now())
-        AND v.status NOT IN (21101, 21103) AND a.workflow_id = ANY(%(workflow_ids)s)
-    ORDER BY w.created_at, w.id LIMIT 1
-    FOR UPDATE OF w SKIP LOCKED
-) AS next
-WHERE e.bucket = next.bucket AND e.id = next.id
-RETURNING e.bucket, e.id, e.model_version_id, e.dataset_id, e.attempts, next.workflow_id, next.status, next.status_details,
-    next.created_at, next.concept_ids, next.training
+FROM model_versions v
+WHERE e.bucket = %(bucket)s AND v.bucket = %(bucket)s AND v.id = e.model_version_id AND e.id = (
+    SELECT w.id FROM model_evaluations w
+    WHERE w.bucket = %(bucket)s AND w.status IN (21301, 21303) AND (w.lease_until IS NULL OR w.lease_until < now())
+        AND (
+            SELECT o.status FROM model_versions o WHERE o.bucket = %(bucket)s AND o.id = w.model_version_id
+        ) NOT IN (21101, 21103)
+    ORDER BY w.created_at, w.id LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+RETURNING e.id, e.model_version_id, e.dataset_id, e.attempts, v.status, v.status_details, v.created_at, v.concept_ids,
+    v.training
 
 -- name: renew
 UPDATE model_evaluations SET lease_until = now() + %(lease_s)s * interval '1 second'

@@ -34,18 +34,25 @@ WHERE bucket = %(bucket)s AND workflow_id IS NOT NULL
 -- name: forget_failures
 DELETE FROM reindex_failures WHERE bucket = %(bucket)s
 
+-- name: buckets_with_work
+-- Apps that want a workflow which can run here, or have one and want no other; the one whose turn is longest ago first. Whoever
+-- finds that another process has taken it goes on to the next.
+SELECT r.bucket FROM reindexes r JOIN apps a ON a.first_bucket = r.bucket
+WHERE r.state <> 'failed' AND (r.lease_until IS NULL OR r.lease_until < now())
+    AND coalesce(r.workflow_id, a.workflow_id) = ANY(%(workflow_ids)s)
+ORDER BY r.modified_at LIMIT 16
+
 -- name: claim
--- The app whose turn is longest ago, of those that want a workflow which can run here, or have one and want no other. No lock
--- outlives the statement: the lease is what holds the row.
+-- No lock outlives the statement: the lease is what holds the row.
 UPDATE reindexes SET lease_owner = %(owner)s, lease_until = now() + %(lease_s)s * interval '1 second',
     attempts = attempts + 1
 WHERE bucket = (
     SELECT r.bucket FROM reindexes r JOIN apps a ON a.first_bucket = r.bucket
-    WHERE r.state <> 'failed' AND (r.lease_until IS NULL OR r.lease_until < now())
+    WHERE r.bucket = %(bucket)s AND r.state <> 'failed' AND (r.lease_until IS NULL OR r.lease_until < now())
         AND coalesce(r.workflow_id, a.workflow_id) = ANY(%(workflow_ids)s)
-    ORDER BY r.modified_at LIMIT 1 FOR UPDATE OF r SKIP LOCKED
-)
-RETURNING bucket, workflow_id, own_workflow_id, embedder_id, state, after_number, attempts
+    FOR UPDATE OF r SKIP LOCKED
+) AND bucket = %(bucket)s
+RETURNING workflow_id, own_workflow_id, embedder_id, state, after_number, attempts
 
 -- name: renew
 UPDATE reindexes SET lease_until = now() + %(lease_s)s * interval '1 second'

@@ -1,19 +1,25 @@
 -- Model versions that wait to be trained, and trained ones that lack a fit for the vectors their app has now. Rows are locked
 -- in the order app_buckets (shared), models, model_versions, app_buckets (its version).
 
+-- name: buckets_with_work
+-- Apps in which a version waits, or was left by a process that died; the longest waiting first. Whoever finds that another
+-- process has taken it goes on to the next. An app has few that wait, most have none.
+SELECT w.bucket, a.workflow_id
+FROM model_versions w JOIN apps a ON a.first_bucket = w.bucket
+WHERE w.status IN (21101, 21103) AND (w.lease_until IS NULL OR w.lease_until < now())
+    AND a.workflow_id = ANY(%(workflow_ids)s)
+GROUP BY w.bucket, a.workflow_id ORDER BY min(w.created_at) LIMIT 16
+
 -- name: claim
 -- No lock outlives the statement: the lease is what holds the row.
-UPDATE model_versions v SET status = 21101, lease_owner = %(owner)s,
-    lease_until = now() + %(lease_s)s * interval '1 second', attempts = v.attempts + 1, modified_at = clock_timestamp()
-FROM (
-    SELECT w.bucket, w.id, a.workflow_id
-    FROM model_versions w JOIN apps a ON a.first_bucket = w.bucket
-    WHERE w.status IN (21101, 21103) AND (w.lease_until IS NULL OR w.lease_until < now())
-        AND a.workflow_id = ANY(%(workflow_ids)s)
-    ORDER BY w.created_at LIMIT 1 FOR UPDATE OF w SKIP LOCKED
-) c
-WHERE v.bucket = c.bucket AND v.id = c.id
-RETURNING v.bucket, v.id, v.model_id, v.concept_ids, v.training, v.attempts, c.workflow_id
+UPDATE model_versions SET status = 21101, lease_owner = %(owner)s,
+    lease_until = now() + %(lease_s)s * interval '1 second', attempts = attempts + 1, modified_at = clock_timestamp()
+WHERE bucket = %(bucket)s AND id = (
+    SELECT id FROM model_versions
+    WHERE bucket = %(bucket)s AND status IN (21101, 21103) AND (lease_until IS NULL OR lease_until < now())
+    ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+RETURNING id, model_id, concept_ids, training, attempts
 
 -- name: spaces_in_change
 -- Apps that are about to change over, and to which vectors: hardly ever any.
@@ -27,24 +33,33 @@ FROM apps a JOIN unnest(%(workflow_ids)s::text[], %(embedder_ids)s::int[]) AS t 
 UNION
 SELECT r.bucket, r.embedder_id FROM reindexes r WHERE r.state = 'switching'
 
+-- name: buckets_with_unfitted
+-- Apps in which a trained version has no fit for the embedder of the app, `spaces` being one of the statements above.
+SELECT b.bucket, e.id, e.dims
+FROM ({spaces}) b
+JOIN embedders e ON e.id = b.embedder_id
+JOIN model_versions w ON w.bucket = b.bucket
+WHERE w.examples IS NOT NULL AND w.attempts < %(attempts)s AND (w.lease_until IS NULL OR w.lease_until < now())
+    AND NOT EXISTS (
+        SELECT FROM model_fits f
+        WHERE f.bucket = w.bucket AND f.model_version_id = w.id AND f.embedder_id = e.id
+    )
+GROUP BY b.bucket, e.id, e.dims ORDER BY max(w.completed_at) DESC LIMIT 16
+
 -- name: claim_unfitted
--- A trained version without a fit for the embedder of its app, `spaces` being one of the statements above.
-UPDATE model_versions v SET lease_owner = %(owner)s, lease_until = now() + %(lease_s)s * interval '1 second',
-    attempts = v.attempts + 1
-FROM (
-    SELECT w.bucket, w.id, e.id AS embedder_id, e.dims
-    FROM ({spaces}) b
-    JOIN embedders e ON e.id = b.embedder_id
-    JOIN model_versions w ON w.bucket = b.bucket
-    WHERE w.examples IS NOT NULL AND w.attempts < %(attempts)s AND (w.lease_until IS NULL OR w.lease_until < now())
+UPDATE model_versions SET lease_owner = %(owner)s, lease_until = now() + %(lease_s)s * interval '1 second',
+    attempts = attempts + 1
+WHERE bucket = %(bucket)s AND id = (
+    SELECT w.id FROM model_versions w
+    WHERE w.bucket = %(bucket)s AND w.examples IS NOT NULL AND w.attempts < %(attempts)s
+        AND (w.lease_until IS NULL OR w.lease_until < now())
         AND NOT EXISTS (
             SELECT FROM model_fits f
-            WHERE f.bucket = w.bucket AND f.model_version_id = w.id AND f.embedder_id = e.id
+            WHERE f.bucket = %(bucket)s AND f.model_version_id = w.id AND f.embedder_id = %(embedder_id)s
         )
     ORDER BY w.completed_at DESC LIMIT 1 FOR UPDATE OF w SKIP LOCKED
-) c
-WHERE v.bucket = c.bucket AND v.id = c.id
-RETURNING v.bucket, v.id, v.model_id, v.concept_ids, v.training, v.attempts, v.examples, c.embedder_id, c.dims
+)
+RETURNING id, model_id, concept_ids, training, attempts, examples
 
 -- name: any_unfitted
 SELECT EXISTS (
