@@ -18,6 +18,7 @@ An ``AppError`` carries a Clarifai status code (``api-spec`` section 7), the pub
     ├── ModelForbidden          21201   a public model is to be changed
     ├── ModelInvalidArgument    21202   a model is asked for what it cannot do
     ├── ModelNotTrained         21353   a model is asked to predict before it has learnt
+    │   └── ModelBeingTrained   21351   the same, while it learns: ask again
     ├── WorkflowNeedsModel      22002   a workflow whose models are not here, or have not learnt yet
     ├── WorkflowDuplicate       22100
     ├── WorkflowDoesNotExist    22102
@@ -111,6 +112,12 @@ class ModelInvalidArgument(AppError):
 
 class ModelNotTrained(AppError):
     code, http_status, description = 21353, 400, "Model is not deployed"
+
+
+class ModelBeingTrained(ModelNotTrained):
+    """Clarifai's SDK waits and asks again where a model is "deploying"."""
+
+    code, http_status, description = 21351, 503, "Model is deploying"
 
 
 class WorkflowNeedsModel(AppError):

@@ -18,6 +18,7 @@ from sightrank.api.catalogue import (
     EMBEDDER_VERSION,
     EMPTY_WORKFLOW,
     FACE_ALIAS,
+    FACE_VERSION,
     FACE_WORKFLOW,
     GENERAL_ALIAS,
     GENERAL_VERSION,
@@ -300,6 +301,7 @@ def faces_card(version_id: str, vocabulary: Vocabulary) -> ModelCard:
         version_id=version_id,
         concepts=vocabulary,
         aliases=frozenset({FACE_ALIAS}),
+        stands_for=frozenset({FACE_VERSION}),
     )
 
 

@@ -29,7 +29,7 @@ from tests.drawn_face import HEAD, drawn_face, jpeg
 GENERAL, GENERAL_VERSION = "aaa03c23b3724a16a56b629203edc62c", "aa7f35c01e0642fda5cf400f543e7c40"
 EMBEDDER, EMBEDDER_VERSION = "bbb5f41425b8468d9b7a554ff10f8581", "bb186755eda04f9cbb6fe32e816be104"
 CLUSTERER, CLUSTERER_VERSION = "cccbe437d6e54e2bb911c6aa292fb072", "cc2074cff6dc4c02b6f4e1b8606dcb54"
-FACE = "d02b4508df58432fbb84e800597b8959"
+FACE, FACE_VERSION = "d02b4508df58432fbb84e800597b8959", "6ca3b762008e419583258aca49b88401"
 
 
 def node(id: str, model_id: str, version_id: str = "", *inputs: str) -> WorkflowNode:
@@ -88,11 +88,12 @@ def test_a_model_that_is_not_here_is_refused_by_its_name(app: App) -> None:
     assert "Node 'moderation'" in answer.status.details
 
 
-def test_the_nodes_of_the_guides_auto_annotation_are_accepted_as_printed(app: App) -> None:
+def test_the_nodes_of_the_guides_workflows_are_accepted_as_printed(app: App) -> None:
     nodes = [
         node("general-embed", EMBEDDER, EMBEDDER_VERSION),
         node("general-concept", GENERAL, GENERAL_VERSION),
         node("general-cluster", CLUSTERER, CLUSTERER_VERSION),
+        node("face-v1.3-embed", FACE, FACE_VERSION),
     ]
 
     (made,) = app.call("PostWorkflows", workflows=[Workflow(id="auto-annotation-workflow-id", nodes=nodes)]).workflows
@@ -101,6 +102,7 @@ def test_the_nodes_of_the_guides_auto_annotation_are_accepted_as_printed(app: Ap
         "general-image-embedding",
         "general-image-recognition",
         "general-image-clustering",
+        "face-detection",
     ]
 
 

@@ -89,6 +89,11 @@ def test_training_predicting_and_deleting(sdk: SdkApp, server: Server, pictures:
     values = {concept.id: concept.value for concept in outputs[0].data.concepts}
     assert set(values) == {"even", "odd"}
     assert sum(values.values()) == pytest.approx(1.0, abs=1e-3)
+    # The SDK sends the whole model that it has read, and what this call wants within the model's version.
+    best = version.predict_by_bytes(pictures[0].data, input_type="image", output_config={"max_concepts": 1}).outputs[0]
+    assert [concept.id for concept in best.data.concepts] == [max(values, key=lambda id: values[id])]
+    sure = version.predict_by_bytes(pictures[0].data, input_type="image", output_config={"min_value": 0.5}).outputs[0]
+    assert [concept.id for concept in sure.data.concepts] == [id for id, value in values.items() if value >= 0.5]
     # A model has a version from its first moment on; the one that is trained is the latest.
     version_id = version.model_info.model_version.id
     assert next(iter(model.list_versions())).model_info.model_version.id == version_id
@@ -99,6 +104,29 @@ def test_training_predicting_and_deleting(sdk: SdkApp, server: Server, pictures:
     sdk.delete_model("parity")
     with pytest.raises(Exception, match="Model does not exist"):
         sdk.model(model_id="parity")
+
+
+def test_a_prediction_waits_for_its_training(sdk: SdkApp, server: Server, pictures: list[Picture]) -> None:
+    model = sdk.create_model("parity", model_type_id="embedding-classifier")
+    model.get_params()
+    version = version_of(sdk, server, model.id, model.train())
+
+    (output,) = version.predict_by_bytes(pictures[0].data).outputs
+
+    assert {concept.id for concept in output.data.concepts} == {"even", "odd"}
+
+
+def test_what_training_is_told(sdk: SdkApp, server: Server, pictures: list[Picture]) -> None:
+    model = sdk.create_model("parity", model_type_id="embedding-classifier")
+    assert model.get_params()["train_params"] == {"strength": 20.0, "background_weight": 200.0, "seed": 0.0}
+    assert model.get_param_info("strength")["defaultValue"] == 20.0
+    assert model.get_param_info("concepts_mutually_exclusive")["fieldType"] == "BOOLEAN"
+    version = trained(sdk, server, model, concepts=["even", "odd"], strength=5, seed=7)
+    params = version.model_info.model_version.train_info.params
+    assert (params["strength"], params["seed"], params["background_weight"]) == (5, 7, 200)
+    # The type says what its models look at, so nobody else has to.
+    outputs = version.predict_by_bytes(pictures[0].data).outputs
+    assert {concept.id for concept in outputs[0].data.concepts} == {"even", "odd"}
 
 
 def test_training_with_a_dataset_and_evaluating_on_it(sdk: SdkApp, server: Server, pictures: list[Picture]) -> None:
@@ -150,6 +178,9 @@ WORKFLOW: dict[str, Any] = {
 def test_a_workflow_from_a_yaml_file(sdk: SdkApp, tmp_path: Path, pictures: list[Picture]) -> None:
     file = tmp_path / "workflow.yml"
     file.write_text(yaml.safe_dump(WORKFLOW))
+    of_its_choice = sdk.create_workflow(str(file), generate_new_id=True, display=False)
+    assert len(of_its_choice.id) == 36
+    sdk.delete_workflow(of_its_choice.id)
     workflow = sdk.create_workflow(str(file), display=False)
     assert workflow.id == "sure-things"
     assert "sure-things" in [found.id for found in sdk.list_workflows(only_in_app=True)]

@@ -350,7 +350,7 @@ def test_lists_are_sorted_filtered_and_paged(world: Worlds) -> None:
         assert await listed(world, toolkits=["t"]) == ["one"]
         assert await listed(world, trained_only=True) == ["three"]
         assert await listed(world, starred_only=True) == []
-        assert await listed(world, input_fields=["image"]) == ["two"]
+        assert await listed(world, input_fields=["image"]) == ["two", "one"]
         assert await listed(world, page=2, per_page=2) == ["one"]
         assert await listed(world, page=1000, per_page=500) == []
         await patch(world, "merge", Model(id="one", notes="again"))

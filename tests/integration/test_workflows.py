@@ -218,11 +218,11 @@ def test_nodes_that_cannot_run_are_refused(operating: App, nodes: list[WorkflowN
     assert names(operating.call("ListWorkflows").workflows) == []
 
 
-@pytest.mark.parametrize("id", ["x" * 33, "a b", "-a", "ä"])
+@pytest.mark.parametrize("id", ["x" * 49, "a b", "-a", "ä"])
 def test_an_id_that_is_none_is_refused(app: App, id: str) -> None:
     answer = post(app, node("a", TAGGER), id=id)
 
-    assert (answer.status.code, "up to 32 letters" in answer.status.details) == (INVALID, True)
+    assert (answer.status.code, "up to 48 letters" in answer.status.details) == (INVALID, True)
 
 
 def test_an_id_that_is_taken_leaves_all_as_it_was(app: App) -> None:
@@ -339,7 +339,7 @@ def test_a_workflow_can_get_another_id(app: App) -> None:
     assert app.ask("GetWorkflow", workflow_id="flow").status.code == UNKNOWN
     assert renamed(renamed="other").status.code == DUPLICATE
     assert renamed(nobody="new").status.code == UNKNOWN
-    assert renamed(renamed="x" * 33).status.code == INVALID
+    assert renamed(renamed="x" * 49).status.code == INVALID
 
 
 # Versions ------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sightrank.vision import metrics as metrics_module
 from sightrank.vision.concept_model import ConceptModel
-from sightrank.vision.curves import THRESHOLDS
+from sightrank.vision.curves import THRESHOLDS, curve
 from sightrank.vision.evaluation import Judged, cross_validate, judge
 from sightrank.vision.fitting import Examples, FitOptions
 from sightrank.vision.folds import fold_numbers
@@ -381,3 +381,17 @@ def test_a_model_is_judged_as_it_is_by_the_concepts_of_the_examples() -> None:
     assert found.fold_count == 0
     assert found.probabilities[0, 0] > 0.99
     assert found.probabilities[0, 1] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("count", [3, 19, 26, 61, 1000])
+def test_rates_times_their_total_cut_off_are_counts(count: int) -> None:
+    """So does the official Python client tell true and false positives."""
+    probabilities = np.linspace(0.0, 1.0, count, dtype=np.float32)
+    labels = np.repeat([True, False], count)
+
+    false_positive_rate, recall, _ = curve(labels, np.tile(probabilities, 2)).tolist()
+
+    expected = [int((probabilities >= threshold).sum()) for threshold in THRESHOLDS]
+    assert [int(rate * count) for rate in recall] == expected
+    assert [int(rate * count) for rate in false_positive_rate] == expected
+    assert max(recall) == 1.0

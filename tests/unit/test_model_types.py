@@ -79,6 +79,11 @@ def test_parameters_of_the_older_guide_are_read_too() -> None:
             {"annotation_status": "ANNOTATION_SUCCESS", "annotation_info": {"by": "flow"}},
             {"annotation_status": 24150, "annotation_user_id": "", "annotation_info": {"by": "flow"}},
         ),
+        (
+            "concept-thresholder",
+            {"concept_threshold_type": "GREATER_THAN"},
+            {"concept_threshold_type": 1, "concepts": {}},
+        ),
         ("image-crop", {"margin": 0.25}, {"margin": 0.25}),
         ("image-cropper", {}, {"margin": 0.0}),
         ("knn-concept", {}, {"k": 5}),
@@ -117,7 +122,9 @@ def test_what_makes_no_sense_is_refused(type_id: str, message: OutputInfo, detai
 
 
 def test_an_unknown_type_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ModelInvalidArgument, match=r"'magic'; there are visual-classifier.*annotation-writer"):
+    with pytest.raises(
+        ModelInvalidArgument, match=r"'magic'; models can be made of visual-classifier, emb.*annotation-writer"
+    ):
         type_card("magic")
 
 

@@ -9,6 +9,8 @@ from typing import Any, Final
 from clarifai_grpc.grpc.api import resources_pb2
 from clarifai_grpc.grpc.api.status import status_code_pb2
 
+from sightrank.vision.fitting import FitOptions
+
 FieldKind = resources_pb2.ModelTypeField.ModelTypeFieldType
 
 #: Clarifai's numbers and names of comparisons.
@@ -85,6 +87,7 @@ THRESHOLDS = Field(
     kind=FieldKind.ARRAY_OF_CONCEPTS_WITH_THRESHOLD,
     description="The concepts that may pass, each with its threshold as `value`, 0 to 1. None passes without any.",
 )
+_LEARNING = FitOptions()
 _TAUGHT = (
     Field(
         path=_CONCEPTS,
@@ -101,6 +104,25 @@ _TAUGHT = (
         path="train_info.dataset",
         kind=FieldKind.DATASET,
         description="The dataset whose inputs are learnt from; all inputs of the app where there is none.",
+    ),
+    Field(
+        path="train_info.params.strength",
+        kind=FieldKind.NUMBER,
+        description="How much each label counts against a plain direction; more follows labels more closely.",
+        default=_LEARNING.strength,
+    ),
+    Field(
+        path="train_info.params.background_weight",
+        kind=FieldKind.NUMBER,
+        description="How many negatives all unlabelled areas are worth together; 0 leaves them out.",
+        default=_LEARNING.background_weight,
+    ),
+    Field(
+        path="train_info.params.seed",
+        kind=FieldKind.NUMBER,
+        description="Chooses what is random; the same examples and the same seed give the same version.",
+        default=float(_LEARNING.seed),
+        whole=True,
     ),
 )
 
@@ -147,7 +169,7 @@ TYPES: Final = (
         id="embedding-classifier",
         title="Transfer-learned Classifier",
         description="Learns concepts from labels in seconds, by the vectors of its app.",
-        input_fields=("embeddings",),
+        input_fields=("image",),
         output_fields=("concepts",),
         creatable=True,
         trainable=True,
@@ -157,7 +179,7 @@ TYPES: Final = (
         id="knn-concept",
         title="Nearest Neighbours",
         description="Predicts the concepts of the most similar labelled areas of the app. Labels count at once.",
-        input_fields=("embeddings",),
+        input_fields=("image",),
         output_fields=("concepts",),
         creatable=True,
         fields=(
@@ -184,6 +206,7 @@ TYPES: Final = (
         input_fields=("concepts",),
         output_fields=("concepts",),
         creatable=True,
+        aliases=frozenset({"concept-thresholder"}),  # what the guide's programs say
         fields=(THRESHOLDS, _COMPARISON),
     ),
     TypeCard(

@@ -19,8 +19,8 @@ def type_card(model_type_id: str) -> TypeCard:
     for card in TYPES:
         if model_type_id == card.id or model_type_id in card.aliases:
             return card
-    known = ", ".join(card.id for card in TYPES)
-    raise ModelInvalidArgument(f"There is no model type {model_type_id!r}; there are {known}.")
+    known = ", ".join(card.id for card in TYPES if card.creatable)
+    raise ModelInvalidArgument(f"There is no model type {model_type_id!r}; models can be made of {known}.")
 
 
 def types_with(*, id: str = "", input_fields: Collection[str] = (), output_fields: Collection[str] = ()) -> list[str]:
@@ -140,6 +140,7 @@ def _field_proto(field: Field) -> resources_pb2.ModelTypeField:
         path=field.path,
         field_type=field.kind,
         description=field.description,
+        placeholder=field.name,  # the SDK's get_param_info takes it away and fails where there is none
         model_type_enum_options=[
             resources_pb2.ModelTypeEnumOption(id=name, aliases=[resources_pb2.ModelTypeEnumOptionAlias(id_int=number)])
             for name, number in field.options

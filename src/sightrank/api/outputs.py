@@ -229,10 +229,9 @@ def _concepts_of(node_id: str, results: Sequence[_Result]) -> dict[str, None]:
 
 
 def _model_config(model: resources_pb2.Model) -> resources_pb2.OutputConfig:
-    """That of the model, or of its version, where newer clients put it."""
-    if model.HasField("output_info"):
-        return model.output_info.output_config
-    return model.model_version.output_info.output_config
+    """That of the model, under that of its version. The SDK sends the model as it read it, with what is wanted of this
+    call within the version."""
+    return predictions.over(model.output_info.output_config, model.model_version.output_info.output_config)
 
 
 def _check_count(inputs: Sequence[resources_pb2.Input], most: int) -> None:

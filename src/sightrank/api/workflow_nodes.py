@@ -25,7 +25,7 @@ from sightrank.teach.workbench import Workbench
 MAX_NODES = 100
 MAX_NODE_ID_CHARACTERS = 128
 MAX_STORED_BYTES = 2**20
-MAX_ID_CHARACTERS = 32
+MAX_ID_CHARACTERS = 48  # the SDK makes ids of 36 and lets 48 through
 _Node = resources_pb2.WorkflowNode
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sightrank.errors import ModelDoesNotExist, ModelNotTrained, WorkflowInvalid, WorkflowNeedsModel
+from sightrank.errors import ModelBeingTrained, ModelDoesNotExist, ModelNotTrained, WorkflowInvalid, WorkflowNeedsModel
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.fits import Fits
 from sightrank.store import queries
 from sightrank.store.database import Database
-from sightrank.store.status import MODEL_TRAINED
+from sightrank.store.status import MODEL_TRAINED, MODEL_UNTRAINED
 from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.graph import Node
 from sightrank.teach.neighbours import Neighbours
@@ -30,9 +30,8 @@ from sightrank.vision.operators import (
 )
 from sightrank.vision.tagger import Tagger
 
-_UNTRAINED = {
+_BEING_TRAINED = {
     21101: "is being trained; wait until its version has the status 21100",
-    21102: "has not been trained; train a version of it by PostModelVersions",
     21103: "waits for its training; wait until its version has the status 21100",
 }
 #: Areas that are compared with a picture in a thread: within a millisecond, fewer are done with.
@@ -160,8 +159,7 @@ class Workbench:
         makes no vectors for it here, and where a parameter is missing.
         """
         if model.status != MODEL_TRAINED:
-            reason = _UNTRAINED.get(model.status, f"could not be trained (status {model.status}); train it again")
-            raise ModelNotTrained(f"Model {model.id!r} {reason}.")
+            raise _not_trained(model)
         match model.type_id:
             case "concept-threshold" | "region-threshold":
                 thresholds, comparison = _param(model, "concepts"), _param(model, "concept_threshold_type")
@@ -232,3 +230,14 @@ def _clustered(vectors: Vectors) -> list[Said]:
 
 def _voted(labelled: Labelled, k: int, vectors: Vectors) -> list[Said]:
     return [Said(concepts=concepts) for concepts in neighbours(labelled, vectors, k)]
+
+
+def _not_trained(model: OwnModel) -> ModelNotTrained:
+    if model.status in _BEING_TRAINED:
+        return ModelBeingTrained(f"Model {model.id!r} {_BEING_TRAINED[model.status]}.")
+    if model.status == MODEL_UNTRAINED:
+        return ModelNotTrained(f"Model {model.id!r} has not been trained; train a version of it by PostModelVersions.")
+    return ModelNotTrained(
+        f"Version {model.version_id} of model {model.id!r} could not be trained (status {model.status}); train another,"
+        " or leave out which version you mean, to ask the latest that is trained."
+    )

@@ -19,7 +19,8 @@ _BINS = 10
 def curve(labels: NDArray[np.bool_], probabilities: Floats) -> Floats:
     """[3, thresholds]: false positive rate, true positive rate (recall) and precision, at THRESHOLDS.
 
-    A rate of nothing is 0; the precision of no prediction at all is 1, as curves are drawn by custom.
+    A rate of nothing is 0; the precision of no prediction at all is 1, as curves are drawn by custom. Rates are rounded
+    up: the official Python client multiplies them by their total and cuts off, which must give the count again.
     """
     positive = np.sort(probabilities[labels])
     negative = np.sort(probabilities[~labels])
@@ -27,8 +28,9 @@ def curve(labels: NDArray[np.bool_], probabilities: Floats) -> Floats:
     alarms = len(negative) - np.searchsorted(negative, THRESHOLDS, side="left")
     predicted = hits + alarms
     precision = np.where(predicted > 0, hits / np.maximum(predicted, 1), 1.0)
-    rates = [alarms / max(len(negative), 1), hits / max(len(positive), 1), precision]
-    return np.asarray(rates, np.float32)
+    rates = np.asarray([alarms / max(len(negative), 1), hits / max(len(positive), 1), precision])
+    narrow = rates.astype(np.float32)
+    return np.where(narrow < rates, np.nextafter(narrow, np.float32(2)), narrow)
 
 
 def calibration(labels: NDArray[np.bool_], probabilities: Floats) -> NDArray[np.float64]:
