@@ -13,7 +13,7 @@ from clarifai_grpc.grpc.api.resources_pb2 import Annotation, Concept, Data, Filt
 from clarifai_grpc.grpc.api.status import status_code_pb2
 from tests.contract.pictures import Picture, PictureServer
 from tests.contract.serving import HOST, Server
-from tests.contract.waiting import wait_for
+from tests.waiting import wait_for
 
 #: grpc: plaintext on the gRPC port. h2c: plaintext on the HTTP port. tls: gRPC over TLS. json: REST by the client's own
 #: translation. json-tls: the same over TLS.

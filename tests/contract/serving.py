@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from tests.contract.waiting import wait_for
 from tests.ports import HOST, free_ports
+from tests.processes import COMMAND, clean_environment, home
+from tests.waiting import wait_for
 
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0
-COMMAND = Path(sys.executable).with_name("sightrank")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +43,13 @@ class Server:
 
     def client_environment(self, **more: str) -> dict[str, str]:
         """What ``sightrank env`` makes of a shell, with nothing of this shell's own settings left in it."""
-        return _without_settings() | {
+        return clean_environment() | {
             "CLARIFAI_PAT": self.pat,
             "CLARIFAI_API_KEY": self.api_key,
             "CLARIFAI_USER_ID": self.user_id,
             "CLARIFAI_APP_ID": self.app_id,
             "CLARIFAI_API_BASE": self.base,
             "CLARIFAI_GRPC_BASE": f"{HOST}:{self.grpc_port}",
-            "NO_PROXY": f"{HOST},localhost",
-            "no_proxy": f"{HOST},localhost",
             **more,
         }
 
@@ -62,38 +57,32 @@ class Server:
 @contextmanager
 def running_server() -> Iterator[Server]:
     """A server with a fresh data directory, ready to answer, stopped and removed at the end."""
-    # Not below pytest's own temporary directory: nobody but its owner can walk there, and as root PostgreSQL runs as
-    # another user.
-    home = Path(tempfile.mkdtemp(prefix="sightrank-contract-"))
-    home.chmod(0o755)
-    try:
-        tls = home / "tls"
+    with home() as folder:
+        tls = folder / "tls"
         subprocess.run(
             [COMMAND, "certs", tls, "--host", HOST, "--host", "localhost"],
             check=True,
-            env=_without_settings(),
+            env=clean_environment(),
             timeout=60,
             stdout=subprocess.DEVNULL,
         )
         grpc_port, http_port, tls_port = free_ports(3)
         server = Server(
-            data_dir=home / "data", grpc_port=grpc_port, http_port=http_port, tls_port=tls_port, ca=tls / "ca.pem"
+            data_dir=folder / "data", grpc_port=grpc_port, http_port=http_port, tls_port=tls_port, ca=tls / "ca.pem"
         )
-        with (home / "server.log").open("wb") as log:
+        with (folder / "server.log").open("wb") as log:
             process = subprocess.Popen(
                 _serve_command(server, tls),
-                env=_without_settings() | _server_settings(server),
+                env=clean_environment(**_server_settings(server)),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         try:
-            wait_for("the server to be ready", lambda: _ready(server, process, home), seconds=START_SECONDS)
+            wait_for("the server to be ready", lambda: _ready(server, process, folder), seconds=START_SECONDS)
             yield server
         finally:
             _stop(process)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def _serve_command(server: Server, tls: Path) -> list[str | Path]:
@@ -114,14 +103,10 @@ def _server_settings(server: Server) -> dict[str, str]:
     }
 
 
-def _without_settings() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("SIGHTRANK_", "CLARIFAI_"))}
-
-
-def _ready(server: Server, process: subprocess.Popen[bytes], home: Path) -> bool:
+def _ready(server: Server, process: subprocess.Popen[bytes], folder: Path) -> bool:
     if process.poll() is not None:
-        raise AssertionError(f"the server ended with {process.returncode}:\n{(home / 'server.log').read_text()}")
-    if "\nready" not in (home / "server.log").read_text():
+        raise AssertionError(f"the server ended with {process.returncode}:\n{(folder / 'server.log').read_text()}")
+    if "\nready" not in (folder / "server.log").read_text():
         return False  # /healthz answers a moment before the addresses are printed and noted
     with suppress(httpx.TransportError):
         return httpx.get(f"{server.base}/healthz", trust_env=False, timeout=2.0).status_code == 200

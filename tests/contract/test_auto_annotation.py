@@ -29,7 +29,7 @@ from tests import films
 from tests.contract.clients import App, by_concept, by_image, input_ids, of_bytes
 from tests.contract.pictures import PHOTOS, Picture
 from tests.contract.test_video_inputs import as_shown, of_film
-from tests.contract.waiting import wait_for
+from tests.waiting import wait_for
 
 OWN = "mine"
 PEOPLE = "ai_l8TKp2h5"

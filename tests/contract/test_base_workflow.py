@@ -6,7 +6,7 @@ from clarifai_grpc.grpc.api import resources_pb2
 from clarifai_grpc.grpc.api.status import status_code_pb2 as codes
 from tests.contract.clients import App, by_image, of_bytes
 from tests.contract.pictures import Picture
-from tests.contract.waiting import wait_for
+from tests.waiting import wait_for
 
 
 def test_an_app_is_emptied_and_indexed_again(app: App, photos: list[Picture]) -> None:

@@ -27,7 +27,7 @@ from google.protobuf.struct_pb2 import Struct
 from tests.contract.clients import DOG, App, by_concept, by_image, having, input_ids, of_bytes, of_url
 from tests.contract.pictures import Picture, PictureServer
 from tests.contract.serving import Server
-from tests.contract.waiting import wait_for
+from tests.waiting import wait_for
 
 DELETE_SECONDS = 120.0
 

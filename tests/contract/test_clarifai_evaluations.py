@@ -19,7 +19,7 @@ from tests.contract.clients import App, key, of_bytes
 from tests.contract.conftest import NewApp
 from tests.contract.pictures import Picture
 from tests.contract.serving import Server
-from tests.contract.waiting import wait_for
+from tests.waiting import wait_for
 
 SECONDS = 120.0
 EVERYTHING = FieldsValue(

@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 from tests.contract.clients import App, by_concept, of_bytes, of_url
 from tests.contract.pictures import Picture, PictureServer
-from tests.contract.waiting import wait_for
+from tests.waiting import wait_for
 
 
 def struct(values: dict[str, Any]) -> Struct:

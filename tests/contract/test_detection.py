@@ -12,8 +12,8 @@ from clarifai_grpc.grpc.api.resources_pb2 import Annotation, Concept, Data, Filt
 from tests.contract.clients import SUCCESS, App, by_concept, by_image, having, key, of_bytes
 from tests.contract.pictures import PHOTOS, Picture
 from tests.contract.serving import Server
-from tests.contract.waiting import wait_for
 from tests.drawn_face import HEAD, SIZE, drawn_face, jpeg
+from tests.waiting import wait_for
 
 FACE, PEOPLE = "ai_8jtPl3Xj", "ai_l8TKp2h5"
 TAGGER, EMBEDDER, FACES, THINGS = (

@@ -17,7 +17,7 @@ from tests.contract.clients import App, of_bytes
 from tests.contract.conftest import NewApp
 from tests.contract.pictures import Picture, drawings
 from tests.contract.serving import Server
-from tests.contract.waiting import wait_for
+from tests.waiting import wait_for
 
 TRAIN_SECONDS = 120.0
 UNDER_WAY = (status_code_pb2.MODEL_QUEUED_FOR_TRAINING, status_code_pb2.MODEL_TRAINING)

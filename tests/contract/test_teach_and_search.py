@@ -17,7 +17,7 @@ from clarifai_grpc.grpc.api.status import status_code_pb2
 from tests.contract.clients import App, by_concept, of_bytes
 from tests.contract.conftest import NewApp
 from tests.contract.pictures import Picture, drawings
-from tests.contract.waiting import wait_for
+from tests.waiting import wait_for
 
 CLOTHING = Path(__file__).parents[3] / "shared" / "data" / "eval-clothing.zip"
 #: Garments of which there are enough photographs. General knows some of them by these names; "my shorts" are new to it.

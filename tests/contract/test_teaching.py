@@ -27,7 +27,7 @@ from tests.contract.clients import SUCCESS, App, Channel, connected, key, of_byt
 from tests.contract.conftest import NewApp
 from tests.contract.pictures import Picture
 from tests.contract.serving import Server
-from tests.contract.waiting import wait_for
+from tests.waiting import wait_for
 
 TRAIN_SECONDS = 120.0
 TRAINED = status_code_pb2.MODEL_TRAINED

@@ -5,21 +5,18 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import numpy as np
@@ -29,6 +26,9 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2, service_pb2_grpc
 from clarifai_grpc.grpc.api.resources_pb2 import Annotation, Concept, Data, Input, Rank, UserAppIDSet
 from PIL import Image
 from tests.ports import HOST, free_ports
+from tests.processes import COMMAND, clean_environment
+from tests.processes import home as home
+from tests.waiting import wait_for
 
 from sightrank.store.embedded import EmbeddedServer
 
@@ -38,28 +38,8 @@ USER = "admin"
 SUCCESS, MIXED, FAILURE = 10000, 10010, 10020
 INDEXED, PENDING, FAILED, WORKING = 30000, 30001, 30002, 30003
 START_S, STOP_S, INDEX_S = 180.0, 60.0, 120.0
-COMMAND = Path(sys.executable).with_name("sightrank")
-
-T = TypeVar("T")
-
-
-def wait_for(what: str, look: Callable[[], T | None], *, seconds: float = INDEX_S) -> T:
-    """The first true thing ``look`` returns; fails when there is none in time."""
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
-        pause.wait(0.02)
-    return found
-
 
 # Server -------------------------------------------------------------------------------------------------------------
-
-
-def clean_environment(**settings: str) -> dict[str, str]:
-    """This process's environment with no settings but these."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SIGHTRANK_", "CLARIFAI_"))}
-    return kept | {"NO_PROXY": HOST, "no_proxy": HOST, "COLUMNS": "200"} | settings
 
 
 def run_command(*arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -67,17 +47,6 @@ def run_command(*arguments: str | Path, **settings: str) -> subprocess.Completed
     return subprocess.run(
         [COMMAND, *arguments], env=clean_environment(**settings), capture_output=True, text=True, timeout=120
     )
-
-
-@contextmanager
-def home() -> Iterator[Path]:
-    """A temporary folder. Not pytest's: as root, the database's own user must be able to walk there."""
-    folder = Path(tempfile.mkdtemp(prefix="sightrank-it-"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(kw_only=True)

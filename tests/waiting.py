@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(what: str, look: Callable[[], T | None], *, seconds: float) -> T:
+def wait_for(what: str, look: Callable[[], T | None], *, seconds: float = 120.0) -> T:
     """The first true thing ``look`` returns. Fails with ``what`` was waited for when the time is over."""
     deadline = time.monotonic() + seconds
     while True:
