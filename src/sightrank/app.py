@@ -39,7 +39,11 @@ from sightrank.api.knowledge_graphs import KnowledgeGraphs
 from sightrank.api.media import HostedMedia
 from sightrank.api.model_contents import ModelContents
 from sightrank.api.model_edits import ModelEdits
+from sightrank.api.model_exports import ModelExports
+from sightrank.api.model_ids import ModelIds
 from sightrank.api.model_records import ModelRecords
+from sightrank.api.model_references import ModelReferences
+from sightrank.api.model_tags import ModelTags
 from sightrank.api.model_types import ModelTypes
 from sightrank.api.model_versions import ModelVersions
 from sightrank.api.model_writer import ModelWriter
@@ -64,6 +68,7 @@ from sightrank.ingest.labelling import Labelling
 from sightrank.ingest.regions import Regions
 from sightrank.ingest.reindex import requeue_after_upgrade
 from sightrank.ingest.removal import Removal
+from sightrank.ingest.renamed_models import RenamedModels
 from sightrank.ingest.revision import Revision
 from sightrank.search.engine import SearchEngine
 from sightrank.search.follow import Matrices
@@ -76,6 +81,7 @@ from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.store.opening import open_store
 from sightrank.store.statistics import keep_fresh
+from sightrank.wire.export_route import export_route
 from sightrank.wire.media_route import media_route
 from sightrank.wire.options import WireOptions
 from sightrank.wire.server import PortTakenError, WireServer
@@ -115,10 +121,12 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(removal.close)
         await stack.enter_async_context(background(removal.keep_swept()))
         await stack.enter_async_context(background(keep_fresh(core.database)))
+        await stack.enter_async_context(background(RenamedModels(core.database).keep_followed()))
         await stack.enter_async_context(background(History(core.database, days=settings.history_days).keep_swept()))
+        exports = ModelExports(core.catalogue, core.workbench, core.urls, identity.authenticate)
         matrices = await stack.enter_async_context(_matrices(core))
         wire = WireServer(
-            _handlers(core, identity, removal, matrices, wake),
+            {**_handlers(core, identity, removal, matrices, wake), **exports.handlers()},
             identity.authenticate,
             lambda: _is_ready(core.database),
             WireOptions(
@@ -130,7 +138,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
                 tls_key=settings.tls_key,
                 timeout_s=settings.request_timeout_s,
             ),
-            extra_routes=lambda dispatcher: [media_route(hosted, dispatcher)],
+            extra_routes=lambda dispatcher: [media_route(hosted, dispatcher), export_route(exports, dispatcher)],
         )
         await wire.start()
         stack.push_async_callback(wire.stop)
@@ -178,7 +186,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     revision = Revision(core.database, regions, core.book, core.clock, core.workflows, core.catalogue.lacks)
     engine = SearchEngine(core.database, matrices, core.book, core.images.look)
     versions = {card.id: frozenset(model.version_id for model in card.models) for card in core.catalogue.workflows}
-    models = SearchModels(
+    search_models = SearchModels(
         {id: (one.table, one.eye, versions[id], one.detector_id) for id, one in core.workflows.items()},
         core.catalogue.lacks,
     )
@@ -187,28 +195,37 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     saved = SavedSearches(core.database, reader, max_image_bytes=core.settings.max_image_bytes)
     intake = Intake(core.database, core.blobs, removal, core.book, core.clock)
     model_records, model_writer = ModelRecords(core.database), ModelWriter(core.book, core.clock)
+    models = Models(core.database, core.catalogue, model_records)
     evaluations = Evaluations(core.database, core.book, records, model_records, core.to_evaluate)
+    base_workflows = BaseWorkflows(
+        core.database, core.catalogue, core.workbench, base_workflow=core.settings.base_workflow
+    )
     resources = (
         Users(core.database),
         Apps(
             core.database,
             identity,
             core.catalogue,
-            BaseWorkflows(core.database, core.catalogue, core.workbench, base_workflow=core.settings.base_workflow),
+            base_workflows,
             base_workflow=core.settings.base_workflow,
             on_deleted=removal.delete_bucket,
         ),
         Keys(core.database, identity),
-        Models(core.database, core.catalogue, model_records),
+        models,
+        ModelReferences(models),
         ModelEdits(core.database, core.catalogue, model_records, model_writer),
         ModelVersions(core.database, core.catalogue, model_records, model_writer, evaluations, core.to_train),
+        ModelIds(core.database, core.catalogue, model_records, RenamedModels(core.database)),
+        ModelTags(core.database, core.catalogue),
         ModelContents(core.database, core.catalogue, model_records, records),
         ModelTypes(),
         evaluations,
         Outputs(core.catalogue, core.images, core.database, Asking(core.catalogue, core.database, core.workbench)),
         Workflows(core.catalogue, core.database),
-        WorkflowChanges(core.catalogue, core.database, identity, NodeReader(core.catalogue, core.workbench)),
-        WorkflowVersions(core.catalogue, core.database),
+        WorkflowChanges(
+            core.catalogue, core.database, identity, NodeReader(core.catalogue, core.workbench), base_workflows
+        ),
+        WorkflowVersions(core.catalogue, core.database, identity, base_workflows),
         Concepts(core.database, core.book),
         ConceptLanguages(core.database, core.book),
         ConceptRelations(core.database, core.book),
@@ -220,7 +237,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Annotations(core.database, labelling, revision, records),
         Datasets(core.database),
         DatasetInputs(core.database, core.book, records, reader, core.clock),
-        Searches(core.database, engine, models, records, reader, saved, texts, core.threads, identity.forget),
+        Searches(core.database, engine, search_models, records, reader, saved, texts, core.threads, identity.forget),
         saved,
         AnnotationFilters(core.database, reader),
     )

@@ -593,3 +593,60 @@ def test_a_workflow_that_goes_while_an_app_asks_for_it_is_refused(flowing: Flowi
         assert await flows.database.rows("SELECT own_workflow_id FROM apps WHERE id = 'photos'") == [("",)]
 
     flowing(scenario)
+
+
+def test_a_workflow_that_gets_other_nodes_while_an_app_asks_for_it_is_looked_at_again(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await annotating(flows)
+        await flows.patch("General")
+        await flows.writer("nobody", SUCCESS, "nobody")
+
+        async def waiting() -> bool:
+            rows = await flows.database.rows("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return rows == [(1,)]
+
+        async with flows.database.transaction() as connection:
+            await connection.execute("SELECT FROM apps WHERE id = 'photos' FOR UPDATE")
+            patching = asyncio.create_task(flows.patch("auto"))
+            await until(waiting)
+            await flows.flow("auto", "auto-2", node=("nobody", "annotation-writer", ()))
+        with pytest.raises(WorkflowInvalid, match="in the name of 'nobody'"):
+            await patching
+
+        assert await flows.database.rows("SELECT own_workflow_id FROM apps WHERE id = 'photos'") == [("",)]
+
+    flowing(scenario)
+
+
+def test_what_own_models_say_is_told_from_what_installed_ones_say_for_ever(flowing: Flowing) -> None:
+    """At ingest and after all inputs are looked at again, also for one that is called like the tagger."""
+
+    async def scenario(flows: Flows) -> None:
+        fit = ConceptModel(
+            ["wet", "dry"],
+            np.eye(3, DIMS, dtype=np.float32)[[2, 2]] * np.array([[1], [-1]], np.float32),
+            np.full(2, 10.0, np.float32),
+            np.zeros(2, np.float32),
+        )
+        await flows.model("mine", "embedding-classifier", concepts=["wet", "dry"])
+        await flows.database.execute(
+            "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted) VALUES (%s, 'mine-1', %s, %s)",
+            [flows.place.bucket, flows.place.workflow.table.id, fit.dump()],
+        )
+        await flows.flow("own", "own-1", mine=("mine", "embedding-classifier", ()))
+        await flows.database.execute("UPDATE apps SET own_workflow_id = 'own' WHERE id = 'photos'")
+        said = "SELECT model_id, own_model FROM annotations WHERE model_version_id <> '' ORDER BY model_id"
+
+        await flows.index("crowd")
+        at_ingest = await flows.database.rows(said)
+        await flows.database.execute(
+            "INSERT INTO reindexes (bucket, workflow_id, own_workflow_id, state)"
+            " VALUES (%s, 'General', 'own', 'sweeping')",
+            [flows.place.bucket],
+        )
+        async with flows.reindexing():
+            await until(flows.is_settled)
+
+        assert at_ingest == await flows.database.rows(said) == [(TAGGER, False), ("mine", True)]
+
+    flowing(scenario)

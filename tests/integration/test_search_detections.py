@@ -28,11 +28,18 @@ def with_two(url: str, scenario: Callable[[Process, Process], Awaitable[Any]]) -
 
 
 async def add(
-    place: Process, bucket: int, seed: int, value: float | None, *, detector_id: str = "faces", version_id: str = "f1"
+    place: Process,
+    bucket: int,
+    seed: int,
+    value: float | None,
+    *,
+    detector_id: str = "faces",
+    version_id: str = "f1",
+    own: bool = False,
 ) -> Photo:
     """An input in which a detector has found a face, so surely, or nothing."""
     (photo,) = await place.add(bucket, random_unit(seed))
-    await look_again(place, bucket, photo, value, detector_id=detector_id, version_id=version_id)
+    await look_again(place, bucket, photo, value, detector_id=detector_id, version_id=version_id, own=own)
     return photo
 
 
@@ -45,6 +52,7 @@ async def look_again(
     detector_id: str = "faces",
     version_id: str = "f1",
     concept_id: str = "face",
+    own: bool = False,
 ) -> None:
     """The workflow looks at an input that is there: predictions and vector are replaced in one commit."""
     async with place.database.transaction() as connection:
@@ -63,6 +71,7 @@ async def look_again(
                 trusted=False,
                 model_id=model_id,
                 model_version_id=version,
+                own_model=own and model_id == detector_id,
                 concept_ids=concept_ids,
                 concept_values=values,
             )
@@ -166,20 +175,17 @@ def test_detectors_are_kept_apart_and_versions_of_one_are_not(database_url: str)
 
 
 def test_what_a_model_of_the_app_says_is_no_detection_whatever_it_is_called(database_url: str) -> None:
+    """Nor when its version is gone, or goes by the very id of the detector's."""
+
     async def scenario(one: Process, other: Process) -> None:
         bucket = await one.new_bucket()
-        await one.database.execute(
-            "INSERT INTO models (bucket, id, name, model_type_id) VALUES (%s, 'faces', 'faces', 'visual-classifier')",
-            [bucket],
-        )
-        await one.database.execute(
-            "INSERT INTO model_versions (bucket, id, model_id, status) VALUES (%s, 'own', 'faces', 21100)", [bucket]
-        )
-        await add(one, bucket, 1, 0.9, version_id="own")
+        await add(one, bucket, 1, 0.9, version_id="deleted", own=True)
+        await add(one, bucket, 5, 0.9, version_id="f1", own=True)
         detected = await add(one, bucket, 2, 0.8)
 
         assert await found(one, bucket) == {detected.area_id: 0.8}
-        await add(one, bucket, 3, 0.7, version_id="own")
+        await add(one, bucket, 3, 0.7, version_id="deleted", own=True)
+        await add(one, bucket, 6, 0.7, version_id="f1", own=True)
         late = await add(one, bucket, 4, 0.6)
         assert await found(one, bucket) == await found(other, bucket) == {detected.area_id: 0.8, late.area_id: 0.6}
 

@@ -32,6 +32,15 @@ INSERT INTO annotations (bucket, input_number, id, area_id, created_at, modified
 _BOX = {"top_row": 0.25, "left_col": 0.5, "bottom_row": 0.75, "right_col": 1}
 
 
+_WITH_OWN_MODELS = """
+INSERT INTO models (bucket, id, name, model_type_id) VALUES (1, 'general', 'general', 'embedding-classifier');
+INSERT INTO model_versions (bucket, id, model_id, status) VALUES (1, 'mine', 'general', 21100);
+INSERT INTO annotations (bucket, input_number, id, area_id, created_at, modified_at, status, trusted, model_id,
+    model_version_id)
+SELECT 1, 1, version, 1, now(), now(), 24150, false, 'general', version FROM unnest('{mine,installed}'::text[]) version;
+"""
+
+
 @pytest.fixture
 def old_database(server_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A database as the first release left it."""
@@ -39,15 +48,20 @@ def old_database(server_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
     url = make_conninfo(server_url, dbname=name)
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    with monkeypatch.context() as patched:
-        first = {1: migrate.available()[1]}
-        patched.setattr(migrate, "available", lambda: first)
-        asyncio.run(migrate.upgrade(url))
+    upgrade_to(1, url, monkeypatch)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_FIRST_RELEASE)
     yield url
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def upgrade_to(number: int, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No further than this migration."""
+    known = {one: migration for one, migration in migrate.available().items() if one <= number}
+    with monkeypatch.context() as patched:
+        patched.setattr(migrate, "available", lambda: known)
+        asyncio.run(migrate.upgrade(url))
 
 
 def test_upgrade_completes_what_annotations_say_of_their_regions(old_database: str) -> None:
@@ -91,3 +105,16 @@ def test_a_key_stands_for_each_path_and_each_value(old_database: str) -> None:
 
     # a, a[], a[]=1, a[].b=null, c: the path a[] stands for the object in the list.
     assert row == (5,)
+
+
+def test_what_own_models_predicted_is_known_as_theirs(old_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    upgrade_to(10, old_database, monkeypatch)
+    with psycopg.connect(old_database, autocommit=True) as connection:
+        connection.execute(_WITH_OWN_MODELS)
+
+    asyncio.run(migrate.upgrade(old_database))
+
+    with psycopg.connect(old_database) as connection:
+        own = connection.execute("SELECT id, own_model FROM annotations ORDER BY id").fetchall()
+    assert [id for id, is_own in own if is_own] == ["mine"]
+    assert "installed" in dict(own)

@@ -20,6 +20,7 @@ _UNFITTED: dict[str, object] = {**_LEASE, "embedder_ids": [1], "attempts": 4}
 _OF_ONE: dict[str, object] = {"bucket": 1, "owner": "me", "lease_s": 30}
 _FLOW = {"bucket": 1, "workflow_id": "1-7", "version_id": ""}
 _PAGE = {"bucket": 1, "id": "", "public_only": False, "text": ""}
+_SAID = {"bucket": 1, "id": "1-7", "version_id": "version-2", "created_at": "-infinity", "after_id": ""}
 #: Statements about one model, version, evaluation or workflow.
 _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("fits", "fit", {"bucket": 1, "version_id": "1-7-2", "embedder_id": 1, "made_at": "1970-01-01 00:00:02Z"}),
@@ -29,6 +30,11 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("models", "lock", {"bucket": 1, "ids": ["1-7"]}),
     ("models", "waiting", {"bucket": 1}),
     ("training", "claim", _OF_ONE),
+    ("model_ids", "lock", {"bucket": 1, "ids": ["1-7"]}),
+    ("model_ids", "lock_versions", {"bucket": 1, "ids": ["1-7"]}),
+    ("model_ids", "rename", {"bucket": 1, "id": "1-7", "new_id": "renamed"}),
+    ("model_ids", "rename_in_inputs", {"bucket": 1, "numbers": [8]}),
+    ("workflows", "hold_models", {"bucket": 1, "ids": ["1-7"]}),
     ("training", "keep", {**_KEYS, "progress": 0.5}),
     ("training", "hold", _KEYS),
     ("training", "hand_back", {**_KEYS, "pause_s": 0, "blameless": True}),
@@ -84,6 +90,10 @@ def test_what_is_read_of_a_whole_app_reads_no_other(database_url: str) -> None:
         ("any_unfitted", queries.load("training")["any_unfitted"], _UNFITTED | {"bucket": 1, "embedder_id": 1}, 400),
         ("all_ids", queries.load("workflows")["all_ids"], {"bucket": 1}, MODELS),
         ("list", listed, _PAGE, 150),
+        ("lock_nodes", queries.load("model_ids")["lock_nodes"], {"bucket": 1}, VERSIONS),
+        ("evaluations", queries.load("model_ids")["rename_in_evaluations"], {"bucket": 1}, 2 * VERSIONS),
+        ("versions_of_renamed", queries.load("model_ids")["versions_of_renamed"], {"bucket": 1, "id": "1-7"}, 50),
+        ("follow", queries.load("model_ids")["follow"], _SAID, 200),
         ("labelled_since", since, {"bucket": 1, "version": 105900}, 400),
     ]
 

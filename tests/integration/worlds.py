@@ -20,7 +20,9 @@ from sightrank.api.identity import Identity
 from sightrank.api.keys import Keys
 from sightrank.api.model_contents import ModelContents
 from sightrank.api.model_edits import ModelEdits
+from sightrank.api.model_ids import ModelIds
 from sightrank.api.model_records import ModelRecords
+from sightrank.api.model_tags import ModelTags
 from sightrank.api.model_versions import ModelVersions
 from sightrank.api.model_writer import ModelWriter
 from sightrank.api.models import Models
@@ -28,6 +30,7 @@ from sightrank.api.records import Records
 from sightrank.api.users import Users
 from sightrank.api.workflows import Workflows
 from sightrank.ingest.media import HostedUrls
+from sightrank.ingest.renamed_models import RenamedModels
 from sightrank.installed import general_cards, general_workflow
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.fits import Fits
@@ -140,6 +143,8 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
         Models(database, catalogue, models),
         ModelEdits(database, catalogue, models, writer),
         ModelVersions(database, catalogue, models, writer, evaluations, world.to_train),
+        ModelIds(database, catalogue, models, RenamedModels(database)),
+        ModelTags(database, catalogue),
         ModelContents(database, catalogue, models, records),
         evaluations,
         Workflows(catalogue, database),

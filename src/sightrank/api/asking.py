@@ -156,6 +156,10 @@ class Asking:
             )
         return found
 
+    async def names_others(self, workflow: OwnWorkflow) -> bool:
+        """Whether the workflow names other models than when it was found: one of them has got another id."""
+        return await self._workflows.names_others(workflow)
+
     async def _own(self, call: Call, model_id: str, version_id: str) -> OwnModel | None:
         app = call.require_app()
         found = await self._workbench.find(app.bucket, model_id, version_id)

@@ -6,26 +6,29 @@ searched, and the own one's other nodes run over what its models saw (``ingest.a
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2
 
 from sightrank.api.catalogue import Catalogue, WorkflowCard
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER
 from sightrank.errors import (
+    DoesNotExist,
     ModelDoesNotExist,
     ModelNotTrained,
     WorkflowDoesNotExist,
     WorkflowInvalid,
     WorkflowNeedsModel,
 )
-from sightrank.ingest.base_workflow import WantedWorkflow
+from sightrank.ingest.base_workflow import WantedWorkflow, want_workflow
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database, TryAgain
 from sightrank.store.status import MODEL_TRAINED
 from sightrank.teach.graph import Node
 from sightrank.teach.own_models import OwnModel
-from sightrank.teach.own_workflows import OwnWorkflow, OwnWorkflows
+from sightrank.teach.own_workflows import OwnWorkflows
 from sightrank.teach.steps import Step
 from sightrank.teach.workbench import Workbench
 
@@ -46,11 +49,25 @@ class AppNow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A workflow that ``app`` can have: ``card`` indexes, ``own_id`` names the app's own one, '' for none."""
+    """A workflow that ``app`` can have: ``card`` indexes, ``own_id`` names the app's own one, '' for none, and
+    ``version_id`` the version of it that was looked at, '' where it is yet to be made."""
 
     app: AppNow
     own_id: str
     card: WorkflowCard
+    version_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherNodes:
+    """What other nodes of an app's workflows mean for it: ``checked`` is what it is to be indexed by then, None where
+    they are no concern of it. ``wanted``: by what, (public, own), it is to be indexed anyway; None where nothing is
+    under way.
+    """
+
+    app: AppNow
+    wanted: tuple[str, str] | None
+    checked: Checked | None = None
 
 
 class BaseWorkflows:
@@ -80,9 +97,8 @@ class BaseWorkflows:
             )
         own = await self._workflows.find(app.bucket, named.id) if may_be_own and "\0" not in named.id else None
         if own is not None:
-            card = self._indexing(app, own)
-            await self._check_can_run(app, own, card)
-            return Checked(app=app, own_id=own.id, card=card)
+            card = await self._card_of(app, own.id, own.nodes)
+            return Checked(app=app, own_id=own.id, card=card, version_id=own.version_id)
         if not may_be_public:
             raise WorkflowDoesNotExist(f"App {app.app_id} has no workflow {named.id}; make it by PostWorkflows first.")
         try:
@@ -101,21 +117,78 @@ class BaseWorkflows:
             raise TryAgain
         if checked.own_id:
             keys = {"bucket": now.bucket, "id": checked.own_id}
-            if await (await connection.execute(_SQL["has_own_workflow"], keys)).fetchone() is None:
+            latest = await (await connection.execute(_SQL["latest_version"], keys)).fetchone()
+            if latest is None or latest[0] != checked.version_id:
                 raise TryAgain
+        return self._wanted(checked, reindex=reindex)
+
+    async def other_nodes(self, bucket: int, nodes: Mapping[str, Sequence[Node]]) -> OtherNodes:
+        """Whether workflows of an app, by id, can get these nodes: those by which it is indexed only as far as
+        PatchApps would take them.
+
+        Raises WorkflowInvalid and WorkflowNeedsModel as ``check`` does.
+        """
+        now, wanted = _bases(await self._database.row(_SQL["bases"], {"bucket": bucket}))
+        next_id = now.own_workflow_id if wanted is None else wanted[1]
+        checked = None
+        for own_id in {now.own_workflow_id, next_id} & nodes.keys():
+            try:
+                card = await self._card_of(now, own_id, nodes[own_id])
+                if own_id == next_id:
+                    checked = Checked(app=now, own_id=own_id, card=card)
+                elif not self._alike(now, card):
+                    assert wanted is not None, "who has another workflow next is being re-indexed"
+                    raise WorkflowInvalid(
+                        f"they need an index by {card.id}, and the app is just being re-indexed for"
+                        f" {wanted[1] or wanted[0]}. Wait until that is done, or patch the app to {own_id} first."
+                    )
+            except (WorkflowInvalid, WorkflowNeedsModel) as error:
+                raise type(error)(
+                    f"App {now.app_id} has {own_id} as its base workflow, which cannot get these nodes: {error.details}"
+                ) from error
+        return OtherNodes(app=now, wanted=wanted, checked=checked)
+
+    async def take_over(self, connection: Connection, other: OtherNodes) -> None:
+        """Has the app re-indexed where its base workflow, with the nodes checked, needs that.
+
+        The nodes come in the same transaction, and other workflows of the app are locked after this. A re-index that is
+        under way for that workflow starts anew. Raises TryAgain where the app's workflows changed since.
+        """
+        keys = {"bucket": other.app.bucket}
+        await connection.execute(_SQL["lock_bases"], keys)
+        row = await (await connection.execute(_SQL["bases"], keys)).fetchone()
+        if _bases(row) != (other.app, other.wanted):
+            raise TryAgain
+        if other.checked is None or (other.wanted is None and self._alike(other.app, other.checked.card)):
+            return
+        current = (other.app.workflow_id, other.app.own_workflow_id)
+        wanted = self._wanted(other.checked, reindex=other.wanted is not None)
+        workflow_id, own_id = await want_workflow(connection, other.app.bucket, current, wanted)
+        await connection.execute(_SQL["set_workflows"], {**keys, "workflow": workflow_id, "own_workflow": own_id})
+
+    def _wanted(self, checked: Checked, *, reindex: bool) -> WantedWorkflow:
         card = checked.card
         return WantedWorkflow(
             id=card.id,
             own_id=checked.own_id,
             indexes=card.embedder is not None,
-            alike=now.workflow_id == card.id or self._catalogue.same_embedder(now.workflow_id, card.id),
+            alike=self._alike(checked.app, card),
             reindex=reindex,
         )
 
-    def _indexing(self, app: AppNow, own: OwnWorkflow) -> WorkflowCard:
+    def _alike(self, app: AppNow, card: WorkflowCard) -> bool:
+        return app.workflow_id == card.id or self._catalogue.same_embedder(app.workflow_id, card.id)
+
+    async def _card_of(self, app: AppNow, own_id: str, nodes: Sequence[Node]) -> WorkflowCard:
+        """The public workflow by which the app would be indexed. Raises what ``check`` does of own workflows."""
+        card = self._indexing(app, own_id, nodes)
+        await self._check_can_run(app, own_id, nodes, card)
+        return card
+
+    def _indexing(self, app: AppNow, own_id: str, nodes: Sequence[Node]) -> WorkflowCard:
         """The public workflow that runs all of the public models named and the fewest besides. Where none is named, the
         one that the app has; where that indexes nothing, the one that apps get that do not say."""
-        ids = {self._public_id(own, node) for node in own.nodes if node.public}
+        ids = {self._public_id(own_id, node) for node in nodes if node.public}
         if not ids:
             card = self._catalogue.usable_workflow(app.workflow_id)
             return card if card.embedder else self._catalogue.usable_workflow(self._base_workflow)
@@ -124,31 +197,31 @@ class BaseWorkflows:
         ]
         if not able:
             raise WorkflowInvalid(
-                f"Workflow {own.id} names the models {', '.join(sorted(ids))}, and no workflow of {PUBLIC_USER}/"
+                f"Workflow {own_id} names the models {', '.join(sorted(ids))}, and no workflow of {PUBLIC_USER}/"
                 f"{PUBLIC_APP} runs all of these: an app is indexed by one embedding model and at most one detector."
                 " Leave some of them out."
             )
         return min(able, key=lambda card: (len(card.models), card.id != app.workflow_id))
 
-    def _public_id(self, own: OwnWorkflow, node: Node) -> str:
+    def _public_id(self, own_id: str, node: Node) -> str:
         card = self._catalogue.find_model(node.model_id)
         if card is None:
             raise WorkflowNeedsModel(
-                f"Node {node.id} of workflow {own.id} needs the model {node.model_id}, which is not installed here."
+                f"Node {node.id} of workflow {own_id} needs the model {node.model_id}, which is not installed here."
                 " Install it and start the server again, or patch the workflow."
             )
         return card.of_embedder or card.id
 
-    async def _check_can_run(self, app: AppNow, own: OwnWorkflow, card: WorkflowCard) -> None:
+    async def _check_can_run(self, app: AppNow, own_id: str, nodes: Sequence[Node], card: WorkflowCard) -> None:
         try:
-            models = await self._workbench.models(app.bucket, own.nodes)
+            models = await self._workbench.models(app.bucket, nodes)
             steps = {name: await self._step(app, card, model) for name, model in models.items()}
         except (ModelDoesNotExist, ModelNotTrained) as error:
-            raise WorkflowNeedsModel(f"Workflow {own.id} cannot run: {error.details}") from error
+            raise WorkflowNeedsModel(f"Workflow {own_id} cannot run: {error.details}") from error
         try:
             await self._workbench.check_writers(steps.values())
         except WorkflowInvalid as error:
-            raise WorkflowInvalid(f"Workflow {own.id} cannot run: {error.details}") from error
+            raise WorkflowInvalid(f"Workflow {own_id} cannot run: {error.details}") from error
 
     async def _step(self, app: AppNow, card: WorkflowCard, model: OwnModel) -> Step:
         try:
@@ -160,6 +233,17 @@ class BaseWorkflows:
                     " when it has changed over, its models know the new ones."
                 ) from error
             raise
+
+
+def _bases(row: Sequence[Any] | None) -> tuple[AppNow, tuple[str, str] | None]:
+    """An app, and what it is being re-indexed for. Raises DoesNotExist when it is gone."""
+    if row is None:
+        raise DoesNotExist("The app was deleted.")
+    user_id, app_id, bucket, workflow_id, own_workflow_id, next_id, next_own_id = row
+    now = AppNow(
+        user_id=user_id, app_id=app_id, bucket=bucket, workflow_id=workflow_id, own_workflow_id=own_workflow_id
+    )
+    return now, None if next_id is None else (next_id, next_own_id)
 
 
 def _present(app: AppNow) -> resources_pb2.Workflow:

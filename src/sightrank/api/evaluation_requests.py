@@ -57,9 +57,15 @@ async def queue(connection: Connection, app: AppRef, wanted: resources_pb2.EvalM
             f"Version {version_id!r} of model {model_id!r} is not trained and cannot be evaluated. {details}".rstrip()
         )
     request = _stored(wanted)
-    values = {"bucket": app.bucket, "version_id": version_id, "dataset_id": dataset_id, "request": request}
+    values = {
+        "bucket": app.bucket,
+        "model_id": model_id,
+        "version_id": version_id,
+        "dataset_id": dataset_id,
+        "request": request,
+    }
     if await (await connection.execute(_SQL["hold_version"], values)).fetchone() is None:
-        raise ModelDoesNotExist(f"Version {version_id!r} of model {model_id!r} has just been deleted.")
+        raise ModelDoesNotExist(f"Version {version_id!r} of model {model_id!r} has just been deleted or renamed.")
     row = await (await connection.execute(_SQL["waiting"], values)).fetchone()
     waiting, same = row or (0, None)
     if same is not None and not wanted.id:
@@ -67,7 +73,7 @@ async def queue(connection: Connection, app: AppRef, wanted: resources_pb2.EvalM
     if waiting >= MAX_WAITING:
         raise ServerBusy(f"{waiting} evaluations of app {app.app_id!r} wait already; ask again when some are done.")
     evaluation_id = plain_text(wanted.id, "id") or new_id()
-    cursor = await connection.execute(_SQL["insert"], {**values, "id": evaluation_id, "model_id": model_id})
+    cursor = await connection.execute(_SQL["insert"], {**values, "id": evaluation_id})
     if not cursor.rowcount:
         raise DuplicateKey(
             f"There is already an evaluation {evaluation_id!r} in app {app.app_id!r}; choose another id."

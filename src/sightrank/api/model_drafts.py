@@ -31,7 +31,7 @@ from sightrank.search.contents import struct_to_json
 DEFAULT_TYPE = "embedding-classifier"
 _MAX_TEXT_BYTES = 64 * 1024
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_LISTS = ("toolkits", "use_cases", "languages")
+_LISTS = ("toolkits", "use_cases", "languages", "check_consents")
 _ACTIONS = ("merge", "overwrite", "remove")
 
 
@@ -128,9 +128,14 @@ def checked_action(action: str) -> str:
 
 def id_or_new(wanted: str, where: str) -> str:
     """The id of a model or a version that is to be made. Raises ModelInvalidArgument."""
-    if wanted and not _ID.fullmatch(wanted):
+    return checked_id(wanted, where) if wanted else new_id()
+
+
+def checked_id(wanted: str, where: str) -> str:
+    """The same. Raises ModelInvalidArgument for what can be no id of a model or a version."""
+    if not _ID.fullmatch(wanted):
         raise ModelInvalidArgument(f"{where} is {wanted[:140]!r}; use up to 128 letters, digits, '-', '_' and '.'.")
-    return wanted or new_id()
+    return wanted
 
 
 def bounded_text(text: str, where: str) -> str:
@@ -152,7 +157,7 @@ def _check_removable(item: resources_pb2.Model, where: str) -> None:
     others = [name for name in ("name", "description", "notes", "task") if getattr(item, name)]
     if others or item.visibility.gettable:
         raise ModelInvalidArgument(
-            f"{where}: action remove takes toolkits, use_cases, languages, image, metadata and output_info, not"
+            f"{where}: action remove takes {', '.join(_LISTS)}, image, metadata and output_info, not"
             f" {', '.join(others) or 'visibility'}."
         )
 

@@ -32,6 +32,7 @@ _COLUMNS = (
     "toolkits",
     "use_cases",
     "languages",
+    "check_consents",
     "image_url",
     "task",
     "visibility",

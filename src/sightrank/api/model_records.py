@@ -78,6 +78,7 @@ class ModelRow(NamedTuple):
     toolkits: Sequence[str]
     use_cases: Sequence[str]
     languages: Sequence[str]
+    check_consents: Sequence[str]
     image_url: str
     task: str
     visibility: resources_pb2.Visibility.Gettable.ValueType
@@ -185,6 +186,7 @@ def model_message(row: ModelRow, names: Mapping[str, str] | None) -> resources_p
         toolkits=row.toolkits,
         use_cases=row.use_cases,
         languages=row.languages,
+        check_consents=row.check_consents,
         task=row.task,
         visibility=resources_pb2.Visibility(gettable=row.visibility),
         output_info=resources_pb2.OutputInfo.FromString(row.output_info),

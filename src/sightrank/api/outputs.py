@@ -24,7 +24,15 @@ from sightrank.api.inputs import MAX_VIDEO_UPLOAD_BYTES, fill_batch_status
 from sightrank.api.predictions import Selection
 from sightrank.api.records import timestamp
 from sightrank.api.workflow_nodes import card_nodes, named_workflow_proto, workflow_proto
-from sightrank.errors import AppError, InputFailed, InputInvalid, InputInvalidRequest, InputOverLimit, InvalidRequest
+from sightrank.errors import (
+    AppError,
+    InputFailed,
+    InputInvalid,
+    InputInvalidRequest,
+    InputOverLimit,
+    InvalidRequest,
+    ModelDoesNotExist,
+)
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.rows import new_id
 from sightrank.search.query import ImageTerm
@@ -120,7 +128,12 @@ class Outputs:
                 for node in version.nodes
                 if node.HasField("output_info_override")
             }
-            plan = await self._asking.workflow(app, own.nodes, request.output_config, overrides)
+            try:
+                plan = await self._asking.workflow(app, own.nodes, request.output_config, overrides)
+            except ModelDoesNotExist:
+                if await self._asking.names_others(own):
+                    return await self._workflow(call, request)
+                raise
             return named_workflow_proto(self._catalogue, app, own.id, own.version_id, version.nodes), plan
         card = self._catalogue.usable_workflow(workflow_id, request.version_id)
         if not card.models:

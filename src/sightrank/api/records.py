@@ -84,6 +84,7 @@ class AnnotationRecord(NamedTuple):
     user_id: str
     model_id: str
     model_version_id: str
+    own_model: bool
     task_id: str
     concept_ids: list[str]
     concept_values: list[float]
@@ -211,8 +212,8 @@ def _fill_annotation(message: resources_pb2.Annotation, app: AppRef, row: Annota
     fill_status(message.status, row.status, "")
     if row.model_version_id:
         model = message.worker.model
-        # Only public models write annotations: an app has none of its own yet.
-        model.id, model.user_id, model.app_id = row.model_id, PUBLIC_USER, PUBLIC_APP
+        model.id = row.model_id
+        model.user_id, model.app_id = (app.user_id, app.app_id) if row.own_model else (PUBLIC_USER, PUBLIC_APP)
         model.model_version.id = row.model_version_id
     elif row.user_id:
         message.worker.user.id = row.user_id

@@ -20,6 +20,11 @@ from sightrank.errors import InvalidRequest
 
 ALL = "All"
 _ENDPOINT_PREFIX = "/clarifai.api.V2/"
+#: Rpcs that change something and of which the API demands scopes for reading only.
+_WRITES = dict.fromkeys(
+    ("PatchModelToolkits", "PatchModelUseCases", "PatchModelLanguages", "PatchModelCheckConsents"),
+    frozenset({"Models_Add"}),
+)
 
 
 class AuthType(Enum):
@@ -47,7 +52,8 @@ class RpcRule:
 @cache
 def rpc_rules() -> Mapping[str, RpcRule]:
     """Rpc name to its rule, for all rpcs of the service."""
-    return {method.name: _rule(method) for method in service_pb2.DESCRIPTOR.services_by_name["V2"].methods}
+    methods = service_pb2.DESCRIPTOR.services_by_name["V2"].methods
+    return {method.name: _rule(method, _WRITES.get(method.name, frozenset())) for method in methods}
 
 
 @cache
@@ -105,10 +111,10 @@ def missing_to_grant(
     return lacking
 
 
-def _rule(method: object) -> RpcRule:
+def _rule(method: object, more: frozenset[str]) -> RpcRule:
     options = method.GetOptions()  # type: ignore[attr-defined]
     http = options.Extensions[annotations_pb2.http]
     paths = [getattr(binding, binding.WhichOneof("pattern")) for binding in (http, *http.additional_bindings)]
     auth_type = AuthType(types_pb2.AuthType.Name(options.Extensions[extension_pb2.cl_auth_type]))
     scopes = frozenset(map(scope_pb2.S.Name, options.Extensions[extension_pb2.cl_depending_scopes]))
-    return RpcRule(auth_type, scopes, any("{user_app_id.app_id}" in path for path in paths))
+    return RpcRule(auth_type, scopes | more, any("{user_app_id.app_id}" in path for path in paths))

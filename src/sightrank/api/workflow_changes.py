@@ -13,17 +13,19 @@ from psycopg.types.json import Jsonb
 
 from sightrank.api.annotation_patch import Action, merge_json, remove_json
 from sightrank.api.apps import PRIVATE, plain_text
+from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
 from sightrank.api.datasets import visibility_of
-from sightrank.api.identity import Identity
+from sightrank.api.identity import PUBLIC_USER, Identity
 from sightrank.api.workflow_nodes import MAX_ID_CHARACTERS, NodeReader
 from sightrank.api.workflow_records import own_workflow_proto
-from sightrank.errors import WorkflowDoesNotExist, WorkflowDuplicate, WorkflowInvalid
+from sightrank.errors import ModelDoesNotExist, WorkflowDoesNotExist, WorkflowDuplicate, WorkflowInvalid
 from sightrank.ingest.rows import hold_app, new_id
 from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database, TryAgain, retrying
+from sightrank.teach.own_workflows import nodes_of
 
 MAX_IN_ONE_CALL = 128
 _ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{MAX_ID_CHARACTERS - 1}}}")
@@ -34,11 +36,19 @@ _Node = resources_pb2.WorkflowNode
 class WorkflowChanges:
     """PostWorkflows, PatchWorkflows, PatchWorkflowIds, DeleteWorkflow and DeleteWorkflows: each all or nothing."""
 
-    def __init__(self, catalogue: Catalogue, database: Database, identity: Identity, reader: NodeReader) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        database: Database,
+        identity: Identity,
+        reader: NodeReader,
+        base_workflows: BaseWorkflows,
+    ) -> None:
         self._catalogue = catalogue
         self._database = database
         self._identity = identity
         self._reader = reader
+        self._base_workflows = base_workflows
 
     def handlers(self) -> Handlers:
         return {
@@ -78,7 +88,7 @@ class WorkflowChanges:
 
     async def patch(self, call: Call, request: service_pb2.PatchWorkflowsRequest) -> service_pb2.MultiWorkflowResponse:
         """``merge`` and ``overwrite`` set what is sent, ``remove`` takes away what is named: nodes by their ids. Other
-        nodes are a new version.
+        nodes are a new version, and re-index the app where they are its base workflow and need another index.
         """
         app = call.require_app()
         _check_number("workflows", request.workflows)
@@ -94,7 +104,12 @@ class WorkflowChanges:
                 for workflow in request.workflows
                 if workflow.nodes
             }
+            other = await self._base_workflows.other_nodes(
+                app.bucket, {name: nodes_of(after) for name, (_, after) in nodes.items()}
+            )
             async with self._database.transaction() as connection:
+                if nodes:
+                    await self._base_workflows.take_over(connection, other)
                 stored = await lock_workflows(connection, app, ids)
                 for place, workflow in enumerate(request.workflows):
                     values = _patched(stored[workflow.id], workflow, action, f"workflows[{place}]")
@@ -104,7 +119,9 @@ class WorkflowChanges:
                         await self._insert_patched(connection, app, workflow, *nodes[workflow.id])
                 return await self._answer(connection, app, ids)
 
-        return await retrying(patched, busy="These workflows keep changing; try again in a moment.")
+        answer = await retrying(patched, busy="These workflows keep changing; try again in a moment.")
+        self._identity.forget()  # it knows by what apps are indexed
+        return answer
 
     async def patch_ids(
         self, call: Call, request: service_pb2.PatchWorkflowIdsRequest
@@ -228,7 +245,15 @@ async def insert_version(
     nodes: Sequence[_Node],
     sent: resources_pb2.WorkflowVersion,
 ) -> None:
-    """Makes these checked nodes the workflow's latest version."""
+    """Makes these checked nodes the workflow's latest version.
+
+    Raises ModelDoesNotExist where a model of theirs has been deleted since, or has got another id.
+    """
+    own = sorted({node.model.id for node in nodes if node.model.user_id != PUBLIC_USER})
+    cursor = await connection.execute(_SQL["hold_models"], {"bucket": app.bucket, "ids": own})
+    gone = set(own) - {name for (name,) in await cursor.fetchall()}
+    if gone:
+        raise ModelDoesNotExist(f"The app has no model {min(gone)} any more; ListModels names those it has.")
     await connection.execute(
         _SQL["insert_version"],
         {

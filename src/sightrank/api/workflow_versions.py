@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
@@ -11,15 +11,19 @@ from psycopg.types.json import Jsonb
 
 from sightrank.api.annotation_patch import Action, merge_json, remove_json
 from sightrank.api.apps import plain_text
+from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
 from sightrank.api.datasets import visibility_of
+from sightrank.api.identity import Identity
 from sightrank.api.workflow_changes import lock_workflows
 from sightrank.api.workflow_records import VersionRow, own_version_proto
 from sightrank.errors import WorkflowDoesNotExist, WorkflowInvalid
 from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
-from sightrank.store.database import Connection, Database
+from sightrank.store.database import Connection, Database, TryAgain, retrying
+from sightrank.teach.graph import Node
+from sightrank.teach.own_workflows import nodes_of
 
 _SQL = queries.load("workflows")
 _COLUMNS = ("id", "description", "license", "metadata", "visibility", "is_deprecated")
@@ -28,9 +32,13 @@ _COLUMNS = ("id", "description", "license", "metadata", "visibility", "is_deprec
 class WorkflowVersions:
     """PatchWorkflowVersions and DeleteWorkflowVersions: each all or nothing."""
 
-    def __init__(self, catalogue: Catalogue, database: Database) -> None:
+    def __init__(
+        self, catalogue: Catalogue, database: Database, identity: Identity, base_workflows: BaseWorkflows
+    ) -> None:
         self._catalogue = catalogue
         self._database = database
+        self._identity = identity
+        self._base_workflows = base_workflows
 
     def handlers(self) -> Handlers:
         return {"PatchWorkflowVersions": self.patch, "DeleteWorkflowVersions": self.delete}
@@ -67,27 +75,45 @@ class WorkflowVersions:
         )
 
     async def delete(self, call: Call, request: service_pb2.DeleteWorkflowVersionsRequest) -> status_pb2.BaseResponse:
-        """Where the latest goes, the one before it is in use again. Raises WorkflowInvalid for all that there are."""
+        """Where the latest goes, the one before it is in use again, also as the app's base workflow: that is checked,
+        and the app re-indexed, as by a patch of the nodes. Raises WorkflowInvalid for all versions that there are.
+        """
         app, ids = call.require_app(), set(request.workflow_version_ids)
         if not ids:
             raise WorkflowInvalid("workflow_version_ids is empty; send at least one.")
-        async with self._database.transaction() as connection:
-            stored = await self._locked(connection, app, request.workflow_id)
-            for version_id in ids:
-                if version_id not in stored:
-                    raise _missing(request.workflow_id, version_id)
-            if len(ids) == len(stored):
-                raise WorkflowInvalid(
-                    f"These are all versions of workflow {request.workflow_id}; delete the workflow, or leave one."
-                )
-            keys = {"bucket": app.bucket, "workflow_id": request.workflow_id, "ids": sorted(ids)}
-            await connection.execute(_SQL["delete_versions"], keys)
+        keys = {"bucket": app.bucket, "workflow_id": plain_text(request.workflow_id, "workflow_id")}
+
+        async def deleted() -> None:
+            rows = await self._database.rows(_SQL["read_versions"], {**keys, "id": ""})
+            left = [row for row in rows if row[0] not in ids]
+            used = {} if not left or left[0] == rows[0] else {request.workflow_id: _nodes(left[0])}
+            other = await self._base_workflows.other_nodes(app.bucket, used)
+            async with self._database.transaction() as connection:
+                await self._base_workflows.take_over(connection, other)
+                stored = await self._locked(connection, app, request.workflow_id)
+                for version_id in ids:
+                    if version_id not in stored:
+                        raise _missing(request.workflow_id, version_id)
+                if len(ids) == len(stored):
+                    raise WorkflowInvalid(
+                        f"These are all versions of workflow {request.workflow_id}; delete the workflow, or leave one."
+                    )
+                if list(stored) != [row[0] for row in rows]:
+                    raise TryAgain
+                await connection.execute(_SQL["delete_versions"], {**keys, "ids": sorted(ids)})
+
+        await retrying(deleted, busy="This workflow keeps changing; try again in a moment.")
+        self._identity.forget()  # it knows by what apps are indexed
         return status_pb2.BaseResponse()
 
     async def _locked(self, connection: Connection, app: AppRef, workflow_id: str) -> dict[str, Mapping[str, Any]]:
         await lock_workflows(connection, app, [workflow_id])
         cursor = await connection.execute(_SQL["lock_versions"], {"bucket": app.bucket, "workflow_id": workflow_id})
         return {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in await cursor.fetchall()}
+
+
+def _nodes(row: Sequence[Any]) -> tuple[Node, ...]:
+    return nodes_of(resources_pb2.WorkflowVersion.FromString(VersionRow(*row).nodes).nodes)
 
 
 def _missing(workflow_id: str, version_id: str) -> WorkflowDoesNotExist:

@@ -13,7 +13,14 @@ import numpy as np
 import psycopg
 import structlog
 
-from sightrank.errors import AppError, DoesNotExist, ServerBusy, WorkflowDoesNotExist, WorkflowNeedsModel
+from sightrank.errors import (
+    AppError,
+    DoesNotExist,
+    ModelDoesNotExist,
+    ServerBusy,
+    WorkflowDoesNotExist,
+    WorkflowNeedsModel,
+)
 from sightrank.ingest.job import Outcome
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.remarks import Remark
@@ -79,13 +86,18 @@ class Annotator:
         """Raises WorkflowDoesNotExist, WorkflowNeedsModel or ModelDoesNotExist for what is gone or cannot run, and
         WorkflowInvalid for a writer in the name of nobody.
         """
-        own = await self._workflows.find(bucket, own_workflow_id)
         app = await self._database.row(_SQL["app_of_bucket"], {"bucket": bucket})
         if app is None:
             raise DoesNotExist("The app was deleted.")
+        own = await self._workflows.find(bucket, own_workflow_id)
         if own is None:
             raise WorkflowDoesNotExist("it is not there any more. Patch the app to another default_workflow.")
-        models = await self._workbench.models(bucket, own.nodes)
+        try:
+            models = await self._workbench.models(bucket, own.nodes)
+        except ModelDoesNotExist:
+            if await self._workflows.names_others(own):
+                return await self._plan(bucket, workflow_id, own_workflow_id)
+            raise
         steps = await self._workbench.steps_of(workflow_id, own.nodes, models)
         await self._workbench.check_writers(steps.values())
         return _Plan(

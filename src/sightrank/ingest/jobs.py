@@ -10,7 +10,7 @@ from sightrank.ingest.areas import Area, NewFrame, make_frames, read_areas
 from sightrank.ingest.base_workflow import has_workflows
 from sightrank.ingest.history import remembering
 from sightrank.ingest.job import SUSPECT, Job, Outcome, finished_rows, vector_rows
-from sightrank.ingest.remarks import write_remarks
+from sightrank.ingest.remarks import name_models, write_remarks
 from sightrank.ingest.rows import AnnotationRow, forget_removals, insert_annotations, new_id, to_json
 from sightrank.ingest.workflow import Workflow, detection_row, prediction_row
 from sightrank.search.concepts import ConceptBook
@@ -140,6 +140,8 @@ class Jobs:
             job = ready[0].job
             if not await has_workflows(connection, bucket, job.workflow_id, job.own_workflow_id):
                 raise _WorkflowChanged
+            if any(remark.model_version_id for outcome in embedded for remark in outcome.remarks):
+                await name_models(connection, bucket, [outcome.job.number for outcome in embedded])
             if former:
                 keys = {"bucket": bucket, "version": version, "area_ids": former}
                 await connection.execute(_ANNOTATIONS["remove_areas"], keys)

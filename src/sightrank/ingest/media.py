@@ -46,7 +46,8 @@ def _quoted(part: str) -> str:
 
 
 class HostedUrls:
-    """URLs of hosted pictures: ``<public url>/media/<size>/<user>/<app>/<input>``."""
+    """URLs of hosted pictures, ``<public url>/media/<size>/<user>/<app>/<input>``, and of exported models,
+    ``<public url>/exports/<user>/<app>/<model>/<version>/model.tar``."""
 
     def __init__(self, public_url: str) -> None:
         self._base = public_url.rstrip("/")
@@ -59,6 +60,9 @@ class HostedUrls:
 
     def url(self, image: HostedImage) -> str:
         return f"{self.prefix()}/{image.size}/{self.suffix(image.user_id, image.app_id, image.input_id)}"
+
+    def export(self, user_id: str, app_id: str, model_id: str, version_id: str) -> str:
+        return "/".join([f"{self._base}/exports", *map(_quoted, (user_id, app_id, model_id, version_id)), "model.tar"])
 
     def parse(self, url: str) -> HostedImage | None:
         """What a URL names if it is one of ours, else None."""

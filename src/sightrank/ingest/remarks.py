@@ -17,6 +17,7 @@ from sightrank.store.database import Connection
 from sightrank.store.status import ANNOTATION_SUCCESS
 
 _SQL = queries.load("ingest")
+_MODEL_IDS = queries.load("model_ids")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,7 @@ async def write_remarks(
             user_id=remark.user_id,
             model_id=remark.model_id,
             model_version_id=remark.model_version_id,
+            own_model=remark.model_version_id != "",
             written_by=remark.written_by,
             concept_ids=[concept_id for concept_id, _ in concepts],
             concept_values=[round(value, 6) for _, value in concepts],
@@ -87,6 +89,13 @@ async def write_remarks(
     await book.ensure_concepts(connection, bucket, [(concept_id, "") for concept_id in named])
     await insert_annotations(connection, bucket, rows)
     return any(row.written_by for row in rows)
+
+
+async def name_models(connection: Connection, bucket: int, numbers: Sequence[int]) -> None:
+    """Calls the app's models by the ids that they have now in what has just been written of these inputs: one may have
+    got another while they were looked at. After ``next_version`` that stays so until the commit.
+    """
+    await connection.execute(_MODEL_IDS["rename_in_inputs"], {"bucket": bucket, "numbers": list(numbers)})
 
 
 async def same_concepts(

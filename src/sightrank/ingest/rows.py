@@ -45,7 +45,9 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotationRow:
-    """One row of ``annotations``; ``concept_ids`` and ``concept_values`` are parallel."""
+    """One row of ``annotations``; ``concept_ids`` and ``concept_values`` are parallel. ``own_model``: the model version
+    is one of the app's own, not an installed one.
+    """
 
     input_number: int
     id: str
@@ -57,6 +59,7 @@ class AnnotationRow:
     user_id: str = ""
     model_id: str = ""
     model_version_id: str = ""
+    own_model: bool = False
     written_by: str = ""
     task_id: str = ""
     concept_ids: Sequence[str] = ()

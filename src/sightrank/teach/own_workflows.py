@@ -50,6 +50,11 @@ class OwnWorkflows:
             visibility=visibility,
         )
 
+    async def names_others(self, workflow: OwnWorkflow) -> bool:
+        """Whether the version names other models than when it was read: one of them has got another id."""
+        now = await self.find(workflow.bucket, workflow.id, workflow.version_id)
+        return now is not None and now.stored != workflow.stored
+
 
 def nodes_of(messages: Iterable[resources_pb2.WorkflowNode]) -> tuple[Node, ...]:
     """Nodes whose models are named as stored: with their type, and those installed with clarifai/main as their app."""

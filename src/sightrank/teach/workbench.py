@@ -178,24 +178,40 @@ class Workbench:
                 )
         return await self._taught_step(base_workflow_id, model)
 
+    async def learnt(self, base_workflow_id: str, model: OwnModel) -> ConceptModel:
+        """What a version of a model that is trained predicts by, for the vectors that a base workflow makes.
+
+        Raises ModelNotTrained, and WorkflowNeedsModel where the base workflow makes no vectors here.
+        """
+        if model.status != MODEL_TRAINED:
+            raise _not_trained(model)
+        return await self._fit(self._space(base_workflow_id, model), base_workflow_id, model)
+
     async def _taught_step(self, base_workflow_id: str, model: OwnModel) -> Step:
+        space = self._space(base_workflow_id, model)
+        if model.type_id == "knn-concept":
+            labelled = await self._neighbours.labelled(model.bucket, space.table, model.concept_ids)
+            says = partial(_voted, labelled, _param(model, "k"))
+            return Looks(eye=space.eye, says=says, aside=len(labelled.vectors) > _MANY_LABELLED)
+        return Looks(eye=space.eye, says=partial(_predicted, await self._fit(space, base_workflow_id, model)))
+
+    def _space(self, base_workflow_id: str, model: OwnModel) -> Space:
         space = self._spaces.get(base_workflow_id)
         if space is None:
             raise WorkflowNeedsModel(
                 f"Model {model.id!r} predicts by the vectors of its app's base workflow, and {base_workflow_id} makes"
                 " none here. Choose another one by PatchApps."
             )
-        if model.type_id == "knn-concept":
-            labelled = await self._neighbours.labelled(model.bucket, space.table, model.concept_ids)
-            says = partial(_voted, labelled, _param(model, "k"))
-            return Looks(eye=space.eye, says=says, aside=len(labelled.vectors) > _MANY_LABELLED)
+        return space
+
+    async def _fit(self, space: Space, base_workflow_id: str, model: OwnModel) -> ConceptModel:
         fit = await self._fits.get(model.bucket, model.version_id, model.made_at, space.table.id)
         if fit is None:
             raise ModelNotTrained(
                 f"Model {model.id!r} has not learnt by the vectors of workflow {base_workflow_id} yet; train a new"
                 " version of it by PostModelVersions."
             )
-        return Looks(eye=space.eye, says=partial(_predicted, fit))
+        return fit
 
     async def _synonyms(self, bucket: int, knowledge_graph_id: str) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

@@ -40,6 +40,11 @@ class ConceptModel:
         """The concepts, in the order of the columns of ``probabilities``."""
         return self._independent.ids
 
+    @property
+    def arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Directions, scale and bias, in the order of ``ids``; not to be written to."""
+        return self._directions, self._scale, self._bias
+
     def row(self, concept_id: str) -> TaggerRow | None:
         """The concept's direction; None for one it does not know, and for concepts that exclude each other."""
         return None if self.exclusive else self._independent.row(concept_id)

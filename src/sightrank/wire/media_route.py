@@ -34,12 +34,12 @@ def media_route(hosted: HostedMedia, dispatcher: Dispatcher) -> Route:
             size=parts["size"], user_id=parts["user_id"], app_id=parts["app_id"], input_id=parts["input_id"]
         )
         file = await dispatcher.run("GET /media", sender, lambda: hosted.open(key, image, sender.request_id))
-        return _FileResponse(file, _part(request.headers, file.size))
+        return FileResponse(file, asked_part(request.headers, file.size))
 
     return Route("/media/{size}/{user_id}/{app_id}/{input_id}", media, methods=["GET"])
 
 
-class _FileResponse(Response):
+class FileResponse(Response):
     """Sends a file, or the part of it that is asked for, piece by piece: a slow client holds one piece in memory and
     not the file. Players need parts, to go to where somebody clicked.
     """
@@ -75,7 +75,7 @@ class _FileResponse(Response):
                 await send({"type": "http.response.body", "body": piece, "more_body": bool(left)})
 
 
-def _part(headers: Headers, size: int) -> range | None:
+def asked_part(headers: Headers, size: int) -> range | None:
     """The part of the file that a request asks for (RFC 9110, 14.2), empty for one that is not there; None for all of
     it, as for several parts, other units, or a condition on a version of the file, of which no client is told.
     """

@@ -1,7 +1,7 @@
 -- name: read
 -- %(ids)s null: all annotations of the inputs.
 SELECT a.input_number, i.id, a.id, a.area_id, r.region_id, a.created_at, a.modified_at, a.status, a.input_level, a.trusted,
-    a.user_id, a.model_id, a.model_version_id, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
+    a.user_id, a.model_id, a.model_version_id, a.own_model, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
     a.longitude, a.annotation_info, a.data, r.box_top, r.box_left, r.box_bottom, r.box_right
 FROM annotations a
 JOIN inputs i ON i.bucket = a.bucket AND i.number = a.input_number
@@ -13,7 +13,7 @@ ORDER BY a.created_at, a.id
 -- name: read_input_level
 -- The annotations that say what these inputs' own data are.
 SELECT a.input_number, i.id, a.id, a.area_id, r.region_id, a.created_at, a.modified_at, a.status, a.input_level, a.trusted,
-    a.user_id, a.model_id, a.model_version_id, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
+    a.user_id, a.model_id, a.model_version_id, a.own_model, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
     a.longitude, a.annotation_info, a.data, r.box_top, r.box_left, r.box_bottom, r.box_right
 FROM inputs i
 JOIN annotations a ON a.bucket = i.bucket AND a.input_number = i.number AND a.input_level
@@ -23,7 +23,7 @@ WHERE i.bucket = %(bucket)s AND a.bucket = %(bucket)s AND r.bucket = %(bucket)s 
 -- name: list
 -- Newest first. The annotations are put in: those of the page (api/annotation_list.py).
 SELECT a.input_number, i.id, a.id, a.area_id, r.region_id, a.created_at, a.modified_at, a.status, a.input_level, a.trusted,
-    a.user_id, a.model_id, a.model_version_id, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
+    a.user_id, a.model_id, a.model_version_id, a.own_model, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
     a.longitude, a.annotation_info, a.data, r.box_top, r.box_left, r.box_bottom, r.box_right
 FROM ({annotations}) a
 JOIN inputs i ON i.bucket = a.bucket AND i.number = a.input_number

@@ -44,8 +44,22 @@ SELECT first_bucket, workflow_id, own_workflow_id FROM apps WHERE user_id = %(us
 -- name: own_workflows
 SELECT id FROM workflows WHERE bucket = %(bucket)s ORDER BY created_at DESC, id LIMIT %(limit)s
 
--- name: has_own_workflow
-SELECT 1 FROM workflows WHERE bucket = %(bucket)s AND id = %(id)s
+-- name: latest_version
+SELECT id FROM workflow_versions WHERE bucket = %(bucket)s AND workflow_id = %(id)s ORDER BY created_at DESC, id DESC LIMIT 1
+
+-- name: bases
+-- By what the app is indexed, and by what it is to be indexed where that is under way.
+SELECT a.user_id, a.id, a.first_bucket, a.workflow_id, a.own_workflow_id, r.workflow_id, r.own_workflow_id
+  FROM apps a LEFT JOIN reindexes r ON r.bucket = a.first_bucket
+ WHERE a.first_bucket = %(bucket)s
+
+-- name: lock_bases
+-- Nobody changes them until the transaction ends.
+SELECT FROM apps WHERE first_bucket = %(bucket)s FOR UPDATE
+
+-- name: set_workflows
+UPDATE apps SET workflow_id = %(workflow)s, own_workflow_id = %(own_workflow)s, modified_at = clock_timestamp()
+ WHERE first_bucket = %(bucket)s
 
 -- name: lock_app
 SELECT first_bucket, bucket_count, workflow_id, own_workflow_id, default_language, metadata

@@ -7,7 +7,8 @@ WHERE v.bucket = %(bucket)s AND v.model_id = %(model_id)s AND (%(version_id)s = 
 ORDER BY v.status = 21100 DESC, v.created_at DESC, v.id DESC LIMIT 1
 
 -- name: hold_version
-SELECT FROM model_versions WHERE bucket = %(bucket)s AND id = %(version_id)s FOR KEY SHARE
+SELECT FROM model_versions
+WHERE bucket = %(bucket)s AND id = %(version_id)s AND model_id = %(model_id)s FOR KEY SHARE
 
 -- name: waiting
 -- How many wait in the app, and one that asks for the same of the same version.

@@ -32,17 +32,17 @@ RETURNING region_id, id
 -- name: insert_annotations
 INSERT INTO annotations (
     bucket, input_number, id, area_id, created_at, modified_at, status, input_level, trusted, user_id, model_id,
-    model_version_id, written_by, task_id, concept_ids, concept_values, metadata, latitude, longitude, annotation_info, data
+    model_version_id, own_model, written_by, task_id, concept_ids, concept_values, metadata, latitude, longitude, annotation_info, data
 )
 SELECT
     %(bucket)s, r.input_number, r.id, r.area_id, r.created_at, r.created_at, r.status, r.input_level, r.trusted,
-    r.user_id, r.model_id, r.model_version_id, r.written_by, r.task_id, r.concept_ids, r.concept_values, r.metadata,
-    r.latitude, r.longitude, r.annotation_info, r.data
+    r.user_id, r.model_id, r.model_version_id, r.own_model, r.written_by, r.task_id, r.concept_ids, r.concept_values,
+    r.metadata, r.latitude, r.longitude, r.annotation_info, r.data
 FROM jsonb_to_recordset(%(rows)s) AS r (
     input_number bigint, id text, area_id bigint, created_at timestamptz, status int, input_level boolean,
-    trusted boolean, user_id text, model_id text, model_version_id text, written_by text, task_id text,
-    concept_ids text[], concept_values real[], metadata jsonb, latitude double precision, longitude double precision, annotation_info jsonb,
-    data jsonb
+    trusted boolean, user_id text, model_id text, model_version_id text, own_model boolean, written_by text, task_id text,
+    concept_ids text[], concept_values real[], metadata jsonb, latitude double precision, longitude double precision,
+    annotation_info jsonb, data jsonb
 )
 ON CONFLICT DO NOTHING
 RETURNING id, input_number

@@ -16,8 +16,8 @@ WHERE asked.version_id = '' OR v.id IS NOT NULL
 
 -- name: read
 SELECT a.user_id, a.id, m.id, m.name, m.model_type_id, m.description, m.notes, m.metadata, m.toolkits, m.use_cases,
-    m.languages, m.image_url, m.task, m.visibility, m.concept_ids, m.output_info, m.created_at, m.modified_at,
-    (SELECT count(*) FROM model_versions n WHERE n.bucket = m.bucket AND n.model_id = m.id),
+    m.languages, m.check_consents, m.image_url, m.task, m.visibility, m.concept_ids, m.output_info, m.created_at,
+    m.modified_at, (SELECT count(*) FROM model_versions n WHERE n.bucket = m.bucket AND n.model_id = m.id),
     v.id, v.created_at, v.modified_at, v.completed_at, v.status, v.status_details, v.message, v.concept_ids, v.params,
     v.total_input_count, v.progress
 FROM models m JOIN apps a ON a.first_bucket = m.bucket
@@ -32,8 +32,8 @@ WHERE m.bucket = %(bucket)s AND m.id = ANY(%(ids)s) AND (%(version_id)s = '' OR 
 -- name: list
 -- Of one app, or of all apps of a user. The order and the page are appended. Every word must be in one of the texts.
 SELECT a.user_id, a.id, m.id, m.name, m.model_type_id, m.description, m.notes, m.metadata, m.toolkits, m.use_cases,
-    m.languages, m.image_url, m.task, m.visibility, m.concept_ids, m.output_info, m.created_at, m.modified_at,
-    (SELECT count(*) FROM model_versions n WHERE n.bucket = m.bucket AND n.model_id = m.id),
+    m.languages, m.check_consents, m.image_url, m.task, m.visibility, m.concept_ids, m.output_info, m.created_at,
+    m.modified_at, (SELECT count(*) FROM model_versions n WHERE n.bucket = m.bucket AND n.model_id = m.id),
     v.id, v.created_at, v.modified_at, v.completed_at, v.status, v.status_details, v.message, v.concept_ids, v.params,
     v.total_input_count, v.progress
 FROM apps a JOIN models m ON m.bucket = a.first_bucket
@@ -73,13 +73,13 @@ WHERE v.bucket = %(bucket)s AND v.model_id = %(model_id)s AND v.id = %(id)s
 
 -- name: insert
 INSERT INTO models (
-    bucket, id, name, model_type_id, description, notes, metadata, toolkits, use_cases, languages, image_url, task,
-    visibility, concept_ids, output_info, created_at, modified_at
+    bucket, id, name, model_type_id, description, notes, metadata, toolkits, use_cases, languages, check_consents, image_url,
+    task, visibility, concept_ids, output_info, created_at, modified_at
 )
 VALUES (
     %(bucket)s, %(id)s, %(name)s, %(model_type_id)s, %(description)s, %(notes)s, %(metadata)s::jsonb, %(toolkits)s,
-    %(use_cases)s, %(languages)s, %(image_url)s, %(task)s, %(visibility)s, %(concept_ids)s, %(output_info)s,
-    %(now)s, %(now)s
+    %(use_cases)s, %(languages)s, %(check_consents)s, %(image_url)s, %(task)s, %(visibility)s, %(concept_ids)s,
+    %(output_info)s, %(now)s, %(now)s
 )
 ON CONFLICT DO NOTHING
 
@@ -94,16 +94,22 @@ VALUES (
 ON CONFLICT DO NOTHING
 
 -- name: lock
-SELECT m.id, m.name, m.model_type_id, m.description, m.notes, m.metadata, m.toolkits, m.use_cases, m.languages, m.image_url,
-    m.task, m.visibility, m.concept_ids, m.output_info
+SELECT m.id, m.name, m.model_type_id, m.description, m.notes, m.metadata, m.toolkits, m.use_cases, m.languages,
+    m.check_consents, m.image_url, m.task, m.visibility, m.concept_ids, m.output_info
 FROM models m WHERE m.bucket = %(bucket)s AND m.id = ANY(%(ids)s) ORDER BY m.id FOR NO KEY UPDATE
 
 -- name: update
 UPDATE models SET name = %(name)s, description = %(description)s, notes = %(notes)s, metadata = %(metadata)s::jsonb,
-    toolkits = %(toolkits)s, use_cases = %(use_cases)s, languages = %(languages)s, image_url = %(image_url)s,
-    task = %(task)s, visibility = %(visibility)s, concept_ids = %(concept_ids)s, output_info = %(output_info)s,
-    modified_at = clock_timestamp()
+    toolkits = %(toolkits)s, use_cases = %(use_cases)s, languages = %(languages)s, check_consents = %(check_consents)s,
+    image_url = %(image_url)s, task = %(task)s, visibility = %(visibility)s, concept_ids = %(concept_ids)s,
+    output_info = %(output_info)s, modified_at = clock_timestamp()
 WHERE bucket = %(bucket)s AND id = %(id)s
+
+-- name: lock_tags
+SELECT {column} FROM models WHERE bucket = %(bucket)s AND id = %(id)s FOR NO KEY UPDATE
+
+-- name: update_tags
+UPDATE models SET {column} = %(tags)s, modified_at = clock_timestamp() WHERE bucket = %(bucket)s AND id = %(id)s
 
 -- name: touch
 UPDATE models SET modified_at = clock_timestamp() WHERE bucket = %(bucket)s AND id = %(model_id)s

@@ -295,16 +295,18 @@ FROM jsonb_to_recordset(%(rows)s) AS r (
 SELECT DISTINCT unnest(concept_ids) FROM reindexed_annotations WHERE bucket = %(bucket)s ORDER BY 1
 
 -- name: take_annotations
--- What the nodes of an own workflow say. A writer says nothing of a concept of which people have said something there, under
+-- What the nodes of an own workflow say; models by the ids that they have now. A writer says nothing of a concept of which people have said something there, under
 -- any id that it goes by: `same_ids`, paired with `concept_ids`.
 INSERT INTO annotations (
     bucket, input_number, id, area_id, created_at, modified_at, status, trusted, user_id, model_id, model_version_id,
-    written_by, concept_ids, concept_values, annotation_info, data
+    own_model, written_by, concept_ids, concept_values, annotation_info, data
 )
 SELECT s.bucket, s.input_number, replace(gen_random_uuid()::text, '-', ''), s.of_area, s.instant, s.instant, s.status,
-    s.trusted, s.user_id, s.model_id, s.model_version_id, s.written_by, s.ids, s.values, s.annotation_info, s.data
+    s.trusted, s.user_id, coalesce(s.named, s.model_id), s.model_version_id, s.model_version_id <> '', s.written_by, s.ids,
+    s.values, s.annotation_info, s.data
 FROM (
     SELECT g.*, r.id AS of_area, c.ids, c.values,
+        (SELECT v.model_id FROM model_versions v WHERE v.bucket = g.bucket AND v.id = g.model_version_id) AS named,
         t.now + row_number() OVER (ORDER BY g.number) * interval '1 us' AS instant
     FROM reindexed_annotations g
     JOIN areas r ON r.bucket = g.bucket AND r.id = coalesce(

@@ -18,7 +18,7 @@ ORDER BY area_id, modified_at DESC, annotation_id DESC, value DESC
 -- name: detections
 -- How surely any version of a detector found something in an area; where one area was found as several of these concepts,
 -- the surest. A version is of one model, and an app has predictions of few: they are found by one look into the index each.
--- Versions of the app's own models do not count, whatever the models are called.
+-- Versions of the app's own models do not count, whatever the models are called and whether they are there still.
 WITH RECURSIVE versions AS (
     (
         SELECT model_version_id, model_id FROM annotations
@@ -36,8 +36,7 @@ SELECT a.area_id, max(c.value)
 FROM versions v
 JOIN annotations a ON a.bucket = %(bucket)s AND a.model_version_id <> '' AND a.model_version_id = v.model_version_id
 CROSS JOIN LATERAL unnest(a.concept_ids, a.concept_values) AS c (concept_id, value)
-WHERE v.model_id = %(model_id)s AND c.concept_id = ANY(%(concept_ids)s)
-    AND NOT EXISTS (SELECT FROM model_versions o WHERE o.bucket = %(bucket)s AND o.id = v.model_version_id)
+WHERE v.model_id = %(model_id)s AND NOT a.own_model AND c.concept_id = ANY(%(concept_ids)s)
 GROUP BY a.area_id
 
 -- name: detections_since
@@ -46,8 +45,7 @@ SELECT v.area_id, (
     SELECT max(c.value)
     FROM annotations a CROSS JOIN LATERAL unnest(a.concept_ids, a.concept_values) AS c (concept_id, value)
     WHERE a.bucket = %(bucket)s AND a.area_id = v.area_id AND a.model_id = %(model_id)s
-        AND c.concept_id = ANY(%(concept_ids)s)
-        AND NOT EXISTS (SELECT FROM model_versions o WHERE o.bucket = a.bucket AND o.id = a.model_version_id)
+        AND NOT a.own_model AND c.concept_id = ANY(%(concept_ids)s)
 )
 FROM {vectors} v WHERE v.bucket = %(bucket)s AND v.version > %(version)s
 
@@ -67,7 +65,7 @@ LEFT JOIN LATERAL (
         i.text_raw, i.width, i.height, i.format, i.color_mode, i.duration_ms, l.concept_ids, l.concept_values, l.metadata,
         l.latitude, l.longitude, l.data,
         a.input_number, i.id, a.id, a.area_id, r.region_id, a.created_at, a.modified_at, a.status, a.input_level, a.trusted,
-        a.user_id, a.model_id, a.model_version_id, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
+        a.user_id, a.model_id, a.model_version_id, a.own_model, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
         a.longitude, a.annotation_info, a.data, r.box_top, r.box_left, r.box_bottom, r.box_right,
         n.ids, n.names
     FROM unnest(%(numbers)s::bigint[], %(area_ids)s::bigint[], %(annotation_ids)s::text[])
@@ -107,7 +105,7 @@ LEFT JOIN LATERAL (
         i.text_raw, i.width, i.height, i.format, i.color_mode, i.duration_ms, l.concept_ids, l.concept_values, l.metadata,
         l.latitude, l.longitude, l.data,
         h.input_number, i.id, a.id, a.area_id, a.region_id, a.created_at, a.modified_at, a.status, a.input_level, a.trusted,
-        a.user_id, a.model_id, a.model_version_id, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
+        a.user_id, a.model_id, a.model_version_id, a.own_model, a.task_id, a.concept_ids, a.concept_values, a.metadata, a.latitude,
         a.longitude, a.annotation_info, a.data, a.box_top, a.box_left, a.box_bottom, a.box_right,
         n.ids, n.names
     FROM unnest(%(numbers)s::bigint[], %(area_ids)s::bigint[], %(annotation_ids)s::text[])
@@ -116,7 +114,7 @@ LEFT JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT * FROM (
             SELECT x.id, x.area_id, x.created_at, x.modified_at, x.status, x.input_level, x.trusted, x.user_id, x.model_id,
-                x.model_version_id, x.task_id, x.concept_ids, x.concept_values, x.metadata, x.latitude, x.longitude,
+                x.model_version_id, x.own_model, x.task_id, x.concept_ids, x.concept_values, x.metadata, x.latitude, x.longitude,
                 x.annotation_info, x.data, r.region_id, r.box_top, r.box_left, r.box_bottom, r.box_right,
                 x.modified_at > %(as_of)s AS is_later
             FROM annotations x
@@ -124,7 +122,7 @@ LEFT JOIN LATERAL (
             WHERE x.bucket = %(bucket)s AND x.input_number = h.input_number
             UNION ALL
             SELECT p.id, coalesce(r.id, w.id), p.created_at, p.modified_at, p.status, p.input_level, p.trusted, p.user_id,
-                p.model_id, p.model_version_id, p.task_id, p.concept_ids, p.concept_values, p.metadata, p.latitude,
+                p.model_id, p.model_version_id, false, p.task_id, p.concept_ids, p.concept_values, p.metadata, p.latitude,
                 p.longitude, p.annotation_info, p.data, p.region_id, p.box_top, p.box_left, p.box_bottom, p.box_right,
                 false
             FROM past_annotations p

@@ -40,6 +40,10 @@ ORDER BY v.created_at DESC, v.id DESC LIMIT 1
 -- name: version_messages
 SELECT id, message FROM model_versions WHERE bucket = %(bucket)s AND id = ANY(%(version_ids)s)
 
+-- name: hold_models
+-- They keep their ids until the transaction ends.
+SELECT id FROM models WHERE bucket = %(bucket)s AND id = ANY(%(ids)s) ORDER BY id FOR KEY SHARE
+
 -- name: insert
 INSERT INTO workflows (
     bucket, id, description, notes, metadata, use_cases, image_url, visibility, created_at, modified_at
