@@ -21,18 +21,25 @@ from clarifai_grpc.grpc.api.resources_pb2 import (
     Data,
     Image,
     Input,
+    Model,
+    NodeInput,
     Rank,
     Text,
     UserAppIDSet,
     Video,
+    Workflow,
+    WorkflowNode,
 )
 from PIL import Image as Pillow
 from tests import films
+from tests.drawn_face import drawn_face
+from tests.integration.own_models import operator
 from tests.integration.serving import PAT, SUCCESS, USER, Server, connected, home, of_bytes, run_command, server_at
 from tests.integration.serving import App as Client
 from tests.tiny_models import tiny_pictures, write_tiny_model
 
 from sightrank.vision.hub_encoder import load_dual_encoder
+from sightrank.vision.video import Reading
 
 WORKFLOWS = ("Universal", "tiny")
 
@@ -223,3 +230,53 @@ def test_a_damaged_model_is_left_out_and_the_server_starts(pictures: list[bytes]
             assert "a model is left out" in server.log
             assert "config.json" in said.stdout
             assert said.returncode == 1
+
+
+def test_regions_of_frames_are_looked_at_by_another_encoder_than_the_detectors_own(place: Place) -> None:
+    """As those of the same picture are."""
+    app = place.app("General", "frames")
+    app.call("PostModels", models=[operator("crop", "image-crop", margin=0.2)])
+    nodes = [
+        WorkflowNode(id=id, model=Model(id=model_id), node_inputs=[NodeInput(node_id=name) for name in inputs])
+        for id, model_id, inputs in (
+            ("faces", "face-detection", ()),
+            ("crop", "crop", ["faces"]),
+            ("own", "general-image-embedding", ["faces"]),
+            ("other", "tiny-multimodal-embedding", ["faces"]),
+            ("wider", "tiny-multimodal-embedding", ["crop"]),
+            ("whole", "tiny-multimodal-embedding", ()),
+        )
+    ]
+    app.call("PostWorkflows", workflows=[Workflow(id="flow", nodes=nodes)])
+    film = films.film_of([(drawn_face(), n / 10) for n in range(20)])
+    inputs = [Input(data=Data(video=Video(base64=film))), *map(of_bytes, stills(film))]
+
+    answer = app.call("PostWorkflowResults", workflow_id="flow", inputs=inputs)
+
+    of_film, *of_stills = ([output.data for output in result.outputs] for result in answer.results)
+    assert [len(data.frames) for data in of_film] == [2] * 6
+    for place_of_node, data in enumerate(of_film):
+        for frame, still in zip(data.frames, of_stills, strict=True):
+            assert vectors(frame.data) == pytest.approx(vectors(still[place_of_node]), abs=1e-4)
+    for still in of_stills:
+        assert [len(data.regions) for data in still] == [1, 1, 1, 1, 1, 0]
+        assert vectors(still[3]).shape == vectors(still[5]).shape
+        assert vectors(still[3]) != pytest.approx(vectors(still[4]), abs=1e-3)
+
+
+def stills(film: bytes) -> list[bytes]:
+    """The frames that are sampled, as files."""
+    reading = Reading(film, sample_ms=1000, max_pixels=10**6)
+    files = []
+    for sample in reading.steps():
+        if sample is not None:
+            file = io.BytesIO()
+            Pillow.fromarray(sample.pixels).save(file, "PNG")
+            files.append(file.getvalue())
+    return files
+
+
+def vectors(data: resources_pb2.Data) -> np.ndarray:
+    """Of the whole, or of the regions."""
+    parts = [region.data for region in data.regions] or [data]
+    return np.array([embedding.vector for part in parts for embedding in part.embeddings])

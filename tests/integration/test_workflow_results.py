@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from clarifai_grpc.grpc.api import service_pb2
 from clarifai_grpc.grpc.api.resources_pb2 import App as ClarifaiApp
@@ -258,6 +259,59 @@ def test_films_go_through_the_nodes_frame_by_frame(taught: App) -> None:
         assert [len(data.regions) for data in said] == [1, 0]
     names, cut = (set(values(said[0].regions[0].data)) for said in (of_regions[1], of_regions[3]))
     assert names == cut == {"warm", "cold"}
+
+
+def test_a_detector_behind_a_crop_looks_in_what_the_other_finds(taught: App) -> None:
+    """In a picture that shows the drawn face twice, small; in a frame of a film as in the picture."""
+    small = np.full((300, 800, 3), 90, np.uint8)
+    small[:, :400] = small[:, 400:] = drawn_face()
+    nodes = [
+        node("faces", FACES),
+        node("crop", "crop", "faces"),
+        node("again", FACES, "crop"),
+        node("names", "nearest", "again"),
+    ]
+    post(taught, *nodes)
+    film = Input(data=Data(video={"base64": films.film_of([(small, n / 10) for n in range(10)])}))
+
+    picture = [output.data for output in outputs(taught, of_bytes(jpeg(small)))]
+    (frame,) = [[output.data.frames[0].data] for output in [outputs(taught, film)[2]]]
+
+    faces, crop, again, names = (boxes(data) for data in picture)
+    assert len(faces) == 2
+    assert faces == crop
+    assert sorted(box.left_col < 0.5 for box in again) == [False, True], "one face in each half of the whole picture"
+    for found in again:
+        assert max(overlap(found, face) for face in faces) > 0.4
+    assert names == again
+    assert all(set(values(region.data)) == {"warm", "cold"} for region in picture[3].regions)
+    assert len(boxes(frame[0])) == len(again)
+
+
+def test_detectors_one_behind_the_other_are_bounded_and_no_base_workflow(taught: App) -> None:
+    chain = [node("d0", FACES), *(node(f"d{n}", FACES, f"d{n - 1}") for n in range(1, 4))]
+
+    too_deep = taught.ask("PostWorkflows", workflows=[Workflow(id="flow", nodes=chain)])
+    post(taught, *chain[:3])
+    base = taught.ask("PatchApps", action="overwrite", apps=[ClarifaiApp(id=taught.id, default_workflow_id="flow")])
+    nothing = outputs(taught, of_bytes(WARM))
+
+    assert (too_deep.status.code, "3 is the limit" in too_deep.status.details) == (22107, True)
+    assert (base.status.code, "looks in what d0 finds" in base.status.details) == (22104, True)
+    assert [list(output.data.regions) for output in nothing] == [[], [], []]
+
+
+def boxes(data: Any) -> list[Any]:
+    return [region.region_info.bounding_box for region in data.regions]
+
+
+def overlap(one: Any, other: Any) -> float:
+    """Intersection over union."""
+    height = min(one.bottom_row, other.bottom_row) - max(one.top_row, other.top_row)
+    width = min(one.right_col, other.right_col) - max(one.left_col, other.left_col)
+    common = max(height, 0.0) * max(width, 0.0)
+    areas = [(box.bottom_row - box.top_row) * (box.right_col - box.left_col) for box in (one, other)]
+    return float(common / (sum(areas) - common))
 
 
 def test_more_than_32_inputs_are_refused(taught: App) -> None:

@@ -17,6 +17,7 @@ from sightrank.vision.operators import (
     clusters,
     cropped,
     found,
+    found_in_parts,
     joined,
     mapped,
     neighbours,
@@ -198,6 +199,24 @@ def test_a_region_that_several_nodes_pass_on_comes_once_with_what_each_says_of_i
         ("0", BOX, (("dog", 0.9), ("cat", 0.2))),
         ("1", elsewhere.box, ()),
     ]
+
+
+def test_what_is_found_in_parts_that_overlap_is_one_region() -> None:
+    def detection(left: float, value: float, concept_id: str = "face") -> Detection:
+        box = Box(top=0.0, left=left, bottom=0.5, right=left + 0.4)
+        return Detection(box=box, concept_id=concept_id, value=value)
+
+    data = found_in_parts(
+        [[detection(0.0, 0.7), detection(0.5, 0.9)], [detection(0.02, 0.8), detection(0.0, 0.6, "hat")], []]
+    )
+
+    assert data.regions is not None
+    assert [(one.id, one.box.left, one.value, one.said.concepts) for one in data.regions] == [
+        ("0", 0.5, 0.9, (("face", 0.9),)),
+        ("1", 0.02, 0.8, (("face", 0.8),)),
+        ("2", 0.0, 0.6, (("hat", 0.6),)),
+    ]
+    assert found_in_parts([]).regions == ()
 
 
 def test_what_one_node_says_is_left_as_it_is() -> None:

@@ -14,7 +14,7 @@ from clarifai_grpc.grpc.api.resources_pb2 import NodeInput, WorkflowNode
 from sightrank.errors import WorkflowGraphInvalid
 from sightrank.teach.graph import Node, check, ordered, run
 from sightrank.teach.own_workflows import nodes_of
-from sightrank.teach.steps import Changes, Finds, Looks, Step, Writes
+from sightrank.teach.steps import Changes, Crops, Finds, Looks, Step, Writes
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Eye
@@ -43,8 +43,11 @@ class Picture:
         self.looked.append(list(boxes))
         return np.array([(1.0, 0.0) if b is None else (b.right - b.left, b.left) for b in boxes], np.float32)
 
-    async def detections(self, eye: Eye) -> Sequence[Detection]:
-        return [Detection(box=LEFT, concept_id="face", value=0.9), Detection(box=RIGHT, concept_id="face", value=0.8)]
+    async def detections(self, eye: Eye, boxes: Sequence[Box | None]) -> Sequence[Sequence[Detection]]:
+        """In the whole two faces; in each part one, in its upper half."""
+        upper = Box(top=0.0, left=0.0, bottom=0.5, right=1.0)
+        both = [Detection(box=LEFT, concept_id="face", value=0.9), Detection(box=RIGHT, concept_id="face", value=0.8)]
+        return [both if box is None else [Detection(box=upper.of(box), concept_id="eyes", value=0.7)] for box in boxes]
 
 
 def looks(*names: str) -> Looks:
@@ -90,7 +93,11 @@ def test_a_graph_that_has_no_order_is_refused(nodes: list[Node], message: str) -
         ([node("over", "concept-threshold")], "takes another node's concepts; name it in node_inputs"),
         ([CONCEPT, node("crop", "image-crop", "concept")], "takes regions; its node_inputs give concepts"),
         ([node("e", "visual-embedder"), node("m", "concept-synonym-mapper", "e")], "takes concepts; .* embeddings"),
-        ([CONCEPT, node("faces", "visual-detector", "concept")], "looks at the input itself"),
+        ([CONCEPT, node("faces", "visual-detector", "concept")], "takes regions; its node_inputs give concepts"),
+        (
+            [DETECTOR, *(node(f"d{n}", "visual-detector", f"d{n - 1}" if n else "faces") for n in range(3))],
+            "Node 'd2' is detector number 4 of those that look one in what the other finds; 3 is the limit",
+        ),
         ([CONCEPT, node("mine", "embedding-classifier", "concept")], "takes embeddings or regions"),
         ([node("c", "clusterer"), node("w", "annotation-writer", "c")], "takes concepts or regions; .* clusters"),
     ],
@@ -98,6 +105,74 @@ def test_a_graph_that_has_no_order_is_refused(nodes: list[Node], message: str) -
 def test_a_node_that_cannot_use_what_it_is_given_is_refused(nodes: list[Node], message: str) -> None:
     with pytest.raises(WorkflowGraphInvalid, match=message):
         check(nodes)
+
+
+def test_detectors_may_look_in_what_others_find() -> None:
+    check([DETECTOR, node("crop", "image-crop", "faces"), node("eyes", "visual-detector", "crop"), CONCEPT])
+    check([DETECTOR, node("eyes", "visual-detector", "faces"), node("iris", "visual-detector", "eyes", "faces")])
+
+
+def test_a_detector_behind_a_crop_finds_in_each_region_and_says_where_in_the_whole() -> None:
+    nodes = [
+        DETECTOR,
+        node("crop", "image-crop", "faces"),
+        node("eyes", "visual-detector", "crop"),
+        node("who", "embedding-classifier", "eyes"),
+    ]
+    steps: dict[str, Step] = {
+        "faces": Finds(eye=EYE),
+        "crop": Crops(margin=0.5),
+        "eyes": Finds(eye=EYE),
+        "who": looks("wide", "far"),
+    }
+
+    data = ran(nodes, steps, Picture())
+
+    eyes = data["eyes"].regions
+    assert eyes is not None
+    assert [(region.id, region.box, region.said.concepts) for region in eyes] == [
+        ("0", Box(top=0.0, left=0.0, bottom=0.5, right=0.75), (("eyes", 0.7),)),
+        ("1", Box(top=0.0, left=0.375, bottom=0.5, right=0.875), (("eyes", 0.7),)),
+    ]
+    who = data["who"].regions
+    assert who is not None
+    assert [dict(region.said.concepts) for region in who] == [{"wide": 0.75, "far": 0.0}, {"wide": 0.5, "far": 0.375}]
+
+
+def test_a_detector_looks_in_the_surest_regions_only_and_passes_on_a_bounded_number() -> None:
+    class Crowd(Picture):
+        def __init__(self) -> None:
+            super().__init__()
+            self.searched: list[int] = []
+
+        async def detections(self, eye: Eye, boxes: Sequence[Box | None]) -> Sequence[Sequence[Detection]]:
+            """Forty columns in the whole, the surest on the right; ten rows in each part."""
+            self.searched.append(len(boxes))
+            if boxes == [None]:
+                columns = [Box(top=0.0, left=n / 40, bottom=1.0, right=(n + 1) / 40) for n in range(40)]
+                return [[Detection(box=box, concept_id="one", value=n / 40) for n, box in enumerate(columns)]]
+            rows = [Box(top=n / 10, left=0.0, bottom=(n + 1) / 10, right=1.0) for n in range(10)]
+            return [[Detection(box=row.of(box), concept_id="row", value=0.5) for row in rows] for box in boxes if box]
+
+    sight = Crowd()
+
+    data = ran(
+        [DETECTOR, node("rows", "visual-detector", "faces")], {"faces": Finds(eye=EYE), "rows": Finds(eye=EYE)}, sight
+    )
+
+    rows = data["rows"].regions
+    assert rows is not None
+    assert sight.searched == [1, 20]
+    assert len(rows) == 100
+    assert min(region.box.left for region in rows) >= 0.5
+
+
+def test_where_nothing_is_found_the_next_detector_finds_nothing() -> None:
+    nodes = [DETECTOR, node("sure", "region-threshold", "faces"), node("eyes", "visual-detector", "sure")]
+    never = partial(threshold, thresholds={"face": 1.0}, comparison=1)
+    steps: dict[str, Step] = {"faces": Finds(eye=EYE), "sure": Changes(change=never), "eyes": Finds(eye=EYE)}
+
+    assert ran(nodes, steps, Picture())["eyes"].regions == ()
 
 
 def test_the_workflows_of_the_guide_fit_together() -> None:
@@ -191,8 +266,8 @@ def test_behind_a_detector_each_region_is_looked_at_as_it_was_cut() -> None:
 
 def test_where_nothing_is_found_nothing_is_looked_at() -> None:
     class Empty(Picture):
-        async def detections(self, eye: Eye) -> Sequence[Detection]:
-            return []
+        async def detections(self, eye: Eye, boxes: Sequence[Box | None]) -> Sequence[Sequence[Detection]]:
+            return [[] for _ in boxes]
 
     data = ran(
         [DETECTOR, node("names", "knn-concept", "faces")], {"faces": Finds(eye=EYE), "names": looks("ann")}, Empty()

@@ -22,7 +22,7 @@ from sightrank.store.database import Database
 from sightrank.teach.graph import Node, ordered, sees_input
 from sightrank.teach.own_models import OwnModel
 from sightrank.teach.own_workflows import OwnWorkflow, OwnWorkflows
-from sightrank.teach.steps import Crops, Finds, Looks, Step
+from sightrank.teach.steps import Finds, Looks, Step
 from sightrank.teach.workbench import Workbench
 from sightrank.vision.eye import Eye
 
@@ -59,20 +59,14 @@ class Plan:
 
     @property
     def detecting(self) -> tuple[Eye, ...]:
-        """The eyes whose detections are asked for."""
-        return tuple(dict.fromkeys(step.eye for step in self.steps.values() if isinstance(step, Finds)))
+        """The eyes that look for regions in the whole of the input."""
+        finding = [self.steps[node.id] for node in self.nodes if not node.inputs]
+        return tuple(dict.fromkeys(step.eye for step in finding if isinstance(step, Finds)))
 
     @property
-    def looking(self) -> tuple[Eye, ...]:
-        """The eyes of which vectors are asked for."""
-        return tuple(dict.fromkeys(step.eye for step in self.steps.values() if isinstance(step, Looks)))
-
-    @property
-    def margins(self) -> tuple[float, ...]:
-        """The margins with which regions are looked at; none where nobody looks at any."""
-        if not any(node.inputs and isinstance(self.steps[node.id], Looks) for node in self.nodes):
-            return ()
-        return tuple(dict.fromkeys((0.0, *(step.margin for step in self.steps.values() if isinstance(step, Crops)))))
+    def eyes(self) -> tuple[Eye, ...]:
+        """Those that see the input, one at least."""
+        return tuple(dict.fromkeys(step.eye for step in self.steps.values() if isinstance(step, Finds | Looks)))
 
     @property
     def reads(self) -> bool:

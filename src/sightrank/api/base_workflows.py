@@ -12,7 +12,7 @@ from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2
 
-from sightrank.api.catalogue import Catalogue, WorkflowCard
+from sightrank.api.catalogue import Catalogue, ModelType, WorkflowCard
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER
 from sightrank.errors import (
     DoesNotExist,
@@ -186,8 +186,15 @@ class BaseWorkflows:
         return card
 
     def _indexing(self, app: AppNow, own_id: str, nodes: Sequence[Node]) -> WorkflowCard:
-        """The public workflow that runs all of the public models named and the fewest besides. Where none is named, the
+        """The public workflow that runs all public models named and the fewest besides. Where none is named, the
         one that the app has; where that indexes nothing, the one that apps get that do not say."""
+        for node in nodes:
+            if node.type_id == ModelType.DETECTOR.value and node.inputs:
+                raise WorkflowInvalid(
+                    f"Node {node.id} of workflow {own_id} looks in what {', '.join(node.inputs)} finds, which is for"
+                    " predictions (PostWorkflowResults): an app is indexed by the regions of one detector. Leave it"
+                    " out, or leave its node_inputs out."
+                )
         ids = {self._public_id(own_id, node) for node in nodes if node.public}
         if not ids:
             card = self._catalogue.usable_workflow(app.workflow_id)

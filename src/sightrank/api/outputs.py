@@ -38,12 +38,12 @@ from sightrank.ingest.rows import new_id
 from sightrank.search.query import ImageTerm
 from sightrank.store.database import Database
 from sightrank.teach.graph import run
-from sightrank.vision.eye import Eye
 from sightrank.vision.operators import NodeData, likeliest
-from sightrank.vision.sight import FrameSight, PictureSight, Sight, TextSight
+from sightrank.vision.sight import PictureSight, Sight, TextSight
 from sightrank.vision.threads import Lane
-from sightrank.vision.video import FrameTime
-from sightrank.vision.viewing import Viewed, view
+from sightrank.vision.together import Together
+from sightrank.vision.video import FrameTime, Pixels, Sample
+from sightrank.vision.viewing import view
 
 MAX_INPUTS = 128
 MAX_WORKFLOW_INPUTS = 32
@@ -161,24 +161,12 @@ class Outputs:
     async def _film(self, app: AppRef, plan: Plan, item: resources_pb2.Input) -> _Result:
         data, url = _take_video(item)
         sample_ms = plan.sample_ms or app.sample_ms
-        seen: dict[Eye, list[Viewed]] = {}
-        async with self._images.video(app.bucket, Lane.INTERACTIVE, url=url, data=data) as content:
-            for eye, detect in _passes(plan):
-                frames = view(
-                    eye,
-                    content,
-                    Lane.INTERACTIVE,
-                    sample_ms=sample_ms,
-                    detect=detect,
-                    margins=plan.margins if detect else (),
-                )
-                async with aclosing(frames):
-                    seen[eye] = [frame async for frame in frames]
-        told: list[_Told] = []
-        for together in zip(*seen.values(), strict=True):
-            sight = FrameSight(dict(zip(seen, together, strict=True)))
-            told.append((together[0].time, await _said(plan, sight)))
-        return told
+        film = _Film(plan)
+        async with (
+            self._images.video(app.bucket, Lane.INTERACTIVE, url=url, data=data) as content,
+            aclosing(view(plan.eyes[0], content, Lane.INTERACTIVE, sample_ms=sample_ms)) as groups,
+        ):
+            return [told async for group in groups for told in await film.told(group)]
 
     async def _answers(self, app: AppRef, plan: Plan, results: Sequence[_Result]) -> list[_Answer]:
         """How each node is answered. Raises ModelInvalidArgument when none of them predicts what is selected."""
@@ -208,6 +196,36 @@ class _Answer:
     selection: Selection
 
 
+class _Film:
+    """A film on its way through the nodes: frames of a group side by side, so that networks see them together, and a
+    picture that stays for several frames once.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._last: list[tuple[Pixels, Mapping[str, NodeData]]] = []
+
+    async def told(self, group: Sequence[Sample]) -> list[_Told]:
+        """What the nodes say of these frames. Raises an AppError for what cannot be seen in one of them."""
+        known = {id(pixels): said for pixels, said in self._last}
+        new = {id(sample.pixels): sample.pixels for sample in group if id(sample.pixels) not in known}
+        together = Together(len(new), Lane.INTERACTIVE)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = {key: tasks.create_task(self._said(pixels, together)) for key, pixels in new.items()}
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        known |= {key: task.result() for key, task in running.items()}
+        self._last = [(group[-1].pixels, known[id(group[-1].pixels)])]
+        return [(sample.time, known[id(sample.pixels)]) for sample in group]
+
+    async def _said(self, pixels: Pixels, together: Together) -> Mapping[str, NodeData]:
+        sight = PictureSight(pixels, Lane.INTERACTIVE, self._plan.detecting, together)
+        said = await _said(self._plan, sight)
+        await together.leave()
+        return said
+
+
 async def _said(plan: Plan, sight: Sight) -> dict[str, NodeData]:
     """What the nodes that are answered for say of one picture, of all their concepts no more than will be shown."""
     data = await run(plan.nodes, plan.steps, sight)
@@ -218,15 +236,6 @@ def _kept(asked: Asked, said: NodeData) -> NodeData:
     if asked.ids is not None:
         return predictions.only(said, asked.ids)
     return said if asked.wanted.selected else likeliest(said, asked.wanted.max_concepts)
-
-
-def _passes(plan: Plan) -> list[tuple[Eye, bool]]:
-    """The eyes that have to see a film, each by reading it once, and whether they are to find regions too."""
-    passes = [(eye, True) for eye in plan.detecting]
-    for eye in plan.looking:
-        if not any(one.encoder is eye.encoder for one, _ in passes):
-            passes.append((eye, False))
-    return passes
 
 
 def _concepts_of(node_id: str, results: Sequence[_Result]) -> dict[str, None]:

@@ -175,11 +175,13 @@ class _Seen:
             return np.empty((0, self._known[None].shape[-1]), np.float32)
         return np.stack([self._known[box] for box in boxes])
 
-    async def detections(self, eye: Eye) -> Sequence[Detection]:
-        """Raises WorkflowNeedsModel for a model by which the app is not indexed. In frames nothing is found."""
-        if eye.detector is not self._eye.detector:
+    async def detections(self, eye: Eye, boxes: Sequence[Box | None]) -> Sequence[Sequence[Detection]]:
+        """Raises WorkflowNeedsModel for a model by which the app is not indexed, and for parts: what is found in them
+        would be no area. In frames nothing is found.
+        """
+        if eye.detector is not self._eye.detector or any(box is not None for box in boxes):
             raise _other_model()
-        return self._found
+        return [self._found for _ in boxes]
 
     async def _cut(self, boxes: Sequence[Box]) -> None:
         """Looks at parts of the picture that are no regions, because a node wants them with a margin."""

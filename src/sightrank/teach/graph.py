@@ -31,6 +31,9 @@ class Node:
 
 
 _WRITER: Final = "annotation-writer"
+_DETECTOR: Final = "visual-detector"
+#: How many detectors may look one in what the other finds.
+MOST_DETECTORS_DEEP: Final = 3
 
 
 class _Part(Enum):
@@ -63,7 +66,7 @@ _RULES = {
     "knn-concept": _CLASSIFIER,
     "visual-embedder": _EMBEDDER,
     "multimodal-embedder": _EMBEDDER,
-    "visual-detector": _Rule(gives=frozenset({_Part.REGIONS, _Part.CONCEPTS}), alone=True),
+    _DETECTOR: _Rule(takes=frozenset({_Part.REGIONS}), gives=frozenset({_Part.REGIONS, _Part.CONCEPTS}), alone=True),
     "clusterer": _Rule(takes=_SEEN, gives=frozenset({_Part.CLUSTERS}), alone=True),
     "concept-threshold": _Rule(takes=frozenset({_Part.CONCEPTS})),
     "concept-synonym-mapper": _Rule(takes=frozenset({_Part.CONCEPTS})),
@@ -106,7 +109,9 @@ def ordered(nodes: Sequence[Node]) -> tuple[Node, ...]:
 
 
 def check(nodes: Sequence[Node]) -> None:
-    """Raises WorkflowGraphInvalid for what ``ordered`` refuses and for nodes that cannot use what they are given."""
+    """Raises WorkflowGraphInvalid for what ``ordered`` refuses, for nodes that cannot use what they are given, and for
+    too many detectors one behind the other.
+    """
     given: dict[str, frozenset[_Part]] = {}
     for node in ordered(nodes):
         rule = _RULES[node.type_id]
@@ -114,10 +119,6 @@ def check(nodes: Sequence[Node]) -> None:
         if not node.inputs and not rule.alone:
             raise WorkflowGraphInvalid(
                 f"Node {node.id!r} ({node.type_id}) takes another node's {_either(rule.takes)}; name it in node_inputs."
-            )
-        if node.inputs and not rule.takes:
-            raise WorkflowGraphInvalid(
-                f"Node {node.id!r} ({node.type_id}) looks at the input itself; leave its node_inputs out."
             )
         if node.inputs and not rule.takes & parents:
             raise WorkflowGraphInvalid(
@@ -128,6 +129,20 @@ def check(nodes: Sequence[Node]) -> None:
             given[node.id] = parents
         else:
             given[node.id] = rule.gives | (parents & {_Part.REGIONS})
+    for node_id, depth in _depths(nodes).items():
+        if depth > MOST_DETECTORS_DEEP:
+            raise WorkflowGraphInvalid(
+                f"Node {node_id!r} is detector number {depth} of those that look one in what the other finds;"
+                f" {MOST_DETECTORS_DEEP} is the limit."
+            )
+
+
+def _depths(nodes: Sequence[Node]) -> dict[str, int]:
+    """How many detectors stand one behind the other up to each node, itself included."""
+    depths: dict[str, int] = {}
+    for node in ordered(nodes):
+        depths[node.id] = max((depths[name] for name in node.inputs), default=0) + (node.type_id == _DETECTOR)
+    return depths
 
 
 async def run(nodes: Sequence[Node], steps: Mapping[str, Step], sight: Sight) -> dict[str, NodeData]:

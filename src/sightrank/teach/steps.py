@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.vision.eye import Eye
-from sightrank.vision.operators import NodeData, Said, cropped, found
+from sightrank.vision.operators import NodeData, Said, cropped, found, found_in_parts, surest
 from sightrank.vision.sight import Sight
 
 Vectors = NDArray[np.float32]
+#: Regions in which a detector behind another one looks: as many as a detector finds.
+MOST_PARTS: Final = 20
 
 
 class Step(Protocol):
@@ -49,12 +51,16 @@ class Looks:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Finds:
-    """Finds regions by the eye's detector."""
+    """Finds regions by the eye's detector, in the whole picture or in the surest of the regions it is given."""
 
     eye: Eye
 
     async def run(self, given: NodeData | None, sight: Sight) -> NodeData:
-        return found(await sight.detections(self.eye))
+        if given is None or given.regions is None:
+            (whole,) = await sight.detections(self.eye, [None])
+            return found(whole)
+        parts = [region.seen_in for region in surest(given.regions, MOST_PARTS)]
+        return found_in_parts(await sight.detections(self.eye, parts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

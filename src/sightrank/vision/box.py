@@ -14,6 +14,16 @@ class Box:
     bottom: float
     right: float
 
+    def of(self, part: Box) -> Box:
+        """What is this box in ``part``, in shares of the whole picture."""
+        height, width = part.bottom - part.top, part.right - part.left
+        return Box(
+            top=part.top + self.top * height,
+            left=part.left + self.left * width,
+            bottom=min(part.top + self.bottom * height, part.bottom),
+            right=min(part.left + self.right * width, part.right),
+        )
+
     def wider(self, margin: float) -> Box:
         """With ``margin`` of its height and width more on each side, within the picture."""
         down, across = margin * (self.bottom - self.top), margin * (self.right - self.left)

@@ -11,7 +11,8 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -31,6 +32,7 @@ Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
 _MOST_QUERIES = 256
 _KEPT = 1024  # texts and names whose vectors are remembered
+_PARTS = 4  # parts of a picture that are searched in one turn of a thread: a few tenths of a second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ class ImageLimits:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prepared:
     """A decoded picture. ``pixels`` [1 + boxes + detections, size, size, 3]: first the whole picture, then the
-    boxes asked for, then the detections.
+    boxes asked for, then the detections. ``format`` and ``color_mode`` are those of its file, '' without one.
     """
 
     pixels: Pixels
@@ -119,12 +121,24 @@ class Eye:
         """Whether a text can be made a vector among those of the pictures."""
         return self._reader is not None
 
-    async def prepare(self, data: bytes, boxes: Sequence[Box], lane: Lane, *, detect: bool) -> Prepared:
-        """Decodes an image file, cuts out ``boxes`` and, with ``detect``, what the detector finds.
+    async def prepare(self, data: bytes | Pixels, boxes: Sequence[Box], lane: Lane, *, detect: bool) -> Prepared:
+        """Decodes an image file, cuts out ``boxes`` and, with ``detect``, what the detector finds. ``data`` may also be
+        an upright picture [height, width, 3] that is decoded already, such as a frame of a film.
 
         Raises InputFailed or InputOverLimit for what is no usable image.
         """
         return await self.threads.decode(lane, lambda: self._prepare(data, boxes, detect=detect))
+
+    async def detect_in(self, data: bytes | Pixels, boxes: Sequence[Box], lane: Lane) -> list[tuple[Detection, ...]]:
+        """What the detector finds in each of these parts of a picture, by its place in the whole of it. Raises what
+        ``prepare`` does.
+        """
+        found: list[tuple[Detection, ...]] = []
+        for start in range(0, len(boxes), _PARTS):
+            # A file is decoded anew at each turn: nobody keeps a picture in full size while others have theirs.
+            some = boxes[start : start + _PARTS]
+            found += await self.threads.decode(lane, partial(self._detect_in, data, some))
+        return found
 
     async def embed(self, pixels: Pixels, lane: Lane) -> Vectors:
         """[n, size, size, 3] pixels to unit vectors [n, dims]."""
@@ -159,15 +173,27 @@ class Eye:
         """For each vector the likeliest concepts as (id, probability); none without a tagger."""
         return self.tagger.top(vectors, count) if self.tagger else [[] for _ in vectors]
 
-    def _prepare(self, data: bytes, boxes: Sequence[Box], *, detect: bool) -> Prepared:
+    def _detect_in(self, data: bytes | Pixels, boxes: Sequence[Box]) -> list[tuple[Detection, ...]]:
+        assert self.detector is not None, "who detects has a detector"
+        pixels = self._decoded(data, None).pixels
+        return [
+            tuple(
+                replace(found, box=found.box.of(box))
+                for found in self.detector.detect(decode.crop(pixels, box.top, box.left, box.bottom, box.right))
+            )
+            for box in boxes
+        ]
+
+    def _decoded(self, data: bytes | Pixels, size: int | None) -> decode.Decoded:
+        if isinstance(data, np.ndarray):
+            height, width = data.shape[:2]
+            return decode.Decoded(pixels=data, width=width, height=height, format="", color_mode="")
+        return decode.decode(data, size=size, max_pixels=self.limits.max_pixels, max_bytes=self.limits.max_bytes)
+
+    def _prepare(self, data: bytes | Pixels, boxes: Sequence[Box], *, detect: bool) -> Prepared:
         detector = self.detector if detect else None
-        picture = decode.decode(
-            data,
-            # A crop needs the picture at full size; the whole picture alone only at twice the network's input.
-            size=None if boxes or detector else self.encoder.size,
-            max_pixels=self.limits.max_pixels,
-            max_bytes=self.limits.max_bytes,
-        )
+        # A crop needs the picture at full size; the whole picture alone only at twice the network's input.
+        picture = self._decoded(data, None if boxes or detector else self.encoder.size)
         detections = tuple(detector.detect(picture.pixels)) if detector else ()
         cuts = [*boxes, *(detection.box for detection in detections)]
         parts = [picture.pixels, *(decode.crop(picture.pixels, b.top, b.left, b.bottom, b.right) for b in cuts)]

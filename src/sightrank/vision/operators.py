@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sightrank.vision import overlaps
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
 
@@ -30,6 +31,9 @@ COMPARISONS: Final[Mapping[int, Callable[[float, float], bool]]] = {
     4: operator.le,
     5: operator.eq,
 }
+#: Regions that are found in parts of a picture, together, and by how much two of one concept may overlap.
+MOST_IN_PARTS: Final = 100
+_SAME_THING = 0.5
 _CLUSTER_BITS = 12
 _SEED = 20_240_229
 #: How much closer a neighbour must be, in cosine, to weigh e times as much.
@@ -104,6 +108,25 @@ def found(detections: Sequence[Detection]) -> NodeData:
             for place, detection in enumerate(surest)
         )
     )
+
+
+def found_in_parts(parts: Sequence[Sequence[Detection]]) -> NodeData:
+    """What a detector says that looked at parts of a picture: what is seen in several parts that overlap is one region,
+    and no more than the 100 surest are.
+    """
+    found_anywhere = [detection for part in parts for detection in part]
+    kept: list[Detection] = []
+    for concept_id in dict.fromkeys(detection.concept_id for detection in found_anywhere):
+        alike = [detection for detection in found_anywhere if detection.concept_id == concept_id]
+        boxes = np.array([(d.box.left, d.box.top, d.box.right, d.box.bottom) for d in alike], np.float32)
+        values = np.array([detection.value for detection in alike], np.float32)
+        kept += [alike[at] for at in overlaps.surest(boxes, values, limit=_SAME_THING, most=MOST_IN_PARTS)]
+    return found(sorted(kept, key=lambda detection: -detection.value)[:MOST_IN_PARTS])
+
+
+def surest(regions: Sequence[Region], count: int) -> Sequence[Region]:
+    """At most ``count``: those that their detector was surest of."""
+    return regions if len(regions) <= count else sorted(regions, key=lambda region: -region.value)[:count]
 
 
 def joined(parts: Sequence[NodeData]) -> NodeData:

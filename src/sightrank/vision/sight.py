@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sightrank.errors import InputFailed, InputInvalid
+from sightrank.errors import InputInvalid
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
 from sightrank.vision.encoder import ImageEncoder
 from sightrank.vision.eye import Eye, Pixels
 from sightrank.vision.threads import Lane
-from sightrank.vision.viewing import Viewed
+from sightrank.vision.together import Together
 
 Vectors = NDArray[np.float32]
 
@@ -26,48 +26,61 @@ class Sight(Protocol):
         """Unit vectors [boxes, dims]; None stands for the whole."""
         ...
 
-    async def detections(self, eye: Eye) -> Sequence[Detection]:
-        """What the eye's detector finds."""
+    async def detections(self, eye: Eye, boxes: Sequence[Box | None]) -> Sequence[Sequence[Detection]]:
+        """What the eye's detector finds in each, by its place in the whole; None stands for the whole."""
         ...
 
 
 class PictureSight:
-    """An image file. ``detecting`` are the eyes whose detections will be asked for: the file is decoded once for them
-    and for what their encoders see.
+    """An image file, or a frame of a film [height, width, 3]. ``detecting`` are the eyes whose detections in the whole
+    will be asked for: a file is decoded once for them and for what their encoders see. ``together``: those with which
+    it shares runs of networks.
     """
 
-    def __init__(self, data: bytes, lane: Lane, detecting: Sequence[Eye] = ()) -> None:
+    def __init__(
+        self, data: bytes | Pixels, lane: Lane, detecting: Sequence[Eye] = (), together: Together | None = None
+    ) -> None:
         self._data = data
         self._lane = lane
         self._detecting = detecting
+        self._together = together
         self._pixels: dict[tuple[ImageEncoder, Box | None], Pixels] = {}
         self._vectors: dict[tuple[ImageEncoder, Box | None], Vectors] = {}
-        self._detections: dict[Eye, tuple[Detection, ...]] = {}
+        self._detections: dict[tuple[Eye, Box | None], tuple[Detection, ...]] = {}
 
     async def vectors(self, eye: Eye, boxes: Sequence[Box | None]) -> Vectors:
         """Raises InputFailed or InputOverLimit for what is no usable image."""
         missing = [box for box in dict.fromkeys(boxes) if (eye.encoder, box) not in self._vectors]
         if missing:
             pixels = await self._cut(eye, missing)
-            for box, vector in zip(missing, await eye.embed(pixels, self._lane), strict=True):
+            embedded = self._together.embed(eye, pixels) if self._together else eye.embed(pixels, self._lane)
+            for box, vector in zip(missing, await embedded, strict=True):
                 self._vectors[eye.encoder, box] = vector
         if not boxes:
             return np.empty((0, eye.encoder.dims), np.float32)
         return np.stack([self._vectors[eye.encoder, box] for box in boxes])
 
-    async def detections(self, eye: Eye) -> Sequence[Detection]:
+    async def detections(self, eye: Eye, boxes: Sequence[Box | None]) -> Sequence[Sequence[Detection]]:
         """Raises InputFailed or InputOverLimit for what is no usable image."""
-        if eye not in self._detections:
-            prepared = await eye.prepare(self._data, (), self._lane, detect=True)
-            parts = [None, *(detection.box for detection in prepared.detections)]
-            self._pixels |= {(eye.encoder, part): pixels for part, pixels in zip(parts, prepared.pixels, strict=True)}
-            self._detections[eye] = prepared.detections
-        return self._detections[eye]
+        if None in boxes:
+            await self._detect(eye)
+        missing = [box for box in dict.fromkeys(boxes) if box is not None and (eye, box) not in self._detections]
+        for box, found in zip(missing, await eye.detect_in(self._data, missing, self._lane), strict=True):
+            self._detections[eye, box] = found
+        return [self._detections[eye, box] for box in boxes]
+
+    async def _detect(self, eye: Eye) -> None:
+        if (eye, None) in self._detections:
+            return
+        prepared = await eye.prepare(self._data, (), self._lane, detect=True)
+        parts = [None, *(detection.box for detection in prepared.detections)]
+        self._pixels |= {(eye.encoder, part): pixels for part, pixels in zip(parts, prepared.pixels, strict=True)}
+        self._detections[eye, None] = prepared.detections
 
     async def _cut(self, eye: Eye, boxes: Sequence[Box | None]) -> Pixels:
         for detecting in self._detecting:
             if detecting.encoder is eye.encoder:
-                await self.detections(detecting)
+                await self._detect(detecting)
         missing = [box for box in boxes if (eye.encoder, box) not in self._pixels]
         if missing:
             wanted = [box for box in missing if box is not None]
@@ -76,28 +89,6 @@ class PictureSight:
                 (eye.encoder, part): pixels for part, pixels in zip([None, *wanted], prepared.pixels, strict=True)
             }
         return np.stack([self._pixels[eye.encoder, box] for box in boxes])
-
-
-class FrameSight:
-    """A frame of a film: what each eye saw of it while the film was read."""
-
-    def __init__(self, seen: Mapping[Eye, Viewed]) -> None:
-        self._seen = seen
-
-    async def vectors(self, eye: Eye, boxes: Sequence[Box | None]) -> Vectors:
-        """Raises InputFailed for a region that none of these eyes has looked at."""
-        seen = [viewed for one, viewed in self._seen.items() if one.encoder is eye.encoder]
-        known = {box: vector for viewed in seen for box, vector in ((None, viewed.vector), *viewed.parts.items())}
-        if not boxes:
-            return np.empty((0, eye.encoder.dims), np.float32)
-        if any(box not in known for box in boxes):
-            raise InputFailed(
-                "Regions of a video are looked at by the model that finds them only; take the frame as an image."
-            )
-        return np.stack([known[box] for box in boxes])
-
-    async def detections(self, eye: Eye) -> Sequence[Detection]:
-        return self._seen[eye].detections
 
 
 class TextSight:
@@ -113,6 +104,6 @@ class TextSight:
         vector = await eye.read(self._text)
         return np.stack([vector for _ in boxes])
 
-    async def detections(self, eye: Eye) -> Sequence[Detection]:
+    async def detections(self, eye: Eye, boxes: Sequence[Box | None]) -> Sequence[Sequence[Detection]]:
         """Raises InputInvalid."""
         raise InputInvalid("This model looks at images and videos only; the input has a text.")

@@ -4,8 +4,8 @@ Pure, safe to call from many threads; decoding and scaling release the GIL. Noth
 is cut into intervals of ``sample_ms``, and what it shows at the middle of each stands for the interval: 8-bit RGB,
 turned upright, transparency laid over white. Times count from the first frame, whatever the file calls it.
 
-Frames are decoded one after the other by one thread, and only those that are sampled become RGB; no more than one is
-held in full size.
+Frames are decoded one after the other by one thread, and only those that are sampled become RGB; the reading itself
+holds no more than one in full size.
 """
 
 from __future__ import annotations

@@ -1,42 +1,28 @@
 """Films through the networks of a workflow, a few frames at a time, while others use the same threads.
 
 A film may take a minute of decoding. It is read in short turns, between which the threads serve whoever waits, and its
-frames run through the network in small groups, so it holds a few of them at a time and takes one place in the queue.
+frames come in small groups, so it holds a few of them at a time and takes one place in the queue.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sightrank.vision.box import Box
-from sightrank.vision.decode import crop
-from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Eye
 from sightrank.vision.threads import Lane
 from sightrank.vision.video import FrameTime, Pixels, Reading, Sample
 
 _TURN_S = 0.05
 _GROUP = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Viewed:
-    """One sampled frame as the networks see it: a unit vector [dims], and what the detector found. ``width`` and
-    ``height`` are those of the upright film. ``parts`` has a vector of each box that was to be looked at.
-    """
-
-    time: FrameTime
-    vector: NDArray[np.float32]
-    detections: tuple[Detection, ...]
-    width: int
-    height: int
-    parts: Mapping[Box, NDArray[np.float32]] = field(default_factory=dict)
+_GROUP_BYTES = 2**26  # ten frames of 1920 x 1080, two of 3840 x 2160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,40 +41,41 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Prepared:
-    """``pixels`` [1 + boxes, size, size, 3]: the whole frame, then its parts."""
+class _Fitted(Sample):
+    """A frame as the network wants it, small enough for many to be held; ``width`` and ``height`` are the film's."""
 
-    time: FrameTime
-    pixels: Pixels
-    boxes: tuple[Box, ...]
-    detections: tuple[Detection, ...]
     width: int
     height: int
 
 
-async def view(
-    eye: Eye, data: bytes, lane: Lane, *, sample_ms: int, detect: bool, margins: Sequence[float] = ()
-) -> AsyncGenerator[Viewed, None]:
-    """The frames that a ``Reading`` samples, in their order. Raises what it raises.
+_Sample = TypeVar("_Sample", bound=Sample)
 
-    ``detect`` looks for regions in each frame too; those are looked at with each of ``margins`` around them.
+
+async def view(eye: Eye, data: bytes, lane: Lane, *, sample_ms: int) -> AsyncGenerator[Sequence[Sample], None]:
+    """The frames that a ``Reading`` samples, in their order and full size, as many at a time as may be held. Raises
+    what it raises. ``eye`` lends its threads and limits.
     """
     reading = await _begin(eye, data, lane, sample_ms)
-    async with aclosing(_view(eye, reading, lane, detect=detect, margins=margins)) as frames:
-        async for frame in frames:
-            yield frame
+    async with aclosing(_groups(eye, lane, reading.steps())) as groups:
+        async for group in groups:
+            yield group
 
 
 async def watch(eye: Eye, data: bytes, lane: Lane, *, sample_ms: int) -> Watched:
     """The frames that a ``Reading`` samples, all at once. Raises what it raises."""
     reading = await _begin(eye, data, lane, sample_ms)
-    async with aclosing(_view(eye, reading, lane, detect=False)) as frames:
-        seen = [frame async for frame in frames]
+    frames: list[FrameTime] = []
+    vectors: list[NDArray[np.float32]] = []
+    async with aclosing(_groups(eye, lane, _fitted(eye, reading.steps()))) as groups:
+        async for group in groups:
+            frames += [frame.time for frame in group]
+            vectors.append(await eye.embed(np.stack([frame.pixels for frame in group]), lane))
+            width, height = group[0].width, group[0].height
     return Watched(
-        frames=tuple(frame.time for frame in seen),
-        vectors=np.stack([frame.vector for frame in seen]),
-        width=seen[0].width,
-        height=seen[0].height,
+        frames=tuple(frames),
+        vectors=np.concatenate(vectors),
+        width=width,
+        height=height,
         format=reading.format,
         duration_ms=reading.duration_ms,
     )
@@ -99,69 +86,44 @@ async def _begin(eye: Eye, data: bytes, lane: Lane, sample_ms: int) -> Reading:
     return await eye.threads.decode(lane, lambda: Reading(data, sample_ms=sample_ms, max_pixels=most))
 
 
-async def _view(
-    eye: Eye, reading: Reading, lane: Lane, *, detect: bool, margins: Sequence[float] = ()
-) -> AsyncGenerator[Viewed, None]:
-    prepared = _prepared(eye, reading.steps(), detect=detect, margins=margins)
+async def _groups(eye: Eye, lane: Lane, steps: Iterator[_Sample | None]) -> AsyncGenerator[Sequence[_Sample], None]:
+    """None of them empty."""
     ended = False
-    group: list[_Prepared] = []
     while not ended:
-        # Whoever gives up drops the iterator, and with it, at the end of its turn, all that FFmpeg holds.
-        more, ended = await eye.threads.decode(lane, lambda: _turn(prepared))
-        group += more
-        while sum(len(frame.pixels) for frame in group) >= _GROUP or (ended and group):
-            now, group = _first(group)
-            vectors = iter(await eye.embed(np.concatenate([frame.pixels for frame in now]), lane))
-            for frame in now:
-                yield Viewed(
-                    time=frame.time,
-                    vector=next(vectors),
-                    detections=frame.detections,
-                    width=frame.width,
-                    height=frame.height,
-                    parts={box: next(vectors) for box in frame.boxes},
-                )
+        group: list[_Sample] = []
+        while not ended and not _is_full(group):
+            # Whoever gives up drops the iterator, and with it, at the end of its turn, all that FFmpeg holds.
+            ended = await eye.threads.decode(lane, partial(_turn, steps, group))
+        if group:
+            yield group
 
 
-def _first(frames: list[_Prepared]) -> tuple[list[_Prepared], list[_Prepared]]:
-    """As many frames as make a group of pictures, one at least, and the others."""
-    pictures = 0
-    for count, frame in enumerate(frames):
-        pictures += len(frame.pixels)
-        if pictures > _GROUP and count:
-            return frames[:count], frames[count:]
-    return frames, []
+def _turn(steps: Iterator[_Sample | None], group: list[_Sample]) -> bool:
+    """Adds what a short time brings until the group is full; whether that was all."""
+    until = time.monotonic() + _TURN_S
+    for sample in steps:
+        if sample is not None:
+            group.append(sample)
+        if _is_full(group) or time.monotonic() >= until:
+            return False
+    return True
 
 
-def _prepared(
-    eye: Eye, steps: Iterator[Sample | None], *, detect: bool, margins: Sequence[float]
-) -> Iterator[_Prepared | None]:
-    detector = eye.detector if detect else None
-    last: Sample | None = None
+def _is_full(group: Sequence[Sample]) -> bool:
+    """A picture that stays for several frames is in memory once."""
+    pictures = {id(sample.pixels): sample.pixels.nbytes for sample in group}
+    return len(group) >= _GROUP or sum(pictures.values()) >= _GROUP_BYTES
+
+
+def _fitted(eye: Eye, steps: Iterator[Sample | None]) -> Iterator[_Fitted | None]:
+    shown: Sample | None = None
     fitted: Pixels | None = None
-    boxes: tuple[Box, ...] = ()
-    detections: tuple[Detection, ...] = ()
     for sample in steps:
         if sample is None:
             yield None
             continue
-        if fitted is None or last is None or sample.pixels is not last.pixels:
-            detections = tuple(detector.detect(sample.pixels)) if detector else ()
-            boxes = tuple(dict.fromkeys(found.box.wider(margin) for found in detections for margin in margins))
-            cuts = [crop(sample.pixels, box.top, box.left, box.bottom, box.right) for box in boxes]
-            fitted = np.stack([eye.encoder.fit(part) for part in (sample.pixels, *cuts)])
-        last = sample
+        if fitted is None or shown is None or sample.pixels is not shown.pixels:
+            fitted = eye.encoder.fit(sample.pixels)
+        shown = sample
         height, width = sample.pixels.shape[:2]
-        yield _Prepared(time=sample.time, pixels=fitted, boxes=boxes, detections=detections, width=width, height=height)
-
-
-def _turn(frames: Iterator[_Prepared | None]) -> tuple[list[_Prepared], bool]:
-    """What a short time brings, a group at most, and whether that was all."""
-    found: list[_Prepared] = []
-    until = time.monotonic() + _TURN_S
-    for frame in frames:
-        if frame is not None:
-            found.append(frame)
-        if len(found) >= _GROUP or time.monotonic() >= until:
-            return found, False
-    return found, True
+        yield _Fitted(time=sample.time, pixels=fitted, width=width, height=height)
