@@ -138,6 +138,7 @@ _PUT_IN = {
     "gone": "DELETE FROM annotations WHERE bucket = 1 RETURNING *",
     "found": "SELECT input_number, id FROM annotations WHERE bucket = 1",
     "bucket": "1",
+    "column": "toolkits",
     "version": "1",
     "dataset_id": "'all'",
     "condition": "i.id > 'a'",

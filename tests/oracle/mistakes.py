@@ -162,7 +162,7 @@ READING: Mapping[str, Mistake] = {
     "counts miles as kilometres": lambda patch: patch.setitem(geo.UNITS, "withinMiles", geo.UNITS["withinKilometers"]),
     "counts radians as degrees": lambda patch: patch.setitem(geo.UNITS, "withinRadians", geo.UNITS["withinDegrees"]),
     "folds the case of metadata": instead(
-        contents, "_text", lambda text: lambda value, where: text(value, where).lower()
+        contents, "_text", lambda text: lambda value, refuse, where: text(value, refuse, where).lower()
     ),
     "wants all keys of metadata": instead(fields, "wanted_contents", _all_keys),
     "trusts whatever a legacy search finds": lambda patch: patch.setattr(legacy, "_SAID_BY_ANNOTATIONS", {}),

@@ -21,9 +21,9 @@ def expected(embedder_ids: list[int]) -> dict[str, str | None]:
     """
     found: dict[str, str | None] = {"schema_migrations_pkey": None}
     for _, text in migrate.available().values():
-        found |= _of_migration(_COMMENT.sub("", text))
-        for name in _DROPPED.findall(text):
+        for name in _DROPPED.findall(text):  # first: what is made anew is dropped before
             found.pop(name, None)
+        found |= _of_migration(_COMMENT.sub("", text))
     for number in embedder_ids:
         table = f"vectors_{number}"
         found[f"{table}_pkey"] = None
