@@ -42,6 +42,7 @@ from tests.integration.worlds import World, Worlds
 
 from sightrank.background import background
 from sightrank.ingest.renamed_models import RenamedModels
+from sightrank.store.database import Database
 from sightrank.teach.own_workflows import OwnWorkflows
 from sightrank.vision.box import Box
 from sightrank.vision.concept_model import ConceptModel
@@ -175,6 +176,7 @@ def test_what_is_refused_changes_nothing(app: App) -> None:
     assert code(("a", "a")) == DUPLICATE
     assert code(("a", "new"), ("b", "new")) == INVALID_REQUEST
     assert code(("a", "new"), ("a", "newer")) == INVALID_REQUEST
+    assert code(("a", "new"), ("new", "newer")) == INVALID_REQUEST, "each once"
     assert code(("a", "new"), ("nobody", "newer")) == UNKNOWN
     assert code((TAGGER, "mine")) == FORBIDDEN
     assert [code(("a", taken)) for taken in (TAGGER, "aaa03c23b3724a16a56b629203edc62c")] == [INVALID] * 2
@@ -225,26 +227,21 @@ def test_what_deleted_versions_said_keeps_the_former_id(app: App) -> None:
 def test_much_that_was_said_follows_in_portions_and_after_a_stop(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         ids = UserAppIDSet(app_id="photos")
-        for model_id in ("a", "quiet"):
-            request = service_pb2.PostModelsRequest(user_app_id=ids, models=[Model(id=model_id)])
-            await world.call("PostModels", request)
-        database = world.database
-        for statement in _PREDICTIONS:
-            await database.execute(statement)
+        database = await _much_said(world)
 
         async def said() -> dict[str, int]:
             rows = await database.rows("SELECT model_id, count(*) FROM annotations GROUP BY model_id")
             return dict(rows)
 
         async def renamed() -> list[tuple[Any, ...]]:
-            return await database.rows("SELECT id FROM models WHERE renamed")
+            return await database.rows("SELECT id FROM models WHERE renamed_at IS NOT NULL")
 
         sources = [service_pb2.IdUpdateSource(id=id, new_id=new) for id, new in (("a", "b"), ("quiet", "silent"))]
         request = service_pb2.PatchModelIdsRequest(user_app_id=ids, ids=sources, action="overwrite")
         await world.call("PatchModelIds", request)
         assert (await said(), await renamed()) == ({"b": 5000, "public": 5000}, [])
 
-        await database.execute("UPDATE models SET id = 'c', renamed = true WHERE id = 'b'")
+        await database.execute("UPDATE models SET id = 'c', renamed_at = clock_timestamp() WHERE id = 'b'")
         models = RenamedModels(database)
         ((bucket,),) = await database.rows("SELECT bucket FROM models WHERE id = 'c'")
         await models.follow(bucket, "c", seconds=0)
@@ -260,6 +257,90 @@ def test_much_that_was_said_follows_in_portions_and_after_a_stop(world: Worlds) 
         assert await database.row("SELECT version FROM app_buckets WHERE bucket = %s", [bucket]) > version
 
     world.run(scenario)
+
+
+def test_who_follows_a_model_leaves_another_alone_that_has_its_id_by_now(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        database = await _much_said(world)
+        await database.execute(_RENAME, ["b", "a"])
+        ((bucket,),) = await database.rows("SELECT first_bucket FROM apps WHERE id = 'photos'")
+
+        async with database.transaction() as held:
+            await held.execute("SELECT FROM app_buckets WHERE bucket = %s FOR UPDATE", [bucket])
+            following = asyncio.create_task(RenamedModels(database).follow(bucket, "b", seconds=60))
+            await until(lambda: _waits(database))
+            # While a portion is about to be committed both get other ids: the second has the first one's.
+            renaming = asyncio.create_task(_swap(database))
+            await until(lambda: _waits(database, 2))
+        await asyncio.gather(following, renaming)
+
+        assert await database.rows(_MARKED) == [("b",), ("c",)]
+        for model_id in ("b", "c"):
+            await RenamedModels(database).follow(bucket, model_id, seconds=60)
+        said = await database.rows("SELECT model_id, count(*) FROM annotations GROUP BY model_id ORDER BY 1")
+        assert (said, await database.rows(_MARKED)) == ([("c", 5000), ("public", 5000)], [])
+
+    world.run(scenario)
+
+
+def test_what_cannot_follow_holds_up_no_other(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        database = await _much_said(world)
+        await database.execute(_RENAME, ["b", "a"])
+        await database.execute(_RENAME, ["silent", "quiet"])
+        await database.execute("ALTER TABLE annotations ADD CONSTRAINT unnameable CHECK (model_id <> 'b') NOT VALID")
+
+        async def left() -> bool:
+            return await database.rows(_MARKED) == [("b",)]
+
+        async with background(RenamedModels(database).keep_followed()):
+            await until(left)
+
+    world.run(scenario)
+
+
+def test_a_second_look_at_what_has_followed_says_nothing_new_to_searches(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        database = await _much_said(world)
+        ((bucket,),) = await database.rows("SELECT first_bucket FROM apps WHERE id = 'photos'")
+        await database.execute(_RENAME, ["a", "a"])
+        before = await database.rows("SELECT version FROM app_buckets WHERE bucket = %s", [bucket])
+
+        await RenamedModels(database).follow(bucket, "a", seconds=60)
+
+        assert await database.rows(_MARKED) == []
+        assert await database.rows("SELECT version FROM app_buckets WHERE bucket = %s", [bucket]) == before
+
+    world.run(scenario)
+
+
+async def _much_said(world: World) -> Database:
+    """App photos has the models ``a`` and ``quiet``, and predictions."""
+    ids = UserAppIDSet(app_id="photos")
+    for model_id in ("a", "quiet"):
+        await world.call("PostModels", service_pb2.PostModelsRequest(user_app_id=ids, models=[Model(id=model_id)]))
+    for statement in _PREDICTIONS:
+        await world.database.execute(statement)
+    return world.database
+
+
+_RENAME = "UPDATE models SET id = %s, renamed_at = clock_timestamp() WHERE id = %s"
+_MARKED = "SELECT id FROM models WHERE renamed_at IS NOT NULL ORDER BY id"
+
+
+async def _swap(database: Database) -> None:
+    """``b`` is called c, and ``quiet`` is called b."""
+    async with database.transaction() as connection:
+        await connection.execute(_RENAME, ["c", "b"])
+        await connection.execute(_RENAME, ["b", "quiet"])
+
+
+async def _waits(database: Database, count: int = 1) -> bool:
+    """Whether so many statements wait for a lock."""
+    rows = await database.rows(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return len(rows) >= count
 
 
 #: 5,000 predictions of the model ``a`` and as many of a public one.

@@ -70,7 +70,7 @@ class ModelIds:
         new_ids: dict[str, str] = {}
         for place, item in enumerate(request.ids):
             where = f"ids[{place}]"
-            if item.id in new_ids or item.new_id in new_ids.values():
+            if item.id in {*new_ids, *new_ids.values()} or item.new_id in new_ids.values():
                 raise InvalidRequest(f"{where} has {item.id!r} or {item.new_id!r} a second time; rename each once.")
             if self._catalogue.find_model(item.new_id) is not None:
                 raise ModelInvalidArgument(
@@ -106,12 +106,18 @@ class ModelIds:
 
 
 async def _rename_in_workflows(connection: Connection, app: AppRef, new_ids: Mapping[str, str]) -> None:
-    """All versions of the app's workflows: what a node does stays the same."""
-    rows = await (await connection.execute(_SQL["lock_nodes"], {"bucket": app.bucket})).fetchall()
-    changed = {id: nodes for id, stored in rows if (nodes := _renamed(stored, new_ids)) is not None}
-    if changed:
-        values = {"bucket": app.bucket, "ids": list(changed), "nodes": list(changed.values())}
-        await connection.execute(_SQL["update_nodes"], values)
+    """All versions of the app's workflows, in portions: what a node does stays the same."""
+    after_id = ""
+    while True:
+        keys = {"bucket": app.bucket, "ids": list(new_ids), "after_id": after_id}
+        rows = await (await connection.execute(_SQL["lock_nodes"], keys)).fetchall()
+        if not rows:
+            return
+        after_id = rows[-1][0]
+        changed = {id: nodes for id, stored in rows if (nodes := _renamed(stored, new_ids)) is not None}
+        if changed:
+            values = {"bucket": app.bucket, "ids": list(changed), "nodes": list(changed.values())}
+            await connection.execute(_SQL["update_nodes"], values)
 
 
 def _renamed(stored: bytes, new_ids: Mapping[str, str]) -> bytes | None:
