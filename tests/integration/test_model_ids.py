@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ from tests.integration.worlds import World, Worlds
 
 from sightrank.background import background
 from sightrank.ingest.renamed_models import RenamedModels
-from sightrank.store.database import Database
+from sightrank.store.database import Connection, Database
 from sightrank.teach.own_workflows import OwnWorkflows
 from sightrank.vision.box import Box
 from sightrank.vision.concept_model import ConceptModel
@@ -324,6 +324,24 @@ async def _much_said(world: World) -> Database:
     return world.database
 
 
+def test_all_of_many_versions_of_a_workflow_follow(app: App) -> None:
+    reds_and_blues(app)
+    new_model(app)
+    trained(app, "red", "blue")
+    post_flow(app, node("say", "colours"))
+    app.server.sql(
+        "INSERT INTO workflow_versions (bucket, id, workflow_id, nodes)"
+        " SELECT bucket, id || n, workflow_id, nodes FROM workflow_versions, generate_series(1, 150) n"
+        " WHERE bucket = (SELECT first_bucket FROM apps WHERE id = %s) RETURNING id",
+        app.id,
+    )
+
+    rename(app, ("colours", "hues"))
+
+    flows = app.call("ListWorkflowVersions", workflow_id="flow", per_page=500).workflow_versions
+    assert [one.nodes[0].model.id for one in flows] == ["hues"] * 151
+
+
 _RENAME = "UPDATE models SET id = %s, renamed_at = clock_timestamp() WHERE id = %s"
 _MARKED = "SELECT id FROM models WHERE renamed_at IS NOT NULL ORDER BY id"
 
@@ -450,6 +468,43 @@ def test_what_a_model_says_for_another_base_workflow_while_it_is_renamed_is_by_i
         assert await flows.database.rows(_SAID) == [("yours",)]
 
     flowing(scenario, found=FOUND)
+
+
+def test_a_graph_never_runs_with_a_model_that_has_got_the_id_of_its_own(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await _predicting(flows)
+        await flows.model("other", "embedding-classifier", concepts=["wet"])
+        await flows.database.execute(
+            "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted)"
+            " SELECT bucket, 'other-1', embedder_id, fitted FROM model_fits"
+        )
+        await flows.post("crowd")
+
+        async with AsyncExitStack() as stack:
+            async with flows.database.transaction() as held:
+                await held.execute("LOCK TABLE models IN ACCESS EXCLUSIVE MODE")
+                await stack.enter_async_context(flows.working())
+                # The graph is read then, and its models are not.
+                await until(lambda: _waits(flows.database))
+                await _pass_on_the_id(held)
+            await until(flows.place.is_indexed)
+
+        said = await flows.database.rows("SELECT model_id, model_version_id FROM annotations WHERE own_model")
+        assert said == [("yours", "mine-1")]
+
+    flowing(scenario, found=FOUND)
+
+
+async def _pass_on_the_id(connection: Connection) -> None:
+    """``mine`` is called yours, also in the graph, and ``other`` is called mine."""
+    for new_id, id in (("yours", "mine"), ("mine", "other")):
+        await connection.execute(_RENAME, [new_id, id])
+    row = await (await connection.execute("SELECT nodes FROM workflow_versions")).fetchone()
+    assert row is not None
+    graph = resources_pb2.WorkflowVersion.FromString(row[0])
+    for one in graph.nodes:
+        one.model.id = {"mine": "yours"}.get(one.model.id, one.model.id)
+    await connection.execute("UPDATE workflow_versions SET nodes = %s", [graph.SerializeToString()])
 
 
 _SAID = "SELECT model_id FROM annotations WHERE model_version_id = 'mine-1'"
