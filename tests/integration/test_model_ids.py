@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import numpy as np
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.resources_pb2 import (
     Data,
@@ -37,7 +36,7 @@ from tests.integration.teaching import (
     train,
     trained,
 )
-from tests.integration.test_ingest_worker import DIMS, until
+from tests.integration.test_ingest_worker import until
 from tests.integration.worlds import World, Worlds
 
 from sightrank.background import background
@@ -45,7 +44,6 @@ from sightrank.ingest.renamed_models import RenamedModels
 from sightrank.store.database import Connection, Database
 from sightrank.teach.own_workflows import OwnWorkflows
 from sightrank.vision.box import Box
-from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.detector import Detection
 
 SUCCESS, INVALID_REQUEST, UNKNOWN, FORBIDDEN, INVALID, DUPLICATE = 10000, 11102, 21200, 21201, 21202, 40010
@@ -473,11 +471,7 @@ def test_what_a_model_says_for_another_base_workflow_while_it_is_renamed_is_by_i
 def test_a_graph_never_runs_with_a_model_that_has_got_the_id_of_its_own(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await _predicting(flows)
-        await flows.model("other", "embedding-classifier", concepts=["wet"])
-        await flows.database.execute(
-            "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted)"
-            " SELECT bucket, 'other-1', embedder_id, fitted FROM model_fits"
-        )
+        await flows.trained("other", wet=1)
         await flows.post("crowd")
 
         async with AsyncExitStack() as stack:
@@ -533,15 +527,8 @@ async def _looked_at(flows: Flows) -> AsyncIterator[None]:
 async def _predicting(flows: Flows) -> None:
     """The app's base workflow is one of its own, in which the trained model ``mine`` looks at regions with a margin,
     for itself."""
-    fit = ConceptModel(
-        ["wet"], np.eye(3, DIMS, dtype=np.float32)[[2]], np.full(1, 10.0, np.float32), np.zeros(1, np.float32)
-    )
-    await flows.model("mine", "embedding-classifier", concepts=["wet"])
+    await flows.trained("mine", wet=1)
     await flows.model("crop", "image-crop", {"margin": 0.25})
-    await flows.database.execute(
-        "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted) VALUES (%s, 'mine-1', %s, %s)",
-        [flows.place.bucket, flows.place.workflow.table.id, fit.dump()],
-    )
     await flows.flow(
         "own",
         "own-1",

@@ -59,6 +59,7 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("workflows", "read", {"bucket": 1, "ids": ["1-7"]}),
     ("workflows", "bases", {"bucket": 1}),
     ("workflows", "read_versions", {**_FLOW, "id": ""}),
+    ("workflows", "version_ids", _FLOW),
     ("workflows", "lock_versions", _FLOW),
 ]
 
