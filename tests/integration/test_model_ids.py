@@ -281,6 +281,29 @@ def test_who_follows_a_model_leaves_another_alone_that_has_its_id_by_now(world: 
     world.run(scenario)
 
 
+def test_an_answer_does_not_wait_for_predictions_that_somebody_holds(
+    world: Worlds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightrank.api.model_ids.FOLLOWING_S", 0.2)
+
+    async def scenario(world: World) -> None:
+        database = await _much_said(world)
+        source = service_pb2.IdUpdateSource(id="a", new_id="b")
+        request = service_pb2.PatchModelIdsRequest(
+            user_app_id=UserAppIDSet(app_id="photos"), ids=[source], action="overwrite"
+        )
+
+        async with database.transaction() as held:
+            await held.execute("SELECT FROM annotations WHERE model_id = 'a' FOR UPDATE")
+            async with asyncio.timeout(60):
+                answer = await world.call("PatchModelIds", request)
+
+        assert [model.id for model in answer.models] == ["b"]
+        assert await database.rows(_MARKED) == [("b",)]
+
+    world.run(scenario)
+
+
 def test_what_cannot_follow_holds_up_no_other(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         database = await _much_said(world)

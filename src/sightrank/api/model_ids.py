@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -53,11 +54,12 @@ class ModelIds:
             lambda: self._rename(app, new_ids), busy="These models are being written to; try again in a moment."
         )
         try:
-            for model_id in new_ids.values():
-                await self._renamed.follow(app.bucket, model_id, seconds=FOLLOWING_S / len(new_ids))
-        except AppError as error:
+            async with asyncio.timeout(FOLLOWING_S):
+                for model_id in new_ids.values():
+                    await self._renamed.follow(app.bucket, model_id, seconds=FOLLOWING_S / len(new_ids))
+        except (AppError, TimeoutError) as error:
             # They have their ids; what they have said follows in the background.
-            _log.info("predictions of renamed models follow later", bucket=app.bucket, reason=error.details)
+            _log.info("predictions of renamed models follow later", bucket=app.bucket, reason=str(error))
         rows = await self._records.rows(app, list(new_ids.values()))
         return service_pb2.MultiModelResponse(models=await self._records.messages(app, rows))
 
