@@ -19,6 +19,7 @@ from clarifai_grpc.grpc.api.resources_pb2 import (
     ModelVersion,
     NodeInput,
     UserAppIDSet,
+    Visibility,
     Worker,
     Workflow,
     WorkflowNode,
@@ -513,9 +514,33 @@ def test_a_graph_never_runs_with_a_model_that_has_got_the_id_of_its_own(flowing:
     flowing(scenario, found=FOUND)
 
 
-async def _pass_on_the_id(connection: Connection) -> None:
-    """``mine`` is called yours, also in the graph, and ``other`` is called mine."""
-    for new_id, id in (("yours", "mine"), ("mine", "other")):
+@pytest.mark.parametrize("passed_on", [True, False])
+def test_a_patch_of_nodes_keeps_the_models_that_get_other_ids_meanwhile(flowing: Flowing, passed_on: bool) -> None:
+    async def scenario(flows: Flows) -> None:
+        for model_id in ("mine", "other", "third"):
+            await flows.trained(model_id, wet=1)
+        await flows.flow("own", "own-1", mine=("mine", "embedding-classifier", ()))
+        more = Workflow(id="own", nodes=[node("more", "third")], visibility=Visibility(gettable=50))
+        request = service_pb2.PatchWorkflowsRequest(
+            user_app_id=UserAppIDSet(app_id="photos"), workflows=[more], action="merge"
+        )
+
+        async with flows.database.transaction() as held:
+            await held.execute("LOCK TABLE models IN ACCESS EXCLUSIVE MODE")
+            patching = asyncio.create_task(flows.place.world.call("PatchWorkflows", request))
+            await until(lambda: _waits(flows.database))
+            await _pass_on_the_id(held, passed_on=passed_on)
+        answer = await patching
+
+        nodes = answer.workflows[0].nodes
+        assert [(one.id, one.model.id) for one in nodes] == [("mine", "yours"), ("more", "third")]
+
+    flowing(scenario, found=FOUND)
+
+
+async def _pass_on_the_id(connection: Connection, *, passed_on: bool = True) -> None:
+    """``mine`` is called yours, also in the graph, and ``other`` is called mine where the id is ``passed_on``."""
+    for new_id, id in (("yours", "mine"), ("mine", "other"))[: 1 + passed_on]:
         await connection.execute(_RENAME, [new_id, id])
     row = await (await connection.execute("SELECT nodes FROM workflow_versions")).fetchone()
     assert row is not None
