@@ -27,6 +27,7 @@ from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.teach.workbench import PublicModel, Space, Workbench
 from sightrank.vision.box import Box
+from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Eye, Prepared
 from sightrank.vision.tagger import Tagger
@@ -166,6 +167,18 @@ class Flows:
             "INSERT INTO model_versions (bucket, id, model_id, status, concept_ids, params)"
             " VALUES (%(bucket)s, %(id)s || '-1', %(id)s, %(status)s, %(concepts)s, %(params)s)",
             {**keys, "status": status, "params": Jsonb(params or {})},
+        )
+
+    async def trained(self, model_id: str, **signs: int) -> None:
+        """A trained classifier that predicts these concepts, 1 where the third number of a vector is high and -1 where
+        it is low."""
+        directions = np.outer([*signs.values()], np.eye(3, DIMS)[2]).astype(np.float32)
+        scale, bias = np.full(len(signs), 10.0, np.float32), np.zeros(len(signs), np.float32)
+        fit = ConceptModel([*signs], directions, scale, bias)
+        await self.model(model_id, "embedding-classifier", concepts=[*signs])
+        await self.database.execute(
+            "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted) VALUES (%s, %s, %s, %s)",
+            [self.place.bucket, f"{model_id}-1", self.place.workflow.table.id, fit.dump()],
         )
 
     async def threshold(self, model_id: str, comparison: int, thresholds: Mapping[str, float]) -> None:
