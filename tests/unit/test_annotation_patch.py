@@ -46,6 +46,7 @@ def record(**fields: Any) -> AnnotationRecord:
         "user_id": "me",
         "model_id": "",
         "model_version_id": "",
+        "own_model": False,
         "task_id": "",
         "concept_ids": ["x", "y"],
         "concept_values": [1.0, 0.5],
