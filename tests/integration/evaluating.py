@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +15,14 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.resources_pb2 import UserAppIDSet
 from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
+from tests.integration.beside import beside
 from tests.integration.worlds import World, Worlds
 
 from sightrank.api.datasets import Datasets
-from sightrank.background import end
+from sightrank.search.fits import Fits
 from sightrank.store import vectors
 from sightrank.store.vectors import EmbedderTable, VectorRows
+from sightrank.teach.classroom import Classroom
 from sightrank.teach.evaluator import Evaluator
 from sightrank.teach.examples import frozen, read_examples
 from sightrank.vision.fitting import FitOptions, fit
@@ -65,17 +67,14 @@ class Place:
     @asynccontextmanager
     async def evaluating(self) -> AsyncIterator[None]:
         """What the server does in the background."""
-        threads = Threads(1)
-        tables = {self.workflow_id: self.table}
-        evaluator = Evaluator(
-            self.world.database, self.world.book, tables, ["Empty"], self.world.to_evaluate, threads=threads
-        )
-        task = asyncio.create_task(evaluator.run())
-        try:
+        database, tables = self.world.database, {self.workflow_id: self.table}
+
+        def run(threads: Threads) -> Coroutine[Any, Any, None]:
+            room = Classroom(database=database, book=self.world.book, tables=tables, idle=["Empty"], threads=threads)
+            return Evaluator(room, Fits(database), self.world.to_evaluate).run()
+
+        async with beside(run):
             yield
-        finally:
-            await end([task])
-            await asyncio.to_thread(threads.close)
 
     async def label(self, prefix: str, labels: NDArray[np.float32], concepts: Sequence[str], *, seed: int = 0) -> None:
         """Indexed inputs ``prefix``-0 …, one area each; areas that share labels look alike. NaN says nothing."""

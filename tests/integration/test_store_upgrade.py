@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -62,6 +63,12 @@ def upgrade_to(number: int, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(migrate, "available", lambda: known)
         asyncio.run(migrate.upgrade(url))
+
+
+def test_no_two_migrations_have_one_number() -> None:
+    written = [path.stem for path in (Path(migrate.__file__).parent / "migrations").glob("*.sql")]
+
+    assert sorted(written) == [name for name, _ in migrate.available().values()]
 
 
 def test_upgrade_completes_what_annotations_say_of_their_regions(old_database: str) -> None:
