@@ -27,12 +27,14 @@ from sightrank.store.clock import Clock
 from sightrank.store.database import Database
 from sightrank.teach.workbench import PublicModel, Space, Workbench
 from sightrank.vision.box import Box
+from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.detector import Detection
 from sightrank.vision.eye import Eye, Prepared
 from sightrank.vision.tagger import Tagger
 from sightrank.vision.threads import Lane, Threads
 
 TAGGER, EMBEDDER, DETECTOR = "general-image-recognition", "general-image-embedding", "general-image-detection"
+_INSTALLED = {TAGGER: "visual-classifier", EMBEDDER: "visual-embedder", DETECTOR: "visual-detector"}
 PEOPLE, DOG, WATER = "ai_l8TKp2h5", "ai_8S2Vq3cR", "ai_water000"
 SUCCESS, PENDING = 24150, 24151
 OVER, OVER_OR_AT, UNDER = 1, 2, 3
@@ -137,8 +139,7 @@ class Flows:
     @property
     def workbench(self) -> Workbench:
         eye = cast(Eye, self.eye)
-        types = {TAGGER: "visual-classifier", EMBEDDER: "visual-embedder", DETECTOR: "visual-detector"}
-        public = {id: PublicModel(id=id, type_id=type_id, eye=eye) for id, type_id in types.items()}
+        public = {id: PublicModel(id=id, type_id=type_id, eye=eye) for id, type_id in _INSTALLED.items()}
         spaces = {"General": Space(eye=eye, table=self.place.workflow.table)}
         return Workbench(self.database, self.place.world.book, Fits(self.database), public, spaces)
 
@@ -166,6 +167,20 @@ class Flows:
             "INSERT INTO model_versions (bucket, id, model_id, status, concept_ids, params)"
             " VALUES (%(bucket)s, %(id)s || '-1', %(id)s, %(status)s, %(concepts)s, %(params)s)",
             {**keys, "status": status, "params": Jsonb(params or {})},
+        )
+
+    async def learnt(self, model_id: str) -> None:
+        """A model of the app that tells ``wet`` pictures from ``dry`` ones."""
+        fit = ConceptModel(
+            ["wet", "dry"],
+            np.eye(3, DIMS, dtype=np.float32)[[2, 2]] * np.array([[1], [-1]], np.float32),
+            np.full(2, 10.0, np.float32),
+            np.zeros(2, np.float32),
+        )
+        await self.model(model_id, "embedding-classifier", concepts=fit.ids)
+        await self.database.execute(
+            "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted) VALUES (%s, %s, %s, %s)",
+            [self.place.bucket, f"{model_id}-1", self.place.workflow.table.id, fit.dump()],
         )
 
     async def threshold(self, model_id: str, comparison: int, thresholds: Mapping[str, float]) -> None:
@@ -300,8 +315,8 @@ class Flows:
 
 
 def _model(model_id: str, type_id: str) -> resources_pb2.Model:
-    public = model_id in (TAGGER, EMBEDDER, DETECTOR)
-    whose = {"user_id": "clarifai", "app_id": "main"} if public else {}
+    """An installed one where the type is that of its namesake, else one of the app."""
+    whose = {"user_id": "clarifai", "app_id": "main"} if _INSTALLED.get(model_id) == type_id else {}
     return resources_pb2.Model(id=model_id, model_type_id=type_id, **whose)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import numpy as np
 import pytest
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from structlog.testing import capture_logs
@@ -27,7 +26,7 @@ from tests.integration.own_flows import (
     tagger,
     vector,
 )
-from tests.integration.test_ingest_worker import DIMS, until
+from tests.integration.test_ingest_worker import until
 
 from sightrank.errors import WorkflowDoesNotExist, WorkflowInvalid, WorkflowNeedsModel
 from sightrank.ingest.intake import IdConflict, NewInput
@@ -35,7 +34,6 @@ from sightrank.ingest.jobs import Jobs
 from sightrank.ingest.rows import Content, NamedConcept
 from sightrank.store.clock import Clock
 from sightrank.vision.box import Box
-from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.detector import Detection
 
 BOX = Box(top=0.25, left=0.25, bottom=0.5, right=0.75)
@@ -486,17 +484,7 @@ def test_what_was_written_on_regions_that_are_found_anew_is_remembered_where_it_
 
 def test_the_apps_own_models_say_what_they_predict(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
-        fit = ConceptModel(
-            ["wet", "dry"],
-            np.eye(3, DIMS, dtype=np.float32)[[2, 2]] * np.array([[1], [-1]], np.float32),
-            np.full(2, 10.0, np.float32),
-            np.zeros(2, np.float32),
-        )
-        await flows.model("mine", "embedding-classifier", concepts=["wet", "dry"])
-        await flows.database.execute(
-            "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted) VALUES (%s, 'mine-1', %s, %s)",
-            [flows.place.bucket, flows.place.workflow.table.id, fit.dump()],
-        )
+        await flows.learnt("mine")
         await flows.threshold("sure", OVER, {"wet": 0.9})
         await flows.writer("label", SUCCESS)
         await flows.flow(
@@ -618,24 +606,15 @@ def test_a_workflow_that_gets_other_nodes_while_an_app_asks_for_it_is_looked_at_
     flowing(scenario)
 
 
-def test_what_own_models_say_is_told_from_what_installed_ones_say_for_ever(flowing: Flowing) -> None:
+@pytest.mark.parametrize("model_id", ["mine", TAGGER])
+def test_what_own_models_say_is_told_from_what_installed_ones_say_for_ever(flowing: Flowing, model_id: str) -> None:
     """At ingest and after all inputs are looked at again, also for one that is called like the tagger."""
 
     async def scenario(flows: Flows) -> None:
-        fit = ConceptModel(
-            ["wet", "dry"],
-            np.eye(3, DIMS, dtype=np.float32)[[2, 2]] * np.array([[1], [-1]], np.float32),
-            np.full(2, 10.0, np.float32),
-            np.zeros(2, np.float32),
-        )
-        await flows.model("mine", "embedding-classifier", concepts=["wet", "dry"])
-        await flows.database.execute(
-            "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted) VALUES (%s, 'mine-1', %s, %s)",
-            [flows.place.bucket, flows.place.workflow.table.id, fit.dump()],
-        )
-        await flows.flow("own", "own-1", mine=("mine", "embedding-classifier", ()))
+        await flows.learnt(model_id)
+        await flows.flow("own", "own-1", mine=(model_id, "embedding-classifier", ()))
         await flows.database.execute("UPDATE apps SET own_workflow_id = 'own' WHERE id = 'photos'")
-        said = "SELECT model_id, own_model FROM annotations WHERE model_version_id <> '' ORDER BY model_id"
+        said = "SELECT model_id, own_model FROM annotations WHERE model_version_id <> '' ORDER BY own_model"
 
         await flows.index("crowd")
         at_ingest = await flows.database.rows(said)
@@ -647,6 +626,6 @@ def test_what_own_models_say_is_told_from_what_installed_ones_say_for_ever(flowi
         async with flows.reindexing():
             await until(flows.is_settled)
 
-        assert at_ingest == await flows.database.rows(said) == [(TAGGER, False), ("mine", True)]
+        assert at_ingest == await flows.database.rows(said) == [(TAGGER, False), (model_id, True)]
 
     flowing(scenario)

@@ -191,8 +191,8 @@ class Laws:
         return self._labels[key]
 
     def found(self, ids: frozenset[str]) -> dict[int, float]:
-        """Area to how surely the detector has found the concept there, by now. A model of the app that is called like it
-        is none."""
+        """Area to how surely the detector has found the concept there, by now. A model of the app that is called so is
+        none."""
         said = [
             (value, item.area_of(note).id)
             for item in self.app.inputs
