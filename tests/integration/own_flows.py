@@ -169,15 +169,13 @@ class Flows:
             {**keys, "status": status, "params": Jsonb(params or {})},
         )
 
-    async def learnt(self, model_id: str) -> None:
-        """A model of the app that tells ``wet`` pictures from ``dry`` ones."""
-        fit = ConceptModel(
-            ["wet", "dry"],
-            np.eye(3, DIMS, dtype=np.float32)[[2, 2]] * np.array([[1], [-1]], np.float32),
-            np.full(2, 10.0, np.float32),
-            np.zeros(2, np.float32),
-        )
-        await self.model(model_id, "embedding-classifier", concepts=fit.ids)
+    async def trained(self, model_id: str, **signs: int) -> None:
+        """A trained classifier that predicts these concepts, 1 where the third number of a vector is high and -1 where
+        it is low."""
+        directions = np.outer([*signs.values()], np.eye(3, DIMS)[2]).astype(np.float32)
+        scale, bias = np.full(len(signs), 10.0, np.float32), np.zeros(len(signs), np.float32)
+        fit = ConceptModel([*signs], directions, scale, bias)
+        await self.model(model_id, "embedding-classifier", concepts=[*signs])
         await self.database.execute(
             "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted) VALUES (%s, %s, %s, %s)",
             [self.place.bucket, f"{model_id}-1", self.place.workflow.table.id, fit.dump()],

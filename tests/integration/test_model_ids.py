@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import numpy as np
+import pytest
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.resources_pb2 import (
     Data,
@@ -19,6 +19,7 @@ from clarifai_grpc.grpc.api.resources_pb2 import (
     ModelVersion,
     NodeInput,
     UserAppIDSet,
+    Visibility,
     Worker,
     Workflow,
     WorkflowNode,
@@ -37,14 +38,14 @@ from tests.integration.teaching import (
     train,
     trained,
 )
-from tests.integration.test_ingest_worker import DIMS, until
+from tests.integration.test_ingest_worker import until
 from tests.integration.worlds import World, Worlds
 
 from sightrank.background import background
 from sightrank.ingest.renamed_models import RenamedModels
+from sightrank.store.database import Connection, Database
 from sightrank.teach.own_workflows import OwnWorkflows
 from sightrank.vision.box import Box
-from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.detector import Detection
 
 SUCCESS, INVALID_REQUEST, UNKNOWN, FORBIDDEN, INVALID, DUPLICATE = 10000, 11102, 21200, 21201, 21202, 40010
@@ -175,6 +176,7 @@ def test_what_is_refused_changes_nothing(app: App) -> None:
     assert code(("a", "a")) == DUPLICATE
     assert code(("a", "new"), ("b", "new")) == INVALID_REQUEST
     assert code(("a", "new"), ("a", "newer")) == INVALID_REQUEST
+    assert code(("a", "new"), ("new", "newer")) == INVALID_REQUEST, "each once"
     assert code(("a", "new"), ("nobody", "newer")) == UNKNOWN
     assert code((TAGGER, "mine")) == FORBIDDEN
     assert [code(("a", taken)) for taken in (TAGGER, "aaa03c23b3724a16a56b629203edc62c")] == [INVALID] * 2
@@ -225,26 +227,21 @@ def test_what_deleted_versions_said_keeps_the_former_id(app: App) -> None:
 def test_much_that_was_said_follows_in_portions_and_after_a_stop(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         ids = UserAppIDSet(app_id="photos")
-        for model_id in ("a", "quiet"):
-            request = service_pb2.PostModelsRequest(user_app_id=ids, models=[Model(id=model_id)])
-            await world.call("PostModels", request)
-        database = world.database
-        for statement in _PREDICTIONS:
-            await database.execute(statement)
+        database = await _much_said(world)
 
         async def said() -> dict[str, int]:
             rows = await database.rows("SELECT model_id, count(*) FROM annotations GROUP BY model_id")
             return dict(rows)
 
         async def renamed() -> list[tuple[Any, ...]]:
-            return await database.rows("SELECT id FROM models WHERE renamed")
+            return await database.rows("SELECT id FROM models WHERE renamed_at IS NOT NULL")
 
         sources = [service_pb2.IdUpdateSource(id=id, new_id=new) for id, new in (("a", "b"), ("quiet", "silent"))]
         request = service_pb2.PatchModelIdsRequest(user_app_id=ids, ids=sources, action="overwrite")
         await world.call("PatchModelIds", request)
         assert (await said(), await renamed()) == ({"b": 5000, "public": 5000}, [])
 
-        await database.execute("UPDATE models SET id = 'c', renamed = true WHERE id = 'b'")
+        await database.execute("UPDATE models SET id = 'c', renamed_at = clock_timestamp() WHERE id = 'b'")
         models = RenamedModels(database)
         ((bucket,),) = await database.rows("SELECT bucket FROM models WHERE id = 'c'")
         await models.follow(bucket, "c", seconds=0)
@@ -260,6 +257,131 @@ def test_much_that_was_said_follows_in_portions_and_after_a_stop(world: Worlds) 
         assert await database.row("SELECT version FROM app_buckets WHERE bucket = %s", [bucket]) > version
 
     world.run(scenario)
+
+
+def test_who_follows_a_model_leaves_another_alone_that_has_its_id_by_now(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        database = await _much_said(world)
+        await database.execute(_RENAME, ["b", "a"])
+        ((bucket,),) = await database.rows("SELECT first_bucket FROM apps WHERE id = 'photos'")
+
+        async with database.transaction() as held:
+            await held.execute("SELECT FROM app_buckets WHERE bucket = %s FOR UPDATE", [bucket])
+            following = asyncio.create_task(RenamedModels(database).follow(bucket, "b", seconds=60))
+            await until(lambda: _waits(database))
+            # While a portion is about to be committed both get other ids: the second has the first one's.
+            renaming = asyncio.create_task(_swap(database))
+            await until(lambda: _waits(database, 2))
+        await asyncio.gather(following, renaming)
+
+        assert await database.rows(_MARKED) == [("b",), ("c",)]
+        for model_id in ("b", "c"):
+            await RenamedModels(database).follow(bucket, model_id, seconds=60)
+        said = await database.rows("SELECT model_id, count(*) FROM annotations GROUP BY model_id ORDER BY 1")
+        assert (said, await database.rows(_MARKED)) == ([("c", 5000), ("public", 5000)], [])
+
+    world.run(scenario)
+
+
+def test_an_answer_does_not_wait_for_predictions_that_somebody_holds(
+    world: Worlds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightrank.api.model_ids.FOLLOWING_S", 0.2)
+
+    async def scenario(world: World) -> None:
+        database = await _much_said(world)
+        source = service_pb2.IdUpdateSource(id="a", new_id="b")
+        request = service_pb2.PatchModelIdsRequest(
+            user_app_id=UserAppIDSet(app_id="photos"), ids=[source], action="overwrite"
+        )
+
+        async with database.transaction() as held:
+            await held.execute("SELECT FROM annotations WHERE model_id = 'a' FOR UPDATE")
+            async with asyncio.timeout(60):
+                answer = await world.call("PatchModelIds", request)
+
+        assert [model.id for model in answer.models] == ["b"]
+        assert await database.rows(_MARKED) == [("b",)]
+
+    world.run(scenario)
+
+
+def test_what_cannot_follow_holds_up_no_other(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        database = await _much_said(world)
+        await database.execute(_RENAME, ["b", "a"])
+        await database.execute(_RENAME, ["silent", "quiet"])
+        await database.execute("ALTER TABLE annotations ADD CONSTRAINT unnameable CHECK (model_id <> 'b') NOT VALID")
+
+        async def left() -> bool:
+            return await database.rows(_MARKED) == [("b",)]
+
+        async with background(RenamedModels(database).keep_followed()):
+            await until(left)
+
+    world.run(scenario)
+
+
+def test_a_second_look_at_what_has_followed_says_nothing_new_to_searches(world: Worlds) -> None:
+    async def scenario(world: World) -> None:
+        database = await _much_said(world)
+        ((bucket,),) = await database.rows("SELECT first_bucket FROM apps WHERE id = 'photos'")
+        await database.execute(_RENAME, ["a", "a"])
+        before = await database.rows("SELECT version FROM app_buckets WHERE bucket = %s", [bucket])
+
+        await RenamedModels(database).follow(bucket, "a", seconds=60)
+
+        assert await database.rows(_MARKED) == []
+        assert await database.rows("SELECT version FROM app_buckets WHERE bucket = %s", [bucket]) == before
+
+    world.run(scenario)
+
+
+async def _much_said(world: World) -> Database:
+    """App photos has the models ``a`` and ``quiet``, and predictions."""
+    ids = UserAppIDSet(app_id="photos")
+    for model_id in ("a", "quiet"):
+        await world.call("PostModels", service_pb2.PostModelsRequest(user_app_id=ids, models=[Model(id=model_id)]))
+    for statement in _PREDICTIONS:
+        await world.database.execute(statement)
+    return world.database
+
+
+def test_all_of_many_versions_of_a_workflow_follow(app: App) -> None:
+    reds_and_blues(app)
+    new_model(app)
+    trained(app, "red", "blue")
+    post_flow(app, node("say", "colours"))
+    app.server.sql(
+        "INSERT INTO workflow_versions (bucket, id, workflow_id, nodes)"
+        " SELECT bucket, id || n, workflow_id, nodes FROM workflow_versions, generate_series(1, 150) n"
+        " WHERE bucket = (SELECT first_bucket FROM apps WHERE id = %s) RETURNING id",
+        app.id,
+    )
+
+    rename(app, ("colours", "hues"))
+
+    flows = app.call("ListWorkflowVersions", workflow_id="flow", per_page=500).workflow_versions
+    assert [one.nodes[0].model.id for one in flows] == ["hues"] * 151
+
+
+_RENAME = "UPDATE models SET id = %s, renamed_at = clock_timestamp() WHERE id = %s"
+_MARKED = "SELECT id FROM models WHERE renamed_at IS NOT NULL ORDER BY id"
+
+
+async def _swap(database: Database) -> None:
+    """``b`` is called c, and ``quiet`` is called b."""
+    async with database.transaction() as connection:
+        await connection.execute(_RENAME, ["c", "b"])
+        await connection.execute(_RENAME, ["b", "quiet"])
+
+
+async def _waits(database: Database, count: int = 1) -> bool:
+    """Whether so many statements wait for a lock."""
+    rows = await database.rows(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return len(rows) >= count
 
 
 #: 5,000 predictions of the model ``a`` and as many of a public one.
@@ -371,6 +493,63 @@ def test_what_a_model_says_for_another_base_workflow_while_it_is_renamed_is_by_i
     flowing(scenario, found=FOUND)
 
 
+def test_a_graph_never_runs_with_a_model_that_has_got_the_id_of_its_own(flowing: Flowing) -> None:
+    async def scenario(flows: Flows) -> None:
+        await _predicting(flows)
+        await flows.trained("other", wet=1)
+        await flows.post("crowd")
+
+        async with AsyncExitStack() as stack:
+            async with flows.database.transaction() as held:
+                await held.execute("LOCK TABLE models IN ACCESS EXCLUSIVE MODE")
+                await stack.enter_async_context(flows.working())
+                # The graph is read then, and its models are not.
+                await until(lambda: _waits(flows.database))
+                await _pass_on_the_id(held)
+            await until(flows.place.is_indexed)
+
+        said = await flows.database.rows("SELECT model_id, model_version_id FROM annotations WHERE own_model")
+        assert said == [("yours", "mine-1")]
+
+    flowing(scenario, found=FOUND)
+
+
+@pytest.mark.parametrize("passed_on", [True, False])
+def test_a_patch_of_nodes_keeps_the_models_that_get_other_ids_meanwhile(flowing: Flowing, passed_on: bool) -> None:
+    async def scenario(flows: Flows) -> None:
+        for model_id in ("mine", "other", "third"):
+            await flows.trained(model_id, wet=1)
+        await flows.flow("own", "own-1", mine=("mine", "embedding-classifier", ()))
+        more = Workflow(id="own", nodes=[node("more", "third")], visibility=Visibility(gettable=50))
+        request = service_pb2.PatchWorkflowsRequest(
+            user_app_id=UserAppIDSet(app_id="photos"), workflows=[more], action="merge"
+        )
+
+        async with flows.database.transaction() as held:
+            await held.execute("LOCK TABLE models IN ACCESS EXCLUSIVE MODE")
+            patching = asyncio.create_task(flows.place.world.call("PatchWorkflows", request))
+            await until(lambda: _waits(flows.database))
+            await _pass_on_the_id(held, passed_on=passed_on)
+        answer = await patching
+
+        nodes = answer.workflows[0].nodes
+        assert [(one.id, one.model.id) for one in nodes] == [("mine", "yours"), ("more", "third")]
+
+    flowing(scenario, found=FOUND)
+
+
+async def _pass_on_the_id(connection: Connection, *, passed_on: bool = True) -> None:
+    """``mine`` is called yours, also in the graph, and ``other`` is called mine where the id is ``passed_on``."""
+    for new_id, id in (("yours", "mine"), ("mine", "other"))[: 1 + passed_on]:
+        await connection.execute(_RENAME, [new_id, id])
+    row = await (await connection.execute("SELECT nodes FROM workflow_versions")).fetchone()
+    assert row is not None
+    graph = resources_pb2.WorkflowVersion.FromString(row[0])
+    for one in graph.nodes:
+        one.model.id = {"mine": "yours"}.get(one.model.id, one.model.id)
+    await connection.execute("UPDATE workflow_versions SET nodes = %s", [graph.SerializeToString()])
+
+
 _SAID = "SELECT model_id FROM annotations WHERE model_version_id = 'mine-1'"
 FOUND = (Detection(box=Box(top=0.25, left=0.25, bottom=0.5, right=0.75), concept_id="people", value=0.8),)
 
@@ -397,15 +576,8 @@ async def _looked_at(flows: Flows) -> AsyncIterator[None]:
 async def _predicting(flows: Flows) -> None:
     """The app's base workflow is one of its own, in which the trained model ``mine`` looks at regions with a margin,
     for itself."""
-    fit = ConceptModel(
-        ["wet"], np.eye(3, DIMS, dtype=np.float32)[[2]], np.full(1, 10.0, np.float32), np.zeros(1, np.float32)
-    )
-    await flows.model("mine", "embedding-classifier", concepts=["wet"])
+    await flows.trained("mine", wet=1)
     await flows.model("crop", "image-crop", {"margin": 0.25})
-    await flows.database.execute(
-        "INSERT INTO model_fits (bucket, model_version_id, embedder_id, fitted) VALUES (%s, 'mine-1', %s, %s)",
-        [flows.place.bucket, flows.place.workflow.table.id, fit.dump()],
-    )
     await flows.flow(
         "own",
         "own-1",

@@ -98,6 +98,7 @@ def test_what_is_refused_changes_nothing(app: App, rpc: str, sent: str, kept: st
     assert [code(bad) for bad in ("", " ", "x" * (MAX_TAG_CHARACTERS + 1))] == [INVALID] * 3
     assert code("a\0b") == INVALID_REQUEST
     assert code(*map(str, range(MAX_TAGS))) == INVALID
+    assert [code(*["b"] * (MAX_TAGS + 1), action=action) for action in ("remove", "overwrite")] == [INVALID] * 2
     assert list(getattr(model(app), kept)) == ["a"]
 
 

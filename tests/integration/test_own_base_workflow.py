@@ -484,7 +484,7 @@ def test_what_was_written_on_regions_that_are_found_anew_is_remembered_where_it_
 
 def test_the_apps_own_models_say_what_they_predict(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
-        await flows.learnt("mine")
+        await flows.trained("mine", wet=1, dry=-1)
         await flows.threshold("sure", OVER, {"wet": 0.9})
         await flows.writer("label", SUCCESS)
         await flows.flow(
@@ -611,7 +611,7 @@ def test_what_own_models_say_is_told_from_what_installed_ones_say_for_ever(flowi
     """At ingest and after all inputs are looked at again, also for one that is called like the tagger."""
 
     async def scenario(flows: Flows) -> None:
-        await flows.learnt(model_id)
+        await flows.trained(model_id, wet=1, dry=-1)
         await flows.flow("own", "own-1", mine=(model_id, "embedding-classifier", ()))
         await flows.database.execute("UPDATE apps SET own_workflow_id = 'own' WHERE id = 'photos'")
         said = "SELECT model_id, own_model FROM annotations WHERE model_version_id <> '' ORDER BY own_model"

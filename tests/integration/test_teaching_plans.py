@@ -59,6 +59,7 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("workflows", "read", {"bucket": 1, "ids": ["1-7"]}),
     ("workflows", "bases", {"bucket": 1}),
     ("workflows", "read_versions", {**_FLOW, "id": ""}),
+    ("workflows", "version_ids", _FLOW),
     ("workflows", "lock_versions", _FLOW),
 ]
 
@@ -90,9 +91,14 @@ def test_what_is_read_of_a_whole_app_reads_no_other(database_url: str) -> None:
         ("any_unfitted", queries.load("training")["any_unfitted"], _UNFITTED | {"bucket": 1, "embedder_id": 1}, 400),
         ("all_ids", queries.load("workflows")["all_ids"], {"bucket": 1}, MODELS),
         ("list", listed, _PAGE, 150),
-        ("lock_nodes", queries.load("model_ids")["lock_nodes"], {"bucket": 1}, VERSIONS),
+        (
+            "lock_nodes",
+            queries.load("model_ids")["lock_nodes"],
+            {"bucket": 1, "ids": ["1-7"], "after_id": ""},
+            VERSIONS,
+        ),
         ("evaluations", queries.load("model_ids")["rename_in_evaluations"], {"bucket": 1}, 2 * VERSIONS),
-        ("versions_of_renamed", queries.load("model_ids")["versions_of_renamed"], {"bucket": 1, "id": "1-7"}, 50),
+        ("versions", queries.load("model_ids")["versions"], {"bucket": 1, "id": "1-7"}, 50),
         ("follow", queries.load("model_ids")["follow"], _SAID, 200),
         ("labelled_since", since, {"bucket": 1, "version": 105900}, 400),
     ]

@@ -28,6 +28,8 @@ from sightrank.api.model_writer import ModelWriter
 from sightrank.api.models import Models
 from sightrank.api.records import Records
 from sightrank.api.users import Users
+from sightrank.api.workflow_changes import WorkflowChanges
+from sightrank.api.workflow_nodes import NodeReader
 from sightrank.api.workflows import Workflows
 from sightrank.ingest.media import HostedUrls
 from sightrank.ingest.renamed_models import RenamedModels
@@ -124,17 +126,14 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
     models, writer = ModelRecords(database), ModelWriter(book, Clock())
     records = Records(database, book, HostedUrls("http://localhost"))
     evaluations = Evaluations(database, book, records, models, world.to_evaluate)
+    workbench = Workbench(database, book, Fits(database), {}, {})
+    base_workflows = BaseWorkflows(database, catalogue, workbench, base_workflow=settings.base_workflow)
     for part in (
         Apps(
             database,
             identity,
             catalogue,
-            BaseWorkflows(
-                database,
-                catalogue,
-                Workbench(database, book, Fits(database), {}, {}),
-                base_workflow=settings.base_workflow,
-            ),
+            base_workflows,
             base_workflow=settings.base_workflow,
             on_deleted=world.forget_app,
         ),
@@ -148,6 +147,7 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
         ModelContents(database, catalogue, models, records),
         evaluations,
         Workflows(catalogue, database),
+        WorkflowChanges(catalogue, database, identity, NodeReader(catalogue, workbench), base_workflows),
         Concepts(database, book),
         ConceptLanguages(database, book),
         ConceptSearch(database, book, catalogue),

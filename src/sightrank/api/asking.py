@@ -115,12 +115,13 @@ class Asking:
         nodes: Sequence[Node],
         config: resources_pb2.OutputConfig,
         overrides: Mapping[str, resources_pb2.OutputConfig],
+        workflow: OwnWorkflow | None = None,
     ) -> Plan:
-        """``overrides``: what nodes say of their outputs, by node id.
+        """``overrides``: what nodes say of their outputs, by node id; ``workflow``: the app's own that they are of.
 
-        Raises ModelDoesNotExist and WorkflowNeedsModel.
+        Raises ModelDoesNotExist, WorkflowNeedsModel, and TryAgain where models of ``workflow`` got other ids meanwhile.
         """
-        models = await self._workbench.models(app.bucket, nodes)
+        models = await self._workbench.models_of(workflow) if workflow is not None else {}
         steps = await self._workbench.steps_of(app.workflow_id, nodes, models)
         configs = await self._output_configs(models.values())
         asked = []
@@ -149,10 +150,6 @@ class Asking:
                 f"Workflow {workflow_id} has no version {version_id}; ListWorkflowVersions names those it has."
             )
         return found
-
-    async def names_others(self, workflow: OwnWorkflow) -> bool:
-        """Whether the workflow names other models than when it was found: one of them has got another id."""
-        return await self._workflows.names_others(workflow)
 
     async def _own(self, call: Call, model_id: str, version_id: str) -> OwnModel | None:
         app = call.require_app()

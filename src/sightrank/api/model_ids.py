@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -53,11 +54,12 @@ class ModelIds:
             lambda: self._rename(app, new_ids), busy="These models are being written to; try again in a moment."
         )
         try:
-            for model_id in new_ids.values():
-                await self._renamed.follow(app.bucket, model_id, seconds=FOLLOWING_S / len(new_ids))
-        except AppError as error:
+            async with asyncio.timeout(FOLLOWING_S):
+                for model_id in new_ids.values():
+                    await self._renamed.follow(app.bucket, model_id, seconds=FOLLOWING_S / len(new_ids))
+        except (AppError, TimeoutError) as error:
             # They have their ids; what they have said follows in the background.
-            _log.info("predictions of renamed models follow later", bucket=app.bucket, reason=error.details)
+            _log.info("predictions of renamed models follow later", bucket=app.bucket, reason=str(error))
         rows = await self._records.rows(app, list(new_ids.values()))
         return service_pb2.MultiModelResponse(models=await self._records.messages(app, rows))
 
@@ -70,7 +72,7 @@ class ModelIds:
         new_ids: dict[str, str] = {}
         for place, item in enumerate(request.ids):
             where = f"ids[{place}]"
-            if item.id in new_ids or item.new_id in new_ids.values():
+            if item.id in {*new_ids, *new_ids.values()} or item.new_id in new_ids.values():
                 raise InvalidRequest(f"{where} has {item.id!r} or {item.new_id!r} a second time; rename each once.")
             if self._catalogue.find_model(item.new_id) is not None:
                 raise ModelInvalidArgument(
@@ -106,12 +108,18 @@ class ModelIds:
 
 
 async def _rename_in_workflows(connection: Connection, app: AppRef, new_ids: Mapping[str, str]) -> None:
-    """All versions of the app's workflows: what a node does stays the same."""
-    rows = await (await connection.execute(_SQL["lock_nodes"], {"bucket": app.bucket})).fetchall()
-    changed = {id: nodes for id, stored in rows if (nodes := _renamed(stored, new_ids)) is not None}
-    if changed:
-        values = {"bucket": app.bucket, "ids": list(changed), "nodes": list(changed.values())}
-        await connection.execute(_SQL["update_nodes"], values)
+    """All versions of the app's workflows, in portions: what a node does stays the same."""
+    after_id = ""
+    while True:
+        keys = {"bucket": app.bucket, "ids": list(new_ids), "after_id": after_id}
+        rows = await (await connection.execute(_SQL["lock_nodes"], keys)).fetchall()
+        if not rows:
+            return
+        after_id = rows[-1][0]
+        changed = {id: nodes for id, stored in rows if (nodes := _renamed(stored, new_ids)) is not None}
+        if changed:
+            values = {"bucket": app.bucket, "ids": list(changed), "nodes": list(changed.values())}
+            await connection.execute(_SQL["update_nodes"], values)
 
 
 def _renamed(stored: bytes, new_ids: Mapping[str, str]) -> bytes | None:

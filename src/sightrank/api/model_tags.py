@@ -69,6 +69,8 @@ class ModelTags:
         """
         app = call.require_app()
         checked_action(action)
+        if len(sent) > MAX_TAGS:
+            raise ModelInvalidArgument(f"{column} has {len(sent)} items; {MAX_TAGS} is the limit.")
         wanted = [_tag(tag, f"{column}[{i}]") for i, tag in enumerate(sent)]
         if not wanted and action != "overwrite":
             raise ModelInvalidArgument(f"{column} is empty; name what to {action}. `overwrite` with none removes all.")

@@ -24,19 +24,11 @@ from sightrank.api.inputs import MAX_VIDEO_UPLOAD_BYTES, fill_batch_status
 from sightrank.api.predictions import Selection
 from sightrank.api.records import timestamp
 from sightrank.api.workflow_nodes import card_nodes, named_workflow_proto, workflow_proto
-from sightrank.errors import (
-    AppError,
-    InputFailed,
-    InputInvalid,
-    InputInvalidRequest,
-    InputOverLimit,
-    InvalidRequest,
-    ModelDoesNotExist,
-)
+from sightrank.errors import AppError, InputFailed, InputInvalid, InputInvalidRequest, InputOverLimit, InvalidRequest
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.rows import new_id
 from sightrank.search.query import ImageTerm
-from sightrank.store.database import Database
+from sightrank.store.database import Database, retrying
 from sightrank.teach.graph import run
 from sightrank.vision.operators import NodeData, likeliest
 from sightrank.vision.sight import PictureSight, Sight, TextSight
@@ -101,7 +93,9 @@ class Outputs:
         """One result for each input, with an output for each node that is not suppressed, in their order."""
         _check_count(request.inputs, MAX_WORKFLOW_INPUTS)
         app = call.require_app()
-        shown, plan = await self._workflow(call, request)
+        shown, plan = await retrying(
+            lambda: self._workflow(call, request), busy="The models of this workflow keep getting other ids."
+        )
         results = await self._all(app, request.inputs, plan)
         answers = await self._answers(app, plan, results)
         response = service_pb2.PostWorkflowResultsResponse(
@@ -114,7 +108,9 @@ class Outputs:
     async def _workflow(
         self, call: Call, request: service_pb2.PostWorkflowResultsRequest
     ) -> tuple[resources_pb2.Workflow, Plan]:
-        """The workflow named, else the app's base workflow; an app's own before a public one of the same id."""
+        """The workflow named, else the app's base workflow; an app's own before a public one of the same id. Raises
+        TryAgain where models of it got other ids meanwhile.
+        """
         app = call.require_app()
         own_id = request.workflow_id or app.own_workflow_id
         workflow_id = own_id or app.workflow_id
@@ -128,12 +124,7 @@ class Outputs:
                 for node in version.nodes
                 if node.HasField("output_info_override")
             }
-            try:
-                plan = await self._asking.workflow(app, own.nodes, request.output_config, overrides)
-            except ModelDoesNotExist:
-                if await self._asking.names_others(own):
-                    return await self._workflow(call, request)
-                raise
+            plan = await self._asking.workflow(app, own.nodes, request.output_config, overrides, own)
             return named_workflow_proto(self._catalogue, app, own.id, own.version_id, version.nodes), plan
         card = self._catalogue.usable_workflow(workflow_id, request.version_id)
         if not card.models:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
@@ -31,6 +32,14 @@ MAX_IN_ONE_CALL = 128
 _ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{MAX_ID_CHARACTERS - 1}}}")
 _SQL = queries.load("workflows")
 _Node = resources_pb2.WorkflowNode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NewNodes:
+    """What a patch makes of the latest version, ``made_from``: its id, and its nodes as stored."""
+
+    nodes: Sequence[_Node]
+    made_from: tuple[str, bytes]
 
 
 class WorkflowChanges:
@@ -105,7 +114,7 @@ class WorkflowChanges:
                 if workflow.nodes
             }
             other = await self._base_workflows.other_nodes(
-                app.bucket, {name: nodes_of(after) for name, (_, after) in nodes.items()}
+                app.bucket, {name: nodes_of(new.nodes) for name, new in nodes.items()}
             )
             async with self._database.transaction() as connection:
                 if nodes:
@@ -116,7 +125,7 @@ class WorkflowChanges:
                     keys = {"bucket": app.bucket, "id": workflow.id, "metadata": Jsonb(values["metadata"])}
                     await connection.execute(_SQL["update"], {**values, **keys})
                     if workflow.nodes:
-                        await self._insert_patched(connection, app, workflow, *nodes[workflow.id])
+                        await self._insert_patched(connection, app, workflow, nodes[workflow.id])
                 return await self._answer(connection, app, ids)
 
         answer = await retrying(patched, busy="These workflows keep changing; try again in a moment.")
@@ -183,31 +192,30 @@ class WorkflowChanges:
             await connection.execute(_SQL["delete"], {"bucket": app.bucket, "ids": list(ids)})
         return status_pb2.BaseResponse()
 
-    async def _new_nodes(
-        self, app: AppRef, workflow: resources_pb2.Workflow, action: Action
-    ) -> tuple[str, list[_Node]]:
-        """The nodes after the patch, and the version that they were made from. Raises WorkflowDoesNotExist."""
-        keys = {"bucket": app.bucket, "workflow_id": plain_text(workflow.id, "id"), "version_id": ""}
-        row = await self._database.row(_SQL["nodes"], keys)
-        if row is None:
+    async def _new_nodes(self, app: AppRef, workflow: resources_pb2.Workflow, action: Action) -> _NewNodes:
+        """The nodes after the patch. Raises WorkflowDoesNotExist, and TryAgain where a model of those that were there
+        has got another id meanwhile.
+        """
+        before = _version(await self._database.row(_SQL["nodes"], _latest(app, workflow)))
+        if before is None:
             raise _missing(app, workflow.id)
-        before = resources_pb2.WorkflowVersion.FromString(row[1]).nodes
-        return row[0], await self._reader.read(app, _patched_nodes(before, workflow.nodes, action))
+        stored = resources_pb2.WorkflowVersion.FromString(before[1]).nodes
+        try:
+            nodes = await self._reader.read(app, _patched_nodes(stored, workflow.nodes, action))
+        except ModelDoesNotExist:
+            if _version(await self._database.row(_SQL["nodes"], _latest(app, workflow))) != before:
+                raise TryAgain from None
+            raise
+        return _NewNodes(nodes=nodes, made_from=before)
 
     async def _insert_patched(
-        self,
-        connection: Connection,
-        app: AppRef,
-        workflow: resources_pb2.Workflow,
-        made_from: str,
-        nodes: Sequence[_Node],
+        self, connection: Connection, app: AppRef, workflow: resources_pb2.Workflow, new: _NewNodes
     ) -> None:
-        """Raises TryAgain when the workflow has another version since."""
-        keys = {"bucket": app.bucket, "workflow_id": workflow.id, "version_id": ""}
-        row = await (await connection.execute(_SQL["nodes"], keys)).fetchone()
-        if row is None or row[0] != made_from:
+        """Raises TryAgain when the workflow has another version since, or its models have other ids."""
+        row = await (await connection.execute(_SQL["nodes"], _latest(app, workflow))).fetchone()
+        if _version(row) != new.made_from:
             raise TryAgain
-        await insert_version(connection, app, workflow.id, nodes, workflow.version)
+        await insert_version(connection, app, workflow.id, new.nodes, workflow.version)
 
     async def _answer(
         self, connection: Connection, app: AppRef, ids: Sequence[str]
@@ -217,6 +225,15 @@ class WorkflowChanges:
         return service_pb2.MultiWorkflowResponse(
             workflows=[own_workflow_proto(self._catalogue, app, rows[name]) for name in ids]
         )
+
+
+def _version(row: Sequence[Any] | None) -> tuple[str, bytes] | None:
+    """Id and nodes of a version."""
+    return None if row is None else (row[0], row[1])
+
+
+def _latest(app: AppRef, workflow: resources_pb2.Workflow) -> dict[str, object]:
+    return {"bucket": app.bucket, "workflow_id": plain_text(workflow.id, "id"), "version_id": ""}
 
 
 async def lock_workflows(

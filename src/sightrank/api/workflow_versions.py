@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
@@ -23,7 +23,7 @@ from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database, TryAgain, retrying
 from sightrank.teach.graph import Node
-from sightrank.teach.own_workflows import nodes_of
+from sightrank.teach.own_workflows import OwnWorkflows
 
 _SQL = queries.load("workflows")
 _COLUMNS = ("id", "description", "license", "metadata", "visibility", "is_deprecated")
@@ -39,6 +39,7 @@ class WorkflowVersions:
         self._database = database
         self._identity = identity
         self._base_workflows = base_workflows
+        self._workflows = OwnWorkflows(database)
 
     def handlers(self) -> Handlers:
         return {"PatchWorkflowVersions": self.patch, "DeleteWorkflowVersions": self.delete}
@@ -84,9 +85,9 @@ class WorkflowVersions:
         keys = {"bucket": app.bucket, "workflow_id": plain_text(request.workflow_id, "workflow_id")}
 
         async def deleted() -> None:
-            rows = await self._database.rows(_SQL["read_versions"], {**keys, "id": ""})
-            left = [row for row in rows if row[0] not in ids]
-            used = {} if not left or left[0] == rows[0] else {request.workflow_id: _nodes(left[0])}
+            there = [version_id for (version_id,) in await self._database.rows(_SQL["version_ids"], keys)]
+            next_id = next((version_id for version_id in there if version_id not in ids), "")
+            used = {} if next_id in there[:1] else await self._nodes(app, request.workflow_id, next_id)
             other = await self._base_workflows.other_nodes(app.bucket, used)
             async with self._database.transaction() as connection:
                 await self._base_workflows.take_over(connection, other)
@@ -98,7 +99,7 @@ class WorkflowVersions:
                     raise WorkflowInvalid(
                         f"These are all versions of workflow {request.workflow_id}; delete the workflow, or leave one."
                     )
-                if list(stored) != [row[0] for row in rows]:
+                if list(stored) != there:
                     raise TryAgain
                 await connection.execute(_SQL["delete_versions"], {**keys, "ids": sorted(ids)})
 
@@ -106,14 +107,15 @@ class WorkflowVersions:
         self._identity.forget()  # it knows by what apps are indexed
         return status_pb2.BaseResponse()
 
+    async def _nodes(self, app: AppRef, workflow_id: str, version_id: str) -> dict[str, tuple[Node, ...]]:
+        """Of that version, by the workflow's id; none where it has no version of that id."""
+        found = await self._workflows.find(app.bucket, workflow_id, version_id) if version_id else None
+        return {} if found is None else {workflow_id: found.nodes}
+
     async def _locked(self, connection: Connection, app: AppRef, workflow_id: str) -> dict[str, Mapping[str, Any]]:
         await lock_workflows(connection, app, [workflow_id])
         cursor = await connection.execute(_SQL["lock_versions"], {"bucket": app.bucket, "workflow_id": workflow_id})
         return {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in await cursor.fetchall()}
-
-
-def _nodes(row: Sequence[Any]) -> tuple[Node, ...]:
-    return nodes_of(resources_pb2.WorkflowVersion.FromString(VersionRow(*row).nodes).nodes)
 
 
 def _missing(workflow_id: str, version_id: str) -> WorkflowDoesNotExist:

@@ -13,20 +13,13 @@ import numpy as np
 import psycopg
 import structlog
 
-from sightrank.errors import (
-    AppError,
-    DoesNotExist,
-    ModelDoesNotExist,
-    ServerBusy,
-    WorkflowDoesNotExist,
-    WorkflowNeedsModel,
-)
+from sightrank.errors import AppError, DoesNotExist, ServerBusy, WorkflowDoesNotExist, WorkflowNeedsModel
 from sightrank.ingest.job import Outcome
 from sightrank.ingest.media import ImageSource
 from sightrank.ingest.remarks import Remark
 from sightrank.ingest.workflow import Workflow
 from sightrank.store import queries
-from sightrank.store.database import Database
+from sightrank.store.database import Database, retrying
 from sightrank.teach.graph import Node, ordered, run
 from sightrank.teach.own_workflows import OwnWorkflows
 from sightrank.teach.steps import Step, Writes
@@ -72,7 +65,10 @@ class Annotator:
         """
         job = outcomes[0].job
         try:
-            plan = await self._plan(job.bucket, job.workflow_id, job.own_workflow_id)
+            plan = await retrying(
+                lambda: self._plan(job.bucket, job.workflow_id, job.own_workflow_id),
+                busy="Its models keep getting other ids.",
+            )
         except ServerBusy:
             raise
         except AppError as error:
@@ -83,8 +79,8 @@ class Annotator:
         return [await self._looked(plan, workflow, outcome) for outcome in outcomes]
 
     async def _plan(self, bucket: int, workflow_id: str, own_workflow_id: str) -> _Plan:
-        """Raises WorkflowDoesNotExist, WorkflowNeedsModel or ModelDoesNotExist for what is gone or cannot run, and
-        WorkflowInvalid for a writer in the name of nobody.
+        """Raises WorkflowDoesNotExist, WorkflowNeedsModel or ModelDoesNotExist for what is gone or cannot run,
+        WorkflowInvalid for a writer in the name of nobody, and TryAgain where models got other ids meanwhile.
         """
         app = await self._database.row(_SQL["app_of_bucket"], {"bucket": bucket})
         if app is None:
@@ -92,12 +88,7 @@ class Annotator:
         own = await self._workflows.find(bucket, own_workflow_id)
         if own is None:
             raise WorkflowDoesNotExist("it is not there any more. Patch the app to another default_workflow.")
-        try:
-            models = await self._workbench.models(bucket, own.nodes)
-        except ModelDoesNotExist:
-            if await self._workflows.names_others(own):
-                return await self._plan(bucket, workflow_id, own_workflow_id)
-            raise
+        models = await self._workbench.models_of(own)
         steps = await self._workbench.steps_of(workflow_id, own.nodes, models)
         await self._workbench.check_writers(steps.values())
         return _Plan(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -33,36 +34,48 @@ class RenamedModels:
         """Calls the model by its id in all that its versions have said, and takes the mark off; stops after so long, or
         where the model gets yet another id or is deleted."""
         end = time.monotonic() + seconds
-        keys = {"bucket": bucket, "id": model_id}
-        for (version_id,) in await self._database.rows(_SQL["versions_of_renamed"], keys):
-            created_at, after_id = "-infinity", ""
-            while True:
+        keys: dict[str, Any] = {"bucket": bucket, "id": model_id}
+        mark = await self._database.row(_SQL["mark"], keys)
+        if mark is None:
+            return
+        keys["renamed_at"] = mark[0]
+        for (version_id,) in await self._database.rows(_SQL["versions"], keys):
+            last: tuple[Any, str] | None = ("-infinity", "")
+            while last is not None:
                 if time.monotonic() > end:
                     return
-                portion = {**keys, "version_id": version_id, "created_at": created_at, "after_id": after_id}
+                portion = {**keys, "version_id": version_id, "created_at": last[0], "after_id": last[1]}
                 last = await retrying(partial(self._portion, portion), busy="These annotations are being written to.")
-                if last is None:
-                    break
-                created_at, after_id = last
         await self._database.execute(_SQL["followed"], keys)
 
-    async def _portion(self, portion: Mapping[str, Any]) -> Sequence[Any] | None:
+    async def _portion(self, portion: Mapping[str, Any]) -> tuple[Any, str] | None:
         """When the last annotation of the portion was made, and its id; None where there is nothing left to do."""
         async with self._database.transaction() as connection:
             if await (await connection.execute(_SQL["hold_renamed"], portion)).fetchone() is None:
                 return None
             row = await (await connection.execute(_SQL["follow"], portion)).fetchone()
-            if row is not None:
+            if row is None:
+                return None
+            created_at, id, changed = row
+            if changed:
                 # Filters by models find others now.
                 await next_version(connection, portion["bucket"], labels=False)
-            return row
+            return created_at, id
 
     async def keep_followed(self) -> None:
         """For all models of all apps, until cancelled."""
         while True:
-            try:
+            with _logged():
                 for bucket, model_id in await self._database.rows(_SQL["renamed"]):
-                    await self.follow(bucket, model_id, seconds=float("inf"))
-            except Exception:
-                _log.exception("predictions of renamed models could not follow")
+                    with _logged():
+                        await self.follow(bucket, model_id, seconds=float("inf"))
             await asyncio.sleep(_LOOK_S)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """An error ends the block, and nothing else; the next look tries again."""
+    try:
+        yield
+    except Exception:
+        _log.exception("predictions of renamed models could not follow")

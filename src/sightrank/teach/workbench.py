@@ -11,12 +11,13 @@ from sightrank.errors import ModelBeingTrained, ModelDoesNotExist, ModelNotTrain
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.fits import Fits
 from sightrank.store import queries
-from sightrank.store.database import Database
+from sightrank.store.database import Database, TryAgain
 from sightrank.store.status import MODEL_TRAINED, MODEL_UNTRAINED
 from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.graph import Node
 from sightrank.teach.neighbours import Neighbours
 from sightrank.teach.own_models import OwnModel, OwnModels
+from sightrank.teach.own_workflows import OwnWorkflow, OwnWorkflows
 from sightrank.teach.steps import Changes, Crops, Finds, Looks, Step, Vectors, Writes
 from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.eye import Eye
@@ -71,6 +72,7 @@ class Workbench:
     ) -> None:
         self._database = database
         self._models = OwnModels(database)
+        self._workflows = OwnWorkflows(database)
         self._fits = fits
         self._neighbours = Neighbours(database, book)
         self._public = public
@@ -91,6 +93,21 @@ class Workbench:
                     f"Node {node.id!r}: The app has no model {wanted}; ListModels names those it has."
                 )
             found[node.id] = model
+        return found
+
+    async def models_of(self, workflow: OwnWorkflow) -> dict[str, OwnModel]:
+        """As ``models``, of the nodes of a workflow. Raises TryAgain where a model of theirs has got another id since
+        the workflow was read: what has the former one now may be another model.
+        """
+        missing = None
+        try:
+            found = await self.models(workflow.bucket, workflow.nodes)
+        except ModelDoesNotExist as error:
+            missing = error
+        if await self._workflows.names_others(workflow):
+            raise TryAgain
+        if missing is not None:
+            raise missing
         return found
 
     async def steps_of(

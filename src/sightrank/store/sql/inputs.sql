@@ -32,7 +32,8 @@ RETURNING region_id, id
 -- name: insert_annotations
 INSERT INTO annotations (
     bucket, input_number, id, area_id, created_at, modified_at, status, input_level, trusted, user_id, model_id,
-    model_version_id, own_model, written_by, task_id, concept_ids, concept_values, metadata, latitude, longitude, annotation_info, data
+    model_version_id, own_model, written_by, task_id, concept_ids, concept_values, metadata, latitude, longitude,
+    annotation_info, data
 )
 SELECT
     %(bucket)s, r.input_number, r.id, r.area_id, r.created_at, r.created_at, r.status, r.input_level, r.trusted,

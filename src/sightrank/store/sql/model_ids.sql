@@ -17,7 +17,8 @@ SELECT FROM model_versions WHERE bucket = %(bucket)s AND model_id = ANY(%(ids)s)
 
 -- name: rename
 -- Versions follow by their foreign key, and what they have said later (ingest/renamed_models.py).
-UPDATE models SET id = %(new_id)s, renamed = true, modified_at = clock_timestamp() WHERE bucket = %(bucket)s AND id = %(id)s
+UPDATE models SET id = %(new_id)s, renamed_at = clock_timestamp(), modified_at = clock_timestamp()
+WHERE bucket = %(bucket)s AND id = %(id)s
 
 -- name: rename_in_evaluations
 UPDATE model_evaluations e SET model_id = v.model_id
@@ -25,7 +26,11 @@ FROM model_versions v
 WHERE e.bucket = %(bucket)s AND v.bucket = %(bucket)s AND v.id = e.model_version_id AND e.model_id <> v.model_id
 
 -- name: lock_nodes
-SELECT id, nodes FROM workflow_versions WHERE bucket = %(bucket)s ORDER BY id FOR NO KEY UPDATE
+-- One portion of those in which the ids stand somewhere.
+SELECT id, nodes FROM workflow_versions
+WHERE bucket = %(bucket)s AND id > %(after_id)s
+    AND EXISTS (SELECT FROM unnest(%(ids)s::text[]) m WHERE position(convert_to(m, 'UTF8') IN nodes) > 0)
+ORDER BY id LIMIT 64 FOR NO KEY UPDATE
 
 -- name: update_nodes
 UPDATE workflow_versions w SET nodes = r.nodes
@@ -33,19 +38,20 @@ FROM unnest(%(ids)s::text[], %(nodes)s::bytea[]) AS r (id, nodes)
 WHERE w.bucket = %(bucket)s AND w.id = r.id
 
 -- name: renamed
-SELECT bucket, id FROM models WHERE renamed ORDER BY bucket, id
+SELECT bucket, id FROM models WHERE renamed_at IS NOT NULL ORDER BY bucket, id
 
--- name: versions_of_renamed
-SELECT v.id FROM models m JOIN model_versions v ON v.bucket = m.bucket AND v.model_id = m.id
-WHERE m.bucket = %(bucket)s AND m.id = %(id)s AND m.renamed AND v.bucket = %(bucket)s
-ORDER BY v.id
+-- name: mark
+SELECT renamed_at FROM models WHERE bucket = %(bucket)s AND id = %(id)s AND renamed_at IS NOT NULL
+
+-- name: versions
+SELECT id FROM model_versions WHERE bucket = %(bucket)s AND model_id = %(id)s ORDER BY id
 
 -- name: hold_renamed
--- It keeps its id until the transaction ends.
-SELECT FROM models WHERE bucket = %(bucket)s AND id = %(id)s AND renamed FOR KEY SHARE
+-- It keeps its id until the transaction ends. By the time another model that has its id by now is told from it.
+SELECT FROM models WHERE bucket = %(bucket)s AND id = %(id)s AND renamed_at = %(renamed_at)s FOR KEY SHARE
 
 -- name: follow
--- One portion of what a version has said, in the order of their index; the last of it.
+-- One portion of what a version has said, in the order of their index; the last of it, and whether something changed.
 WITH said AS (
     SELECT input_number, id, created_at FROM annotations
     WHERE bucket = %(bucket)s AND model_version_id = %(version_id)s AND model_version_id <> ''
@@ -54,11 +60,12 @@ WITH said AS (
 ), renamed AS (
     UPDATE annotations a SET model_id = %(id)s FROM said s
     WHERE a.bucket = %(bucket)s AND a.input_number = s.input_number AND a.id = s.id AND a.model_id <> %(id)s
+    RETURNING 1
 )
-SELECT created_at, id FROM said ORDER BY created_at DESC, id DESC LIMIT 1
+SELECT created_at, id, EXISTS (SELECT FROM renamed) FROM said ORDER BY created_at DESC, id DESC LIMIT 1
 
 -- name: followed
-UPDATE models SET renamed = false WHERE bucket = %(bucket)s AND id = %(id)s AND renamed
+UPDATE models SET renamed_at = NULL WHERE bucket = %(bucket)s AND id = %(id)s AND renamed_at = %(renamed_at)s
 
 -- name: rename_in_inputs
 -- What has just been written about these inputs, under the names that models have now.

@@ -295,8 +295,8 @@ FROM jsonb_to_recordset(%(rows)s) AS r (
 SELECT DISTINCT unnest(concept_ids) FROM reindexed_annotations WHERE bucket = %(bucket)s ORDER BY 1
 
 -- name: take_annotations
--- What the nodes of an own workflow say; models by the ids that they have now. A writer says nothing of a concept of which people have said something there, under
--- any id that it goes by: `same_ids`, paired with `concept_ids`.
+-- What the nodes of an own workflow say; models by the ids that they have now. A writer says nothing of a concept of which
+-- people have said something there, under any id that it goes by: `same_ids`, paired with `concept_ids`.
 INSERT INTO annotations (
     bucket, input_number, id, area_id, created_at, modified_at, status, trusted, user_id, model_id, model_version_id,
     own_model, written_by, concept_ids, concept_values, annotation_info, data

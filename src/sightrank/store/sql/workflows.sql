@@ -134,6 +134,10 @@ FROM workflow_versions
 WHERE bucket = %(bucket)s AND workflow_id = %(workflow_id)s AND (%(id)s = '' OR id = %(id)s)
 ORDER BY created_at DESC, id DESC
 
+-- name: version_ids
+SELECT id FROM workflow_versions WHERE bucket = %(bucket)s AND workflow_id = %(workflow_id)s
+ORDER BY created_at DESC, id DESC
+
 -- name: lock_versions
 -- All of a workflow, newest first, behind a lock of the workflow itself.
 SELECT id, description, license, metadata, visibility, is_deprecated
