@@ -34,6 +34,7 @@ from sightrank.vision.tagger import Tagger
 from sightrank.vision.threads import Lane, Threads
 
 TAGGER, EMBEDDER, DETECTOR = "general-image-recognition", "general-image-embedding", "general-image-detection"
+_INSTALLED = {TAGGER: "visual-classifier", EMBEDDER: "visual-embedder", DETECTOR: "visual-detector"}
 PEOPLE, DOG, WATER = "ai_l8TKp2h5", "ai_8S2Vq3cR", "ai_water000"
 SUCCESS, PENDING = 24150, 24151
 OVER, OVER_OR_AT, UNDER = 1, 2, 3
@@ -138,8 +139,7 @@ class Flows:
     @property
     def workbench(self) -> Workbench:
         eye = cast(Eye, self.eye)
-        types = {TAGGER: "visual-classifier", EMBEDDER: "visual-embedder", DETECTOR: "visual-detector"}
-        public = {id: PublicModel(id=id, type_id=type_id, eye=eye) for id, type_id in types.items()}
+        public = {id: PublicModel(id=id, type_id=type_id, eye=eye) for id, type_id in _INSTALLED.items()}
         spaces = {"General": Space(eye=eye, table=self.place.workflow.table)}
         return Workbench(self.database, self.place.world.book, Fits(self.database), public, spaces)
 
@@ -313,8 +313,8 @@ class Flows:
 
 
 def _model(model_id: str, type_id: str) -> resources_pb2.Model:
-    public = model_id in (TAGGER, EMBEDDER, DETECTOR)
-    whose = {"user_id": "clarifai", "app_id": "main"} if public else {}
+    """An installed one where the type is that of its namesake, else one of the app."""
+    whose = {"user_id": "clarifai", "app_id": "main"} if _INSTALLED.get(model_id) == type_id else {}
     return resources_pb2.Model(id=model_id, model_type_id=type_id, **whose)
 
 

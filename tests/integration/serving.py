@@ -80,10 +80,12 @@ class Server:
     def launch(self) -> None:
         """Returns at once."""
         ports = ["--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port), "--host", HOST]
+        # What it leaves in the folder for temporary files when it is killed goes with all else.
+        (temporary := self.folder / "tmp").mkdir(exist_ok=True)
         with (self.folder / f"{self.command}.log").open("wb") as log:
             self.process = subprocess.Popen(
                 [COMMAND, self.command, "--data-dir", self.data_dir, *(ports if self.command == "serve" else [])],
-                env=clean_environment(**self.settings),
+                env=clean_environment(TMPDIR=str(temporary), **self.settings),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
@@ -209,13 +209,18 @@ def test_endpoints_restrict_which_rpcs_may_be_called(world: Worlds) -> None:
     world.run(scenario)
 
 
-def test_an_expired_key_is_an_unknown_key_even_while_cached(world: Worlds) -> None:
+def test_an_expired_key_is_an_unknown_key_even_while_cached(world: Worlds, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(hours=1)
+
     async def scenario(world: World) -> None:
         request = service_pb2.PostKeysRequest(keys=[resources_pb2.Key(type="personal_access_token", scopes=["All"])])
-        request.keys[0].expires_at.FromDatetime(datetime.now(UTC) + timedelta(seconds=1.5))
+        request.keys[0].expires_at.FromDatetime(datetime.now(UTC) + timedelta(minutes=59))
         key = (await world.call("PostKeys", request)).keys[0].id
         await world.identity.caller(key)
-        await asyncio.sleep(1.6)
+        monkeypatch.setattr("sightrank.api.identity.datetime", Later)
         with pytest.raises(KeyInvalid, match="has expired"):
             await world.identity.caller(key)
         world.identity.forget()

@@ -606,14 +606,15 @@ def test_a_workflow_that_gets_other_nodes_while_an_app_asks_for_it_is_looked_at_
     flowing(scenario)
 
 
-def test_what_own_models_say_is_told_from_what_installed_ones_say_for_ever(flowing: Flowing) -> None:
+@pytest.mark.parametrize("model_id", ["mine", TAGGER])
+def test_what_own_models_say_is_told_from_what_installed_ones_say_for_ever(flowing: Flowing, model_id: str) -> None:
     """At ingest and after all inputs are looked at again, also for one that is called like the tagger."""
 
     async def scenario(flows: Flows) -> None:
-        await flows.trained("mine", wet=1, dry=-1)
-        await flows.flow("own", "own-1", mine=("mine", "embedding-classifier", ()))
+        await flows.trained(model_id, wet=1, dry=-1)
+        await flows.flow("own", "own-1", mine=(model_id, "embedding-classifier", ()))
         await flows.database.execute("UPDATE apps SET own_workflow_id = 'own' WHERE id = 'photos'")
-        said = "SELECT model_id, own_model FROM annotations WHERE model_version_id <> '' ORDER BY model_id"
+        said = "SELECT model_id, own_model FROM annotations WHERE model_version_id <> '' ORDER BY own_model"
 
         await flows.index("crowd")
         at_ingest = await flows.database.rows(said)
@@ -625,6 +626,6 @@ def test_what_own_models_say_is_told_from_what_installed_ones_say_for_ever(flowi
         async with flows.reindexing():
             await until(flows.is_settled)
 
-        assert at_ingest == await flows.database.rows(said) == [(TAGGER, False), ("mine", True)]
+        assert at_ingest == await flows.database.rows(said) == [(TAGGER, False), (model_id, True)]
 
     flowing(scenario)

@@ -125,7 +125,7 @@ async def learning(place: Process, bucket: int, slow: Slow) -> AsyncIterator[Non
     await labelled(place, bucket)
     await queue(place, bucket, "v")
     async with training(place):
-        assert await asyncio.to_thread(slow.begun.wait, 20)
+        assert await asyncio.to_thread(slow.begun.wait, 60)
         yield
 
 
@@ -245,7 +245,7 @@ def test_a_deletion_stops_the_learning(database_url: str, monkeypatch: pytest.Mo
         async with learning(place, bucket, slow):
             await place.database.execute("DELETE FROM models WHERE bucket = %s", [bucket])
 
-            assert await asyncio.to_thread(slow.ended.wait, 5)
+            assert await asyncio.to_thread(slow.ended.wait, 60)
             monkeypatch.setattr(trainer_module, "fit", fit)
             await queue(place, bucket, "next")
             assert (await until_status(place, bucket, TRAINED, "next"))["fits"] == 1
@@ -261,7 +261,7 @@ def test_who_lost_the_lease_writes_nothing(database_url: str, monkeypatch: pytes
     async def scenario(place: Process, bucket: int) -> None:
         async with learning(place, bucket, slow):
             await place.database.execute("UPDATE model_versions SET lease_owner = 'another'")
-            assert await asyncio.to_thread(slow.ended.wait, 5)
+            assert await asyncio.to_thread(slow.ended.wait, 60)
 
         left = await version(place, bucket)
         assert (left["status"], left["owner"], left["fits"]) == (TRAINING, "another", 0)

@@ -133,6 +133,7 @@ class _Maker:
             model_id=MODEL if by_model else "",
             model_version_id=random.choice(MODEL_VERSIONS) if by_model else "",
         )
+        annotation.own_model = by_model and created % 4 == 0
         annotation.versions = [self._version(area, created, by_model)]
         if not by_model:
             self._rewrite(item, annotation)

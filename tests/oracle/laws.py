@@ -191,12 +191,13 @@ class Laws:
         return self._labels[key]
 
     def found(self, ids: frozenset[str]) -> dict[int, float]:
-        """Area to how surely the detector has found the concept there, by now."""
+        """Area to how surely the detector has found the concept there, by now. A model of the app that is called so is
+        none."""
         said = [
             (value, item.area_of(note).id)
             for item in self.app.inputs
             for note in item.notes(None)
-            if note.annotation.model_id == self.detector_id
+            if note.annotation.model_id == self.detector_id and not note.annotation.own_model
             for name, value in note.version.concepts
             if name in ids
         ]

@@ -13,6 +13,7 @@ from tests.oracle.mistakes import Mistake, instead
 from sightrank.search import (
     bounds,
     candidates,
+    detections,
     engine,
     evidence,
     follow,
@@ -60,6 +61,12 @@ def _latest_labels(old: str, new: str) -> Mistake:
     text = follow._SQL["latest_labels"]
     assert old in text, f"{old!r} is not in latest_labels any more"
     return lambda patch: patch.setitem(follow._SQL, "latest_labels", text.replace(old, new))  # type: ignore[arg-type]
+
+
+def _in_detections(old: str, new: str) -> Mistake:
+    text = detections._SQL["detections"]
+    assert old in text, f"{old!r} is not in detections any more"
+    return lambda patch: patch.setitem(detections._SQL, "detections", text.replace(old, new))  # type: ignore[arg-type]
 
 
 def _without_mean(_: Any) -> Any:
@@ -125,6 +132,7 @@ SCORING: Mapping[str, Mistake] = {
     "lets the detector overrule the tagger": instead(
         SearchScope, "only_detects", lambda _: lambda its, ids: "ai_dog" in ids
     ),
+    "takes what a model of the app says for a detection": _in_detections("AND NOT a.own_model", ""),
     "lets the detector overrule people": instead(Labels, "over", lambda over: lambda its, other: over(other, its)),
     "lets the tagger overrule trained models": instead(EvidenceBook, "_fitted", _unless_tagged),
     "lets the detector overrule trained models": instead(EvidenceBook, "_fitted", _unless_detected),

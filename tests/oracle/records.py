@@ -63,6 +63,7 @@ class Annotation:
     task_id: str = ""
     model_id: str = ""
     model_version_id: str = ""
+    own_model: bool = False
     versions: list[Version] = field(default_factory=list)
 
     def at(self, as_of_us: int | None) -> Note | None:

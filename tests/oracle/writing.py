@@ -204,6 +204,7 @@ def _row(item: Input, annotation: Annotation, version: Version) -> AnnotationRow
         user_id=annotation.user_id,
         model_id=annotation.model_id,
         model_version_id=annotation.model_version_id,
+        own_model=annotation.own_model,
         task_id=annotation.task_id,
         concept_ids=[concept.id for concept in content.concepts],
         concept_values=[concept.value for concept in content.concepts],

@@ -133,7 +133,7 @@ def test_what_is_found_in_a_part_is_placed_in_the_whole(threads: Threads, data: 
 def test_sights_that_are_seen_together_share_runs_of_the_network(threads: Threads) -> None:
     runs: list[int] = []
     eye, other = watched_eye(threads, runs.append), watched_eye(threads, runs.append)
-    together = Together(6, Lane.INTERACTIVE)
+    together = Together(6, Lane.INTERACTIVE, at_once=1)
 
     async def look(place: int) -> np.ndarray:
         sight = PictureSight(pixels(), Lane.INTERACTIVE, (), together)
@@ -153,6 +153,41 @@ def test_sights_that_are_seen_together_share_runs_of_the_network(threads: Thread
     for vectors in seen[3:]:
         assert vectors == pytest.approx(np.array([[0.7071, 0.7071, 0.0], [0, 1, 0], [1, 0, 0]]), abs=0.01)
     assert sorted(runs) == [1, 2, 10], "ten by the first eye, then two by the other beside one by the first"
+
+
+def test_whoever_asks_something_else_waits_for_one_of_many_frames(threads: Threads) -> None:
+    done: list[str] = []
+    searching, gate = threading.Event(), threading.Event()
+
+    class Gated(Middle):
+        def detect(self, pixels: np.ndarray) -> list[Detection]:
+            searching.set()
+            assert gate.wait(60)
+            done.append("frame")
+            return super().detect(pixels)
+
+    eye = watched_eye(threads)
+    eye.detector = Gated()
+    together = Together(8, Lane.INTERACTIVE, at_once=threads.cores)
+
+    async def look() -> None:
+        sight = PictureSight(pixels(), Lane.INTERACTIVE, (), together)
+        for boxes in ([None], [RIGHT]):
+            await sight.detections(eye, boxes)
+        await together.leave()
+
+    async def scenario() -> None:
+        async with asyncio.timeout(60):
+            frames = [asyncio.create_task(look()) for _ in range(8)]
+            await asyncio.to_thread(searching.wait)
+            asking = asyncio.create_task(threads.decode(Lane.INTERACTIVE, lambda: done.append("question")))
+            await asyncio.sleep(0)
+            gate.set()
+            await asyncio.gather(asking, *frames)
+
+    asyncio.run(scenario())
+
+    assert done == ["frame", "question", *["frame"] * 15]
 
 
 class Middle:

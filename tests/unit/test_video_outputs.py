@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.resources_pb2 import Data, Input, OutputConfig, Video
 from tests import films
@@ -20,9 +21,11 @@ from sightrank.api.call import AppRef, Call
 from sightrank.api.catalogue import Catalogue, ModelCard, ModelType, WorkflowCard
 from sightrank.api.outputs import Outputs, _result
 from sightrank.api.predictions import Selection, Wanted
+from sightrank.errors import ServerBusy
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.fits import Fits
 from sightrank.teach.workbench import PublicModel, Workbench
+from sightrank.vision.eye import Eye
 from sightrank.vision.operators import NodeData
 from sightrank.vision.threads import Lane, Threads
 from sightrank.vision.vocabulary import Term, Vocabulary
@@ -136,3 +139,28 @@ def test_the_app_says_how_often_where_the_call_does_not() -> None:
     regions, *_ = results(films.film(4.0))
 
     assert [frame.frame_info.time for frame in regions.data.frames] == [1000, 3000]
+
+
+def test_frames_that_cannot_be_looked_at_end_their_film(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is left waiting for the others."""
+    embed, given_up = Eye.embed, ServerBusy("Too much waits.")
+
+    async def refused(self: Eye, pixels: np.ndarray, lane: Lane) -> np.ndarray:
+        if len(pixels) > 1:
+            raise given_up
+        return await embed(self, pixels, lane)
+
+    monkeypatch.setattr(Eye, "embed", refused)
+    film = Input(data=Data(video=Video(base64=films.film(3.0))))
+    request = service_pb2.PostWorkflowResultsRequest(inputs=[film], output_config=OutputConfig(sample_ms=1000))
+
+    async def scenario(service: Outputs) -> service_pb2.PostWorkflowResultsResponse:
+        async with asyncio.timeout(60):
+            answer = await service.workflow_results(CALL, request)
+        assert len(asyncio.all_tasks()) == 1
+        return answer
+
+    with outputs() as service:
+        (result,) = asyncio.run(scenario(service)).results
+
+    assert (result.status.code, result.status.details) == (given_up.code, "Too much waits.")

@@ -200,7 +200,7 @@ class _Film:
         """What the nodes say of these frames. Raises an AppError for what cannot be seen in one of them."""
         known = {id(pixels): said for pixels, said in self._last}
         new = {id(sample.pixels): sample.pixels for sample in group if id(sample.pixels) not in known}
-        together = Together(len(new), Lane.INTERACTIVE)
+        together = Together(len(new), Lane.INTERACTIVE, at_once=self._plan.eyes[0].threads.cores)
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = {key: tasks.create_task(self._said(pixels, together)) for key, pixels in new.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -44,6 +45,7 @@ class PictureSight:
         self._lane = lane
         self._detecting = detecting
         self._together = together
+        self._place = together.places if together else nullcontext()
         self._pixels: dict[tuple[ImageEncoder, Box | None], Pixels] = {}
         self._vectors: dict[tuple[ImageEncoder, Box | None], Vectors] = {}
         self._detections: dict[tuple[Eye, Box | None], tuple[Detection, ...]] = {}
@@ -65,14 +67,16 @@ class PictureSight:
         if None in boxes:
             await self._detect(eye)
         missing = [box for box in dict.fromkeys(boxes) if box is not None and (eye, box) not in self._detections]
-        for box, found in zip(missing, await eye.detect_in(self._data, missing, self._lane), strict=True):
-            self._detections[eye, box] = found
+        async with self._place:
+            found_in_parts = await eye.detect_in(self._data, missing, self._lane)
+        self._detections |= {(eye, box): found for box, found in zip(missing, found_in_parts, strict=True)}
         return [self._detections[eye, box] for box in boxes]
 
     async def _detect(self, eye: Eye) -> None:
         if (eye, None) in self._detections:
             return
-        prepared = await eye.prepare(self._data, (), self._lane, detect=True)
+        async with self._place:
+            prepared = await eye.prepare(self._data, (), self._lane, detect=True)
         parts = [None, *(detection.box for detection in prepared.detections)]
         self._pixels |= {(eye.encoder, part): pixels for part, pixels in zip(parts, prepared.pixels, strict=True)}
         self._detections[eye, None] = prepared.detections
@@ -84,11 +88,13 @@ class PictureSight:
         missing = [box for box in boxes if (eye.encoder, box) not in self._pixels]
         if missing:
             wanted = [box for box in missing if box is not None]
-            prepared = await eye.prepare(self._data, wanted, self._lane, detect=False)
+            async with self._place:
+                prepared = await eye.prepare(self._data, wanted, self._lane, detect=False)
             self._pixels |= {
                 (eye.encoder, part): pixels for part, pixels in zip([None, *wanted], prepared.pixels, strict=True)
             }
-        return np.stack([self._pixels[eye.encoder, box] for box in boxes])
+        # Their vectors are kept, so nobody wants these again; a film has thousands of them.
+        return np.stack([self._pixels.pop((eye.encoder, box)) for box in boxes])
 
 
 class TextSight:

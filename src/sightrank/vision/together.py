@@ -1,7 +1,8 @@
 """Runs of a network that tasks share which work side by side, such as those of the frames of a film.
 
 Each by itself would have the network look at one picture, or a few, which costs nearly as much as a full batch. So what
-they want is gathered until all of them wait.
+they want is gathered until all of them wait. What each cuts out and searches by itself waits for a place: whoever comes
+to the same threads with a question of their own is behind a few of them only.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ class _Wish:
 
 class Together:
     """``tasks`` tasks embed by it; each calls ``leave`` when it will want no more. When one fails, the others have to
-    be cancelled, for they wait for it.
+    be cancelled, for they wait for it. ``places``: for what they do in threads by themselves, ``at_once`` at a time.
     """
 
-    def __init__(self, tasks: int, lane: Lane) -> None:
+    def __init__(self, tasks: int, lane: Lane, *, at_once: int) -> None:
+        self.places = asyncio.Semaphore(at_once)
         self._busy = tasks
         self._lane = lane
         self._wishes: list[_Wish] = []
@@ -52,9 +54,10 @@ class Together:
             await self._fulfil([wish for wish in wishes if wish.eye.encoder is encoder])
 
     async def _fulfil(self, wishes: list[_Wish]) -> None:
-        pixels = np.concatenate([wish.pixels for wish in wishes])
+        eye, pictures = wishes[0].eye, [picture for wish in wishes for picture in wish.pixels]
         runs = [
-            await wishes[0].eye.embed(pixels[start : start + _RUN], self._lane) for start in range(0, len(pixels), _RUN)
+            await eye.embed(np.stack(pictures[start : start + _RUN]), self._lane)
+            for start in range(0, len(pictures), _RUN)
         ]
         ends = np.cumsum([len(wish.pixels) for wish in wishes])
         for wish, vectors in zip(wishes, np.split(np.concatenate(runs), ends[:-1]), strict=True):
