@@ -147,7 +147,6 @@ _PUT_IN = {
     "sorting": "e.id",
     "spaces": "SELECT bucket, embedder_id FROM reindexes",
     "table": "areas",
-    "column": "toolkits",
     "vectors": "(SELECT bucket, id AS area_id, input_number, 1 AS version FROM areas)",
 }
 
