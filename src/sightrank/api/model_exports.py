@@ -1,6 +1,6 @@
 """Exports of trained model versions: one's models stay one's own (docs/teaching.md).
 
-An export is made whenever it is asked for, of what the version learnt. That never changes, nor does the file.
+An export is made whenever it is asked for, of what the version learnt for the vectors that its app has now.
 """
 
 from __future__ import annotations

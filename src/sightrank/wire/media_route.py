@@ -34,20 +34,20 @@ def media_route(hosted: HostedMedia, dispatcher: Dispatcher) -> Route:
             size=parts["size"], user_id=parts["user_id"], app_id=parts["app_id"], input_id=parts["input_id"]
         )
         file = await dispatcher.run("GET /media", sender, lambda: hosted.open(key, image, sender.request_id))
-        return FileResponse(file, asked_part(request.headers, file.size))
+        return FileResponse(file, asked_part(request.headers, file.size), fresh_s=3600)
 
     return Route("/media/{size}/{user_id}/{app_id}/{input_id}", media, methods=["GET"])
 
 
 class FileResponse(Response):
     """Sends a file, or the part of it that is asked for, piece by piece: a slow client holds one piece in memory and
-    not the file. Players need parts, to go to where somebody clicked.
+    not the file. Players need parts, to go to where somebody clicked. ``fresh_s``: for how long it stays the same.
     """
 
-    def __init__(self, file: HostedFile, part: range | None) -> None:
+    def __init__(self, file: HostedFile, part: range | None, *, fresh_s: int) -> None:
         headers = {
             "Accept-Ranges": "bytes",
-            "Cache-Control": "private, max-age=3600",
+            "Cache-Control": f"private, max-age={fresh_s}",
             "X-Content-Type-Options": "nosniff",
         }
         sent = range(file.size) if part is None else part
