@@ -162,7 +162,7 @@ def test_nodes_that_an_app_on_its_way_to_another_workflow_cannot_run_are_refused
     taken = patch(based, "merge", node("embed", EMBEDDER))
 
     assert refused.status.code == INVALID, refused.status
-    assert "is just being re-indexed for General-Detection" in refused.status.details
+    assert "is on its way to General-Detection" in refused.status.details
     assert taken.status.code == 10000
     assert wanted(based) == [("General-Detection", "")], "what was asked for goes on"
 

@@ -139,8 +139,8 @@ class BaseWorkflows:
                 elif not self._alike(now, card):
                     assert wanted is not None, "who has another workflow next is being re-indexed"
                     raise WorkflowInvalid(
-                        f"they need an index by {card.id}, and the app is just being re-indexed for"
-                        f" {wanted[1] or wanted[0]}. Wait until that is done, or patch the app to {own_id} first."
+                        f"they need an index by {card.id}, and the app is on its way to {wanted[1] or wanted[0]}"
+                        f" (GetApp says how far it is). Wait until it is there, or patch the app to {own_id} first."
                     )
             except (WorkflowInvalid, WorkflowNeedsModel) as error:
                 raise type(error)(

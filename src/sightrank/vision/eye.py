@@ -32,7 +32,7 @@ Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
 _MOST_QUERIES = 256
 _KEPT = 1024  # texts and names whose vectors are remembered
-_PARTS = 4  # parts of a picture that are searched in one turn of a thread: a few tenths of a second
+_PARTS = 4  # parts of a picture that are searched in one turn of a thread: less than a second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
