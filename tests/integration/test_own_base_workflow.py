@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
@@ -33,6 +35,7 @@ from sightrank.ingest.intake import IdConflict, NewInput
 from sightrank.ingest.jobs import Jobs
 from sightrank.ingest.rows import Content, NamedConcept
 from sightrank.store.clock import Clock
+from sightrank.store.database import Connection
 from sightrank.vision.box import Box
 from sightrank.vision.detector import Detection
 
@@ -561,22 +564,30 @@ def test_a_workflow_that_cannot_be_a_base_is_refused(flowing: Flowing) -> None:
     flowing(scenario)
 
 
+@asynccontextmanager
+async def asked_for_auto(flows: Flows) -> AsyncIterator[Connection]:
+    """The app asks for the workflow ``auto``, which has been looked at; the answer comes after the block."""
+
+    async def waiting() -> bool:
+        rows = await flows.database.rows("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return rows == [(1,)]
+
+    async with flows.database.transaction() as connection:
+        await connection.execute("SELECT FROM apps WHERE id = 'photos' FOR UPDATE")
+        patching = asyncio.create_task(flows.patch("auto"))
+        await until(waiting)
+        yield connection
+    await patching
+
+
 def test_a_workflow_that_goes_while_an_app_asks_for_it_is_refused(flowing: Flowing) -> None:
     async def scenario(flows: Flows) -> None:
         await annotating(flows)
         await flows.patch("General")
 
-        async def waiting() -> bool:
-            rows = await flows.database.rows("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            return rows == [(1,)]
-
-        async with flows.database.transaction() as connection:
-            await connection.execute("SELECT FROM apps WHERE id = 'photos' FOR UPDATE")
-            patching = asyncio.create_task(flows.patch("auto"))
-            await until(waiting)
-            await connection.execute("DELETE FROM workflows")
         with pytest.raises(WorkflowDoesNotExist):
-            await patching
+            async with asked_for_auto(flows) as connection:
+                await connection.execute("DELETE FROM workflows")
 
         assert await flows.database.rows("SELECT own_workflow_id FROM apps WHERE id = 'photos'") == [("",)]
 
@@ -589,17 +600,9 @@ def test_a_workflow_that_gets_other_nodes_while_an_app_asks_for_it_is_looked_at_
         await flows.patch("General")
         await flows.writer("nobody", SUCCESS, "nobody")
 
-        async def waiting() -> bool:
-            rows = await flows.database.rows("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            return rows == [(1,)]
-
-        async with flows.database.transaction() as connection:
-            await connection.execute("SELECT FROM apps WHERE id = 'photos' FOR UPDATE")
-            patching = asyncio.create_task(flows.patch("auto"))
-            await until(waiting)
-            await flows.flow("auto", "auto-2", node=("nobody", "annotation-writer", ()))
         with pytest.raises(WorkflowInvalid, match="in the name of 'nobody'"):
-            await patching
+            async with asked_for_auto(flows):
+                await flows.flow("auto", "auto-2", node=("nobody", "annotation-writer", ()))
 
         assert await flows.database.rows("SELECT own_workflow_id FROM apps WHERE id = 'photos'") == [("",)]
 
