@@ -33,8 +33,10 @@ for number, hit in enumerate(json.load(sys.stdin)["hits"], start=1):
 print()'
 }
 
-# Without "save" the same body would be executed at once. "as_of" keeps later labels out.
-call POST inputs/searches "{\"searches\": [{\"id\": \"$id\", \"save\": true, \"as_of\": \"$(date -u +%FT%TZ)\",
+# Without "save" the same body would be executed at once. "as_of" keeps later labels out; whole seconds, as `date` prints
+# them, would keep those of this second out too.
+now=$(python3 -c 'import datetime; print(datetime.datetime.now(datetime.timezone.utc).isoformat())')
+call POST inputs/searches "{\"searches\": [{\"id\": \"$id\", \"save\": true, \"as_of\": \"$now\",
     \"query\": {\"filters\": [{\"annotation\": {\"data\": {\"concepts\": [{\"id\": \"$concept\"}]}}}]}}]}" > /dev/null
 
 echo "by the saved search: $id"
