@@ -164,10 +164,25 @@ async def reads(database: Database, statement: Any, parameters: Mapping[str, obj
 
 async def reads_on(connection: Any, statement: Any, parameters: Mapping[str, object] | None = None) -> list[Read]:
     """The same on one connection, whose transaction may have settings of its own."""
+    return list(_reads(await _plan(connection, statement, parameters), table=""))
+
+
+async def compared_in_vain(database: Database, statement: Any, parameters: Mapping[str, object]) -> float:
+    """Runs the statement and tells how many pairs of rows its joins looked at that do not belong together."""
+
+    def of(node: dict[str, Any]) -> float:
+        own = node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"]
+        return float(own + sum(of(child) for child in node.get("Plans", [])))
+
+    async with database.connection() as connection:
+        return of(await _plan(connection, statement, parameters))
+
+
+async def _plan(connection: Any, statement: Any, parameters: Mapping[str, object] | None) -> dict[str, Any]:
     explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
     explained = explain + statement if isinstance(statement, str) else sql.SQL(explain) + statement
     row = await (await connection.execute(explained, parameters)).fetchone()
-    return list(_reads(row[0][0]["Plan"], table=""))
+    return dict(row[0][0]["Plan"])
 
 
 def _reads(node: dict[str, Any], table: str) -> Iterator[Read]:

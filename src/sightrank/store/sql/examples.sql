@@ -37,8 +37,9 @@ SELECT string_agg(int8send(area_id), ''::bytea) FROM (
 -- name: background
 -- Some areas of other inputs, up to a number, from all over the app and the same ones each time: where it has millions, only
 -- a few thousand rows are read. Ids of areas are shared by all apps, so an app's lie in heaps with gaps between them. What lies
--- between its first and its last is cut into equal cells. Those that have any share places between their first and their last,
--- and at each place the next few are taken, as some may be of inputs that are not wanted.
+-- between its first and its last is cut into equal cells. Those that have any share places between their first and their last
+-- (the cell number n of m has those from n/m to (n+1)/m of all), and at each place the next few are taken, as some may be of
+-- inputs that are not wanted.
 WITH range AS (
     SELECT first, (last - first) / %(limit)s::bigint + 1 AS width
     FROM (
@@ -59,9 +60,10 @@ WITH range AS (
 )
 SELECT string_agg(int8send(area_id), ''::bytea) FROM (
     SELECT DISTINCT hashint8(near.area_id), near.area_id
-    FROM generate_series(0, %(limit)s::bigint - 1) place
-    JOIN cells c ON c.number = place * c.count / %(limit)s::bigint
-    CROSS JOIN LATERAL (
+    FROM cells c CROSS JOIN LATERAL generate_series(
+        (c.number * %(limit)s::bigint + c.count - 1) / c.count,
+        ((c.number + 1) * %(limit)s::bigint + c.count - 1) / c.count - 1
+    ) place CROSS JOIN LATERAL (
         SELECT area_id, input_number FROM {vectors}
         WHERE bucket = %(bucket)s
             AND area_id >= c.first + place * c.count %% %(limit)s::bigint * c.width / %(limit)s::bigint
