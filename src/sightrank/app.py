@@ -6,9 +6,7 @@ Everything is opened in order on one exit stack and closed in the opposite order
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -81,6 +79,7 @@ from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.store.opening import open_store
 from sightrank.store.statistics import keep_fresh
+from sightrank.teach.leases import new_owner
 from sightrank.wire.export_route import export_route
 from sightrank.wire.media_route import media_route
 from sightrank.wire.options import WireOptions
@@ -167,7 +166,7 @@ async def _matrices(core: Core) -> AsyncIterator[Matrices]:
         choice=core.settings.ranker,
         scoring=scoring,
     )
-    report = MatrixReport(core.database, matrices.states, process=f"{os.getpid()}-{uuid.uuid4().hex[:12]}")
+    report = MatrixReport(core.database, matrices.states, process=new_owner())
     indexes = VectorIndexes(core.database, matrices.states)
     try:
         async with background(report.keep_written()), background(indexes.keep_built()):

@@ -150,13 +150,20 @@ def test_a_writer_in_the_name_of_nobody_is_refused(based: App) -> None:
     assert versions(based) == [["concept", "ask"]]
 
 
+def on_its_way(app: App, workflow_id: str, own_workflow_id: str) -> None:
+    """The app wants these, and a re-index for them has failed: nobody goes on with it by himself."""
+    app.server.sql(
+        "INSERT INTO reindexes (bucket, workflow_id, own_workflow_id, state, failure)"
+        " SELECT first_bucket, %s, %s, 'failed', 'it cannot' FROM apps WHERE id = %s RETURNING 1",
+        workflow_id,
+        own_workflow_id,
+        app.id,
+    )
+
+
 def test_nodes_that_an_app_on_its_way_to_another_workflow_cannot_run_are_refused(based: App) -> None:
     based.indexed(of_bytes(FACE, "first"))
-    based.server.sql(
-        "INSERT INTO reindexes (bucket, workflow_id, own_workflow_id, state)"
-        " SELECT first_bucket, 'General-Detection', '', 'failed' FROM apps WHERE id = %s RETURNING 1",
-        based.id,
-    )
+    on_its_way(based, "General-Detection", "")
 
     refused = patch(based, "merge", node("find", FACES))
     taken = patch(based, "merge", node("embed", EMBEDDER))
@@ -169,11 +176,7 @@ def test_nodes_that_an_app_on_its_way_to_another_workflow_cannot_run_are_refused
 
 def test_a_re_index_for_the_workflow_starts_anew_with_its_new_nodes(based: App) -> None:
     based.indexed(of_bytes(FACE, "first"))
-    based.server.sql(
-        "INSERT INTO reindexes (bucket, workflow_id, own_workflow_id, state, failure)"
-        " SELECT first_bucket, 'General', 'base', 'failed', 'it cannot' FROM apps WHERE id = %s RETURNING 1",
-        based.id,
-    )
+    on_its_way(based, "General", "base")
 
     assert patch(based, "merge", node("find", FACES), node("ask", "ask", "find")).status.code == 10000
     settled(based)

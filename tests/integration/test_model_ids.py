@@ -319,6 +319,9 @@ def test_what_cannot_follow_holds_up_no_other(world: Worlds) -> None:
         async with background(RenamedModels(database).keep_followed()):
             await until(left)
 
+        said = await database.rows("SELECT model_id, count(*) FROM annotations GROUP BY model_id ORDER BY 1")
+        assert said == [("a", 5000), ("public", 5000)]
+
     world.run(scenario)
 
 

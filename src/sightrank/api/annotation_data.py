@@ -137,6 +137,13 @@ def place_of_concepts(data: resources_pb2.Data) -> Any:
     return (data if part is None else part.data).concepts
 
 
+def info_of(annotation: resources_pb2.Annotation) -> dict[str, Any] | None:
+    """Its ``annotation_info``; None for one that has none. Raises InputInvalid for what cannot be stored."""
+    if not annotation.HasField("annotation_info"):
+        return None
+    return struct_to_json(annotation.annotation_info, where="annotation_info")
+
+
 def _rest_to_json(rest: resources_pb2.Data, where: str) -> dict[str, Any]:
     text = json_format.MessageToJson(rest, preserving_proto_field_name=True, indent=None)
     if "\\u0000" in text:

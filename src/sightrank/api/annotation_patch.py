@@ -9,13 +9,12 @@ from typing import Any
 
 from clarifai_grpc.grpc.api import resources_pb2
 
-from sightrank.api.annotation_data import Region, content_of, region_of
+from sightrank.api.annotation_data import Region, content_of, info_of, region_of
 from sightrank.api.records import AnnotationRecord
 from sightrank.errors import AnnotationInvalid, ConceptsInvalid, InvalidRequest
 from sightrank.ingest.frames import check_no_frames, check_no_segments, on_frame, same_frame
 from sightrank.ingest.revision import ChangedAnnotation
 from sightrank.ingest.rows import Content, NamedConcept, same_box
-from sightrank.search.contents import struct_to_json
 from sightrank.vision.box import Box
 from sightrank.vision.video import FrameTime
 
@@ -65,11 +64,7 @@ def patched(
     elif action is not Action.REMOVE:
         check_no_frames(sent.data, f"{where}.data")
     moves = region is not None and action is not Action.REMOVE and _moves(stored, region, f"{where}.data.regions[0]")
-    info = (
-        struct_to_json(message.annotation_info, where="annotation_info")
-        if message.HasField("annotation_info")
-        else None
-    )
+    info = info_of(message)
     return ChangedAnnotation(
         input_number=stored.input_number,
         input_id=stored.input_id,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.status import status_pb2
 
-from sightrank.api.annotation_data import check_id, content_of, region_of
+from sightrank.api.annotation_data import check_id, content_of, info_of, region_of
 from sightrank.api.annotation_list import Selection, check_pairs, storable, storable_pairs
 from sightrank.api.annotation_patch import Action, InVideo, is_empty, patched
 from sightrank.api.call import AppRef, Call, Handlers
@@ -24,7 +24,6 @@ from sightrank.errors import (
 )
 from sightrank.ingest.labelling import Labelling, NewAnnotation
 from sightrank.ingest.revision import ChangedAnnotation, Revision
-from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database
 from sightrank.store.status import ANNOTATION_SUCCESS
@@ -276,9 +275,7 @@ def _new_annotation(
         region_id=region.id if region else "",
         box=region.box if region else None,
         task_id=message.task_id,
-        annotation_info=struct_to_json(message.annotation_info, where="annotation_info")
-        if message.HasField("annotation_info")
-        else None,
+        annotation_info=info_of(message),
     )
 
 

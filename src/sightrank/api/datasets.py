@@ -17,6 +17,7 @@ from sightrank.api.apps import PRIVATE, plain_text
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.pages import list_page
 from sightrank.api.records import timestamp
+from sightrank.api.texts import bounded_text, image_link
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
 from sightrank.ingest.rows import hold_app, new_id
 from sightrank.search.contents import struct_to_json
@@ -25,7 +26,6 @@ from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database, retrying
 
 MAX_DATASETS = 128
-_MAX_TEXT_BYTES = 64 * 1024  # of notes, by the proto; of a description too
 _ACTIONS = ("merge", "overwrite", "remove")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _SQL = queries.load("datasets")
@@ -171,11 +171,11 @@ def _new_values(item: resources_pb2.Dataset, where: str) -> dict[str, Any]:
         raise InvalidRequest(f"{where}.id is {name[:140]!r}; use up to 128 letters, digits, '-' and '_'.")
     return {
         "id": name,
-        "description": _text(item.description, f"{where}.description"),
-        "notes": _text(item.notes, f"{where}.notes"),
+        "description": bounded_text(item.description, f"{where}.description", InvalidRequest),
+        "notes": bounded_text(item.notes, f"{where}.notes", InvalidRequest),
         "metadata": struct_to_json(item.metadata, InvalidRequest),
         "visibility": visibility_of(item.visibility, f"{where}.visibility") or PRIVATE,
-        "image_url": _image_url(item, where),
+        "image_url": image_link(item.image, where, InvalidRequest, of="dataset"),
         "annotation_filter_id": plain_text(item.default_annotation_filter.id, f"{where}.default_annotation_filter.id"),
     }
 
@@ -205,21 +205,6 @@ def _check_removable(stored: _Row, sent: Mapping[str, Any], where: str) -> None:
             f"{where}.image.url is not the image of dataset {stored.id!r}; to remove it, send the url it has now:"
             f" {stored.image_url or '(it has none)'}."
         )
-
-
-def _image_url(item: resources_pb2.Dataset, where: str) -> str:
-    url = plain_text(item.image.url, f"{where}.image.url")
-    if item.image.base64:
-        raise InvalidRequest(f"{where}.image.base64: the image of a dataset is a link; send image.url.")
-    if url and not url.lower().startswith(("http://", "https://")):
-        raise InvalidRequest(f"{where}.image.url is {url[:200]!r}; it must start with http:// or https://.")
-    return url
-
-
-def _text(text: str, where: str) -> str:
-    if len(text.encode()) > _MAX_TEXT_BYTES:
-        raise InvalidRequest(f"{where} has {len(text.encode())} bytes; {_MAX_TEXT_BYTES} is the limit.")
-    return plain_text(text, where)
 
 
 def _check_count(datasets: Sequence[resources_pb2.Dataset]) -> None:

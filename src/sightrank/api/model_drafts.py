@@ -24,12 +24,12 @@ from sightrank.api.output_drafts import (
     stored_concepts,
     without_concepts,
 )
+from sightrank.api.texts import bounded_text, image_link
 from sightrank.errors import InvalidRequest, ModelInvalidArgument
 from sightrank.ingest.rows import NamedConcept, new_id
 from sightrank.search.contents import struct_to_json
 
 DEFAULT_TYPE = "embedding-classifier"
-_MAX_TEXT_BYTES = 64 * 1024
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _LISTS = ("toolkits", "use_cases", "languages", "check_consents")
 _ACTIONS = ("merge", "overwrite", "remove")
@@ -94,7 +94,7 @@ def patched_model(stored: Mapping[str, Any], item: resources_pb2.Model, action: 
     sent = new_concepts(card, item.output_info, f"{where}.output_info")
     words = {name: _words(getattr(item, name), f"{where}.{name}") for name in _LISTS}
     for name, values in words.items():
-        columns[name] = _patched_list(stored[name], values, action)
+        columns[name] = patched_words(stored[name], values, action) if values else list(stored[name])
     metadata = struct_to_json(item.metadata, ModelInvalidArgument)
     if action == "remove":
         _check_removable(item, where)
@@ -138,16 +138,8 @@ def checked_id(wanted: str, where: str) -> str:
     return wanted
 
 
-def bounded_text(text: str, where: str) -> str:
-    """The same. Raises ModelInvalidArgument where it is too long or cannot be stored."""
-    if len(text.encode()) > _MAX_TEXT_BYTES:
-        raise ModelInvalidArgument(f"{where} has {len(text.encode())} bytes; {_MAX_TEXT_BYTES} is the limit.")
-    return plain_text(text, where)
-
-
-def _patched_list(stored: Sequence[str], sent: Sequence[str], action: str) -> list[str]:
-    if not sent:
-        return list(stored)
+def patched_words(stored: Sequence[str], sent: Sequence[str], action: str) -> list[str]:
+    """A list after a patch that sends these words, each once."""
     if action == "remove":
         return [word for word in stored if word not in sent]
     return list(dict.fromkeys(sent if action == "overwrite" else [*stored, *sent]))
@@ -164,7 +156,8 @@ def _check_removable(item: resources_pb2.Model, where: str) -> None:
 
 def _texts(item: resources_pb2.Model, where: str) -> dict[str, str]:
     return {
-        name: bounded_text(getattr(item, name), f"{where}.{name}") for name in ("name", "description", "notes", "task")
+        name: bounded_text(getattr(item, name), f"{where}.{name}", ModelInvalidArgument)
+        for name in ("name", "description", "notes", "task")
     }
 
 
@@ -173,9 +166,4 @@ def _words(words: Sequence[str], where: str) -> list[str]:
 
 
 def _image_url(item: resources_pb2.Model, where: str) -> str:
-    url = plain_text(item.image.url, f"{where}.image.url")
-    if item.image.base64:
-        raise ModelInvalidArgument(f"{where}.image.base64: the image of a model is a link; send image.url.")
-    if url and not url.lower().startswith(("http://", "https://")):
-        raise ModelInvalidArgument(f"{where}.image.url is {url[:200]!r}; it must start with http:// or https://.")
-    return url
+    return image_link(item.image, where, ModelInvalidArgument, of="model")

@@ -10,7 +10,7 @@ from psycopg import sql
 from sightrank.api.apps import plain_text
 from sightrank.api.call import Call, Handlers
 from sightrank.api.catalogue import Catalogue
-from sightrank.api.model_drafts import checked_action
+from sightrank.api.model_drafts import checked_action, patched_words
 from sightrank.api.model_edits import unknown_model
 from sightrank.errors import ModelInvalidArgument
 from sightrank.ingest.rows import hold_app
@@ -82,7 +82,7 @@ class ModelTags:
             row = await cursor.fetchone()
             if row is None:
                 raise unknown_model(self._catalogue, app, model_id)
-            tags = _changed(row[0], wanted, action)
+            tags = patched_words(row[0], wanted, action)
             if len(tags) > MAX_TAGS:
                 raise ModelInvalidArgument(
                     f"Model {model_id!r} would have {len(tags)} {column}; {MAX_TAGS} is the limit."
@@ -95,9 +95,3 @@ def _tag(tag: str, where: str) -> str:
     if not tag.strip() or len(tag) > MAX_TAG_CHARACTERS:
         raise ModelInvalidArgument(f"{where} is {tag[:40]!r}; a tag has 1 to {MAX_TAG_CHARACTERS} characters.")
     return plain_text(tag, where)
-
-
-def _changed(before: Sequence[str], sent: Sequence[str], action: str) -> list[str]:
-    if action == "remove":
-        return [tag for tag in before if tag not in sent]
-    return list(dict.fromkeys([*before, *sent] if action == "merge" else sent))

@@ -10,7 +10,7 @@ from clarifai_grpc.grpc.api import resources_pb2
 
 from sightrank.api.annotation_patch import merge_json, remove_json
 from sightrank.api.datasets import visibility_of
-from sightrank.api.model_drafts import ModelDraft, bounded_text, id_or_new
+from sightrank.api.model_drafts import ModelDraft, id_or_new
 from sightrank.api.model_type_table import TypeCard
 from sightrank.api.model_types import checked_params
 from sightrank.api.output_drafts import (
@@ -21,6 +21,7 @@ from sightrank.api.output_drafts import (
     with_concepts,
     without_concepts,
 )
+from sightrank.api.texts import bounded_text
 from sightrank.errors import ModelInvalidArgument
 from sightrank.ingest.rows import NamedConcept
 from sightrank.search.contents import struct_to_json
@@ -89,8 +90,10 @@ def patched_version(message: bytes, item: resources_pb2.ModelVersion, action: st
     else:
         new = old
     if action != "remove":
-        stored.description = bounded_text(item.description, f"{where}.description") or stored.description
-        stored.license = bounded_text(item.license, f"{where}.license") or stored.license
+        stored.description = (
+            bounded_text(item.description, f"{where}.description", ModelInvalidArgument) or stored.description
+        )
+        stored.license = bounded_text(item.license, f"{where}.license", ModelInvalidArgument) or stored.license
         stored.visibility.gettable = visibility_of(item.visibility, f"{where}.visibility") or stored.visibility.gettable
     stored.ClearField("metadata")
     stored.metadata.update(new)
@@ -146,8 +149,8 @@ def _kept(item: resources_pb2.ModelVersion, where: str) -> resources_pb2.ModelVe
     """What of a posted version its clients are shown again, without its output."""
     message = resources_pb2.ModelVersion(
         id=item.id,
-        description=bounded_text(item.description, f"{where}.description"),
-        license=bounded_text(item.license, f"{where}.license"),
+        description=bounded_text(item.description, f"{where}.description", ModelInvalidArgument),
+        license=bounded_text(item.license, f"{where}.license", ModelInvalidArgument),
     )
     visibility_of(item.visibility, f"{where}.visibility")
     struct_to_json(item.metadata, ModelInvalidArgument, f"{where}.metadata")

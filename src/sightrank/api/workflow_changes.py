@@ -113,11 +113,10 @@ class WorkflowChanges:
                 for workflow in request.workflows
                 if workflow.nodes
             }
-            other = await self._base_workflows.other_nodes(
-                app.bucket, {name: nodes_of(new.nodes) for name, new in nodes.items()}
-            )
+            named = {name: nodes_of(new.nodes) for name, new in nodes.items()}
+            other = await self._base_workflows.other_nodes(app.bucket, named) if named else None
             async with self._database.transaction() as connection:
-                if nodes:
+                if other is not None:
                     await self._base_workflows.take_over(connection, other)
                 stored = await lock_workflows(connection, app, ids)
                 for place, workflow in enumerate(request.workflows):

@@ -88,9 +88,10 @@ class WorkflowVersions:
             there = [version_id for (version_id,) in await self._database.rows(_SQL["version_ids"], keys)]
             next_id = next((version_id for version_id in there if version_id not in ids), "")
             used = {} if next_id in there[:1] else await self._nodes(app, request.workflow_id, next_id)
-            other = await self._base_workflows.other_nodes(app.bucket, used)
+            other = await self._base_workflows.other_nodes(app.bucket, used) if used else None
             async with self._database.transaction() as connection:
-                await self._base_workflows.take_over(connection, other)
+                if other is not None:
+                    await self._base_workflows.take_over(connection, other)
                 stored = await self._locked(connection, app, request.workflow_id)
                 for version_id in ids:
                     if version_id not in stored:

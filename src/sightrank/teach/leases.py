@@ -29,7 +29,7 @@ class LeaseLost(Exception):
 
 
 def new_owner() -> str:
-    """What names this process, or one of its workers, in the leases it takes."""
+    """What names this process, or one of its workers, in the leases it takes and in what it reports."""
     return f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
 
 

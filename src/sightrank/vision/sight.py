@@ -67,9 +67,10 @@ class PictureSight:
         if None in boxes:
             await self._detect(eye)
         missing = [box for box in dict.fromkeys(boxes) if box is not None and (eye, box) not in self._detections]
-        async with self._place:
-            found_in_parts = await eye.detect_in(self._data, missing, self._lane)
-        self._detections |= {(eye, box): found for box, found in zip(missing, found_in_parts, strict=True)}
+        if missing:
+            async with self._place:
+                found_in_parts = await eye.detect_in(self._data, missing, self._lane)
+            self._detections |= {(eye, box): found for box, found in zip(missing, found_in_parts, strict=True)}
         return [self._detections[eye, box] for box in boxes]
 
     async def _detect(self, eye: Eye) -> None:

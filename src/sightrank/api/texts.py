@@ -1,0 +1,27 @@
+"""Texts and links that people send with what they make. No I/O."""
+
+from __future__ import annotations
+
+from clarifai_grpc.grpc.api import resources_pb2
+
+from sightrank.api.apps import plain_text
+from sightrank.errors import AppError
+
+_MAX_TEXT_BYTES = 64 * 1024  # of notes, by the proto; of other texts too
+
+
+def bounded_text(text: str, where: str, refuse: type[AppError]) -> str:
+    """The same. Raises ``refuse`` where it is too long, and InvalidRequest where it cannot be stored."""
+    if len(text.encode()) > _MAX_TEXT_BYTES:
+        raise refuse(f"{where} has {len(text.encode())} bytes; {_MAX_TEXT_BYTES} is the limit.")
+    return plain_text(text, where)
+
+
+def image_link(image: resources_pb2.Image, where: str, refuse: type[AppError], *, of: str) -> str:
+    """Where the image ``of`` something is, '' for none. Raises ``refuse`` for bytes and for no web link."""
+    url = plain_text(image.url, f"{where}.image.url")
+    if image.base64:
+        raise refuse(f"{where}.image.base64: the image of a {of} is a link; send image.url.")
+    if url and not url.lower().startswith(("http://", "https://")):
+        raise refuse(f"{where}.image.url is {url[:200]!r}; it must start with http:// or https://.")
+    return url
