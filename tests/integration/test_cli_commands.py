@@ -7,17 +7,17 @@ import shlex
 import socket
 import ssl
 import subprocess
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from clarifai_grpc.grpc.api.resources_pb2 import Annotation, Query, Rank, Search
-from clarifai_grpc.grpc.api.service_pb2_grpc import V2Stub
 from tests.integration.serving import (
     API_KEY,
     HOST,
     PAT,
     USER,
+    App,
     Server,
     connected,
     home,
@@ -81,30 +81,36 @@ def test_the_keys_are_printed_at_the_first_start_only_and_doctor_looks_in_betwee
         assert server.rest("GET", "/v2/inputs", key=made["CLARIFAI_API_KEY"]).status_code == 200
 
 
-def test_doctor_is_content_with_a_running_server(server: Server) -> None:
-    done = run_command("doctor", "--data-dir", server.data_dir)
+@pytest.fixture(scope="module")
+def well() -> Iterator[Server]:
+    """Doctor looks at all apps of a server: tests that leave one in trouble must not share it."""
+    with home() as folder, server_at(folder) as running:
+        running.start()
+        yield running
+
+
+def test_doctor_is_content_with_a_running_server(well: Server) -> None:
+    done = run_command("doctor", "--data-dir", well.data_dir)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "BAD" not in done.stdout
     for what in ("model", "disk", "migrations: all applied", "pgvector", "indexes: all valid"):
         assert what in done.stdout
-    assert server.rest("GET", "/healthz").status_code == 200
+    assert well.rest("GET", "/healthz").status_code == 200
 
 
-def test_doctor_tells_of_the_matrices_of_a_running_server(server: Server, stub: V2Stub) -> None:
-    app = new_app(server, stub)
-    app.indexed(of_bytes(picture(1), "a"), of_bytes(picture(2), "b"))
-    like_a = Search(query=Query(ranks=[Rank(annotation=Annotation(input_id="a"))]))
-    app.call("PostInputsSearches", searches=[like_a])
-
-    def told() -> str | None:
-        done = run_command("doctor", "--data-dir", server.data_dir)
+def test_doctor_tells_of_the_matrices_of_a_running_server(well: Server) -> None:
+    def told(app: App) -> str | None:
+        done = run_command("doctor", "--data-dir", well.data_dir)
         assert done.returncode == 0, done.stdout + done.stderr
         return next((line for line in done.stdout.splitlines() if app.id in line and "matrix of" in line), None)
 
-    deadline = time.monotonic() + 60
-    while (line := told()) is None:
-        assert time.monotonic() < deadline, "the server never wrote down what it has"
+    with connected(well) as stub:
+        app = new_app(well, stub)
+        app.indexed(of_bytes(picture(1), "a"), of_bytes(picture(2), "b"))
+        like_a = Search(query=Query(ranks=[Rank(annotation=Annotation(input_id="a"))]))
+        app.call("PostInputsSearches", searches=[like_a])
+        line = wait_for("the server to write down what it has", lambda: told(app))
 
     assert "2 areas, ranked in memory (exact), 0.0 MB, up to date" in line
 
