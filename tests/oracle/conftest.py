@@ -1,4 +1,4 @@
-"""The bench of the oracle: one database with several apps for all its tests."""
+"""The bench of the oracle: one database with several apps for the tests of a file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ __all__ = ["server", "server_url", "stub", "template"]
 SEED = int(os.environ.get("SIGHTRANK_FUZZ_SEED", "20"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def apps(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Fresh for each file: one that trains and deletes models must not decide what the searches of another can show."""
     name = f"oracle_{os.getpid()}"
     folder: Path = tmp_path_factory.mktemp("oracle")
     _create(server_url, name, template)
