@@ -26,6 +26,7 @@ from sightrank.api.concept_relations import ConceptRelations
 from sightrank.api.concept_search import ConceptSearch
 from sightrank.api.concepts import Concepts
 from sightrank.api.dataset_inputs import DatasetInputs
+from sightrank.api.dataset_versions import DatasetVersions
 from sightrank.api.datasets import Datasets
 from sightrank.api.evaluations import Evaluations
 from sightrank.api.identity import Identity
@@ -236,6 +237,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Annotations(core.database, labelling, revision, records),
         Datasets(core.database),
         DatasetInputs(core.database, core.book, records, reader, core.clock),
+        DatasetVersions(core.database, core.clock, core.to_count),
         Searches(core.database, engine, search_models, records, reader, saved, texts, core.threads, identity.forget),
         saved,
         AnnotationFilters(core.database, reader),

@@ -52,6 +52,7 @@ class Core:
     runners: Mapping[str, Eye]
     to_train: asyncio.Event
     to_evaluate: asyncio.Event
+    to_count: asyncio.Event
     embedded: bool
 
     @property
@@ -116,6 +117,7 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             runners=runners,
             to_train=asyncio.Event(),
             to_evaluate=asyncio.Event(),
+            to_count=asyncio.Event(),
             embedded=not settings.database_url,
         )
 

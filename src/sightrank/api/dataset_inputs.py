@@ -28,6 +28,7 @@ from sightrank.errors import (
     InvalidRequest,
     SearchInvalid,
 )
+from sightrank.ingest.dataset_freeze import between_versions
 from sightrank.ingest.rows import hold_app
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.query import ConceptCondition, Query, conditions
@@ -142,6 +143,7 @@ class DatasetInputs:
         await _hold_dataset(connection, app, dataset_id)
         if not numbers:
             return
+        await between_versions(connection, self._clock, app.bucket)
         now = self._clock.take(len(numbers))[0]
         if (await connection.execute(_SQL["join"], {**parameters, "now": now})).rowcount:
             await next_version(connection, app.bucket, labels=False)
@@ -150,8 +152,16 @@ class DatasetInputs:
         async with self._database.transaction() as connection:
             numbers = await _hold(connection, app.bucket, ids)
             await _hold_dataset(connection, app, dataset_id)
-            parameters = {"bucket": app.bucket, "dataset_id": dataset_id, "numbers": list(numbers.values())}
-            if (await connection.execute(_SQL["leave"], parameters)).rowcount:
+            await between_versions(connection, self._clock, app.bucket)
+            (now,) = self._clock.take(1)
+            parameters = {
+                "bucket": app.bucket,
+                "dataset_id": dataset_id,
+                "numbers": list(numbers.values()),
+                "now": now,
+            }
+            row = await (await connection.execute(_SQL["leave"], parameters)).fetchone()
+            if row and row[0]:
                 await next_version(connection, app.bucket, labels=False)
 
     def _query(self, call: Call, search: resources_pb2.Search) -> Query:

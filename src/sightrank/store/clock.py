@@ -20,6 +20,10 @@ class Clock:
             self._last = instants[-1]
         return instants
 
+    def pass_by(self, instant: datetime) -> None:
+        """All instants from now on are later than that one, which another process's clock may have told."""
+        self._last = max(self._last, instant)
+
 
 def microseconds(instant: datetime) -> int:
     """Microseconds since 1970."""

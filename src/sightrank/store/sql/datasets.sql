@@ -82,8 +82,22 @@ ORDER BY m.number
 ON CONFLICT DO NOTHING
 
 -- name: leave
-DELETE FROM dataset_inputs
-WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND input_number = ANY(%(numbers)s)
+-- How many left. That they were members is kept as long as a version of the dataset tells so.
+WITH gone AS (
+    DELETE FROM dataset_inputs
+    WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND input_number = ANY(%(numbers)s)
+    RETURNING input_number, created_at
+), kept AS (
+    INSERT INTO past_dataset_inputs (bucket, dataset_id, input_number, since, until)
+    SELECT %(bucket)s, %(dataset_id)s, g.input_number, g.created_at,
+        greatest(%(now)s, g.created_at + interval '1 us')
+    FROM gone g
+    WHERE EXISTS (
+        SELECT FROM dataset_versions v
+        WHERE v.bucket = %(bucket)s AND v.dataset_id = %(dataset_id)s AND v.as_of >= g.created_at
+    )
+)
+SELECT count(*) FROM gone
 
 -- name: members
 -- Newest members first; the page is appended.
