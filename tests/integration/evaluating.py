@@ -24,7 +24,7 @@ from sightrank.store import vectors
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.teach.classroom import Classroom
 from sightrank.teach.evaluator import Evaluator
-from sightrank.teach.examples import frozen, read_examples
+from sightrank.teach.examples import Source, frozen, read_examples
 from sightrank.vision.fitting import FitOptions, fit
 from sightrank.vision.threads import Threads
 
@@ -122,7 +122,7 @@ class Place:
     async def train(self, concepts: Sequence[str], *, model_id: str = MODEL, dataset_id: str = "") -> str:
         """A version of the model, trained on what is labelled now; its id."""
         examples = await read_examples(
-            self.world.database, self.world.book, self.bucket, self.table, concepts, dataset_id=dataset_id
+            self.world.database, self.world.book, self.bucket, self.table, concepts, source=Source(dataset_id)
         )
         version_id = await self.version(concepts, model_id=model_id, examples=frozen(examples), dataset_id=dataset_id)
         await self.write(

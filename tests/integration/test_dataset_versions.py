@@ -12,7 +12,9 @@ from tests.integration.test_dataset_inputs import note
 def version(app: App, **fields: Any) -> DatasetVersion:
     """A new version of the dataset ``d``."""
     made: DatasetVersion
-    (made,) = app.call("PostDatasetVersions", dataset_id="d", dataset_versions=[DatasetVersion(**fields)]).dataset_versions
+    (made,) = app.call(
+        "PostDatasetVersions", dataset_id="d", dataset_versions=[DatasetVersion(**fields)]
+    ).dataset_versions
     return made
 
 

@@ -11,7 +11,7 @@ from tests.integration.searching import DIMS, Process, random_unit
 
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import vectors
-from sightrank.teach.examples import frozen, read_examples, thawed
+from sightrank.teach.examples import Source, frozen, read_examples, thawed
 from sightrank.vision.fitting import Examples
 from sightrank.vision.vocabulary import Term, Vocabulary
 
@@ -96,8 +96,8 @@ def test_only_indexed_inputs_and_those_of_the_dataset_teach(database_url: str) -
         )
 
         assert set(by_area(await read(place, bucket, "cat"))) == {inside.area_id, outside.area_id}
-        assert set(by_area(await read(place, bucket, "cat", dataset_id="set"))) == {inside.area_id}
-        assert not len((await read(place, bucket, "cat", dataset_id="no such set")).area_ids)
+        assert set(by_area(await read(place, bucket, "cat", source=Source("set")))) == {inside.area_id}
+        assert not len((await read(place, bucket, "cat", source=Source("no such set"))).area_ids)
 
     with_app(database_url, scenario)
 

@@ -9,6 +9,7 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 
 from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call
+from sightrank.api.dataset_versions import find_version
 from sightrank.api.datasets import find_dataset
 from sightrank.api.model_records import no_model
 from sightrank.errors import DuplicateKey, ModelDoesNotExist, ModelInvalidArgument, ServerBusy
@@ -25,18 +26,20 @@ async def check_dataset(database: Database, call: Call, wanted: resources_pb2.Ev
     """Raises ModelInvalidArgument or DoesNotExist for a dataset that a model of the app cannot be evaluated on."""
     app, dataset, dataset_id = call.require_app(), wanted.ground_truth_dataset, _dataset_id(wanted)
     if not dataset_id:
+        if _dataset_version_id(wanted):
+            raise ModelInvalidArgument(
+                "ground_truth_dataset names a version and no dataset; send the dataset's id too."
+            )
         return
     if dataset.app_id not in ("", app.app_id) or dataset.user_id not in ("", "me", app.user_id):
         raise ModelInvalidArgument(
             f"ground_truth_dataset is of {dataset.user_id}/{dataset.app_id}; a model can be evaluated on datasets"
             f" of its own app {app.user_id}/{app.app_id} only."
         )
-    if dataset.version.id:
-        raise ModelInvalidArgument(
-            f"ground_truth_dataset names the version {dataset.version.id!r}; datasets have no versions here. Leave"
-            " it out to use the inputs that are in the dataset now."
-        )
-    await find_dataset(database, call, dataset_id)
+    if _dataset_version_id(wanted):
+        await find_version(database, call, dataset_id, _dataset_version_id(wanted))
+    else:
+        await find_dataset(database, call, dataset_id)
 
 
 async def queue(connection: Connection, app: AppRef, wanted: resources_pb2.EvalMetrics) -> str:
@@ -62,6 +65,7 @@ async def queue(connection: Connection, app: AppRef, wanted: resources_pb2.EvalM
         "model_id": model_id,
         "version_id": version_id,
         "dataset_id": dataset_id,
+        "dataset_version_id": _dataset_version_id(wanted),
         "request": request,
     }
     if await (await connection.execute(_SQL["hold_version"], values)).fetchone() is None:
@@ -108,8 +112,17 @@ def after_training(request: service_pb2.PostModelVersionsRequest) -> resources_p
 
 def _dataset_id(wanted: resources_pb2.EvalMetrics) -> str:
     """The dataset to be judged by; older clients name it among the parameters. '' for what it was trained with."""
-    named = wanted.eval_info.params.fields["dataset_id"].string_value if wanted.eval_info.params.fields else ""
-    return wanted.ground_truth_dataset.id or named
+    return wanted.ground_truth_dataset.id or _parameter(wanted, "dataset_id")
+
+
+def _dataset_version_id(wanted: resources_pb2.EvalMetrics) -> str:
+    """The version of that dataset; '' for the dataset as it is when the evaluation is made."""
+    return wanted.ground_truth_dataset.version.id or _parameter(wanted, "dataset_version_id")
+
+
+def _parameter(wanted: resources_pb2.EvalMetrics, name: str) -> str:
+    fields = wanted.eval_info.params.fields
+    return fields[name].string_value if name in fields else ""
 
 
 def _stored(wanted: resources_pb2.EvalMetrics) -> bytes:

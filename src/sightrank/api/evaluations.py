@@ -54,6 +54,7 @@ class _Row(NamedTuple):
     model_name: str
     model_type_id: str
     dataset_id: str
+    dataset_version_id: str
     status: int
     status_details: str
     request: bytes
@@ -253,6 +254,8 @@ class Evaluations:
         if row.dataset_id:
             dataset = message.ground_truth_dataset
             dataset.id, dataset.app_id, dataset.user_id = row.dataset_id, app.app_id, app.user_id
+            if row.dataset_version_id:
+                dataset.version.id = row.dataset_version_id
         if row.summary is not None:
             fill_summary(message, row.summary)
             if fields.ListFields():

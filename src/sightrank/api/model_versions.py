@@ -203,7 +203,7 @@ class ModelVersions:
         lacks = self._catalogue.lacks(app.workflow_id)
         if lacks:
             raise WorkflowNeedsModel(f"Models are trained on the vectors of the app's base workflow: {lacks}")
-        await _check_dataset(connection, app, draft.dataset_id)
+        await _check_dataset(connection, app, draft.dataset_id, draft.dataset_version_id)
         await _check_waiting(connection, app)
         if not draft.concepts:
             draft = replace(draft, concepts=await _all_concepts(connection, app))
@@ -237,12 +237,17 @@ async def _check_waiting(connection: Connection, app: AppRef) -> None:
         )
 
 
-async def _check_dataset(connection: Connection, app: AppRef, dataset_id: str) -> None:
+async def _check_dataset(connection: Connection, app: AppRef, dataset_id: str, version_id: str) -> None:
     if not dataset_id:
         return
-    keys = {"bucket": app.bucket, "dataset_id": dataset_id}
+    keys = {"bucket": app.bucket, "dataset_id": dataset_id, "version_id": version_id}
     if await (await connection.execute(_SQL["dataset"], keys)).fetchone() is None:
         raise ModelInvalidArgument(f"train_info names dataset {dataset_id!r}, and app {app.app_id!r} has none such.")
+    if version_id and await (await connection.execute(_SQL["dataset_version"], keys)).fetchone() is None:
+        raise ModelInvalidArgument(
+            f"train_info names version {version_id!r} of dataset {dataset_id!r}, which has none such;"
+            " ListDatasetVersions names those there are."
+        )
 
 
 async def _all_concepts(connection: Connection, app: AppRef) -> tuple[NamedConcept, ...]:

@@ -46,6 +46,10 @@ class VersionDraft:
     def dataset_id(self) -> str:
         return str(self.training.get("dataset_id", ""))
 
+    @property
+    def dataset_version_id(self) -> str:
+        return str(self.training.get("dataset_version_id", ""))
+
 
 def version_of_operator(draft: ModelDraft) -> VersionDraft:
     """What an operator works by from now on. Raises ModelInvalidArgument."""
@@ -128,13 +132,14 @@ def _training(message: resources_pb2.ModelVersion, params: Mapping[str, Any], wh
         **struct_to_json(config.hyper_params, ModelInvalidArgument),
     }
     sent = {name: value for name, value in said.items() if value is not None}
-    if info.dataset.version.id or sent.get("dataset_version_id"):
-        raise ModelInvalidArgument(
-            f"{where}.train_info names a version of a dataset; name the dataset alone: datasets have no versions here."
-        )
+    dataset_id = info.dataset.id or str(sent.get("dataset_id") or "")
+    version_id = info.dataset.version.id or str(sent.get("dataset_version_id") or "")
+    if version_id and not dataset_id:
+        raise ModelInvalidArgument(f"{where}.train_info names a version and no dataset; send the dataset's id too.")
     training = {
         **sent,
-        "dataset_id": info.dataset.id or str(sent.get("dataset_id") or ""),
+        "dataset_id": dataset_id,
+        "dataset_version_id": version_id,
         "exclusive": config.concepts_mutually_exclusive,
         "needs_positives": config.fail_on_missing_positive_examples,
     }

@@ -80,7 +80,7 @@ async def not_before_the_last(
 
 
 class History:
-    """Forgets what is older than ``days``; 0 keeps everything."""
+    """Forgets what is older than ``days`` and what no version of a dataset tells; 0 keeps everything."""
 
     def __init__(self, database: Database, *, days: int) -> None:
         self._database = database
@@ -93,12 +93,23 @@ class History:
         before = datetime.now(UTC) - timedelta(days=self._days)
         forgotten = 0
         for (bucket,) in await self._database.rows(_SQL["buckets"]):
-            portion = _PORTION
-            while portion == _PORTION:
-                portion = await self._database.execute(_SQL["forget"], {"bucket": bucket, "before": before})
-                forgotten += portion
+            forgotten += await self._sweep_app(bucket, before)
         if forgotten:
             _log.info("forgot earlier versions of annotations", versions=forgotten, days=self._days)
+        return forgotten
+
+    async def _sweep_app(self, bucket: int, before: datetime) -> int:
+        looked_at, forgotten = _PORTION, 0
+        last: tuple[datetime, int, str] = (datetime.min.replace(tzinfo=UTC), 0, "")
+        while looked_at == _PORTION:
+            until, number, name = last
+            after = {"after": until, "after_number": number, "after_id": name}
+            row = await self._database.row(_SQL["forget"], {"bucket": bucket, "before": before, **after})
+            if row is None:
+                break
+            looked_at, went, *key = row
+            forgotten += went
+            last = (key[0], key[1], key[2])
         return forgotten
 
     async def keep_swept(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from sightrank.errors import AppError, DoesNotExist, InputDuplicateUrl, InputInvalid
 from sightrank.ingest.add_jobs import JobShare, extend
+from sightrank.ingest.dataset_freeze import between_versions
 from sightrank.ingest.removal import Removal
 from sightrank.ingest.rows import (
     AnnotationRow,
@@ -147,6 +148,8 @@ class Intake:
         job: JobShare | None,
     ) -> list[str | AppError]:
         known_ids, known_urls, known_datasets = await _known(connection, bucket, inputs)
+        if known_datasets:
+            await between_versions(connection, self._clock, bucket)
         ids = _choose_ids(inputs, known_ids, conflict)
         refusals = [_refusal(item, name, known_urls, known_datasets) for item, name in zip(inputs, ids, strict=True)]
         rows = [

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sightrank.ingest.areas import Area, NewFrame, make_frames, read_areas
 from sightrank.ingest.base_workflow import has_workflows
+from sightrank.ingest.dataset_freeze import between_versions
 from sightrank.ingest.history import remembering
 from sightrank.ingest.job import SUSPECT, Job, Outcome, finished_rows, vector_rows
 from sightrank.ingest.remarks import name_models, write_remarks
@@ -129,6 +130,7 @@ class Jobs:
             await connection.execute(_SQL["finish"], {"bucket": bucket, "rows": finished_rows(ready)})
             embedded = [outcome for outcome in ready if outcome.vectors is not None]
             former = await _former_regions(connection, bucket, embedded)
+            await between_versions(connection, self._clock, bucket)
             labels = await _forget(connection, bucket, embedded, former)
             if embedded and workflow is not None:
                 embedded = await self._with_regions(connection, workflow, bucket, embedded)

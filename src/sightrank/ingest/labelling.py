@@ -15,6 +15,7 @@ from typing import Any
 from sightrank.errors import AnnotationInvalid, AppError, DoesNotExist, DuplicateKey
 from sightrank.ingest.areas import Area, read_areas
 from sightrank.ingest.base_workflow import has_workflow, workflow_of
+from sightrank.ingest.dataset_freeze import between_versions
 from sightrank.ingest.frames import check_no_frames, check_no_segments, named_frame, on_frame
 from sightrank.ingest.history import not_before_the_last
 from sightrank.ingest.regions import Look, NewRegion, Place, Regions, Seen, Target, boxes_by_input, known_regions
@@ -170,6 +171,7 @@ class Labelling:
         whole = await _whole_areas(connection, bucket, [one.input_number for one in chosen])
         concepts = await concept_ids(connection, self._book, bucket, [one.item.content for one in chosen])
         chosen_ids = [(one.input_number, one.id) for one in chosen if one.item.id]
+        await between_versions(connection, self._clock, bucket)
         instants = await not_before_the_last(connection, bucket, chosen_ids, self._clock.take(len(chosen)))
         rows = [
             _new_row(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from sightrank.ingest import reindex_regions, reindex_remarks
 from sightrank.ingest.areas import read_areas
+from sightrank.ingest.dataset_freeze import between_versions
 from sightrank.ingest.history import remembering
 from sightrank.ingest.job import Job, Outcome, finished_rows, vector_rows
 from sightrank.ingest.jobs import with_frames
@@ -199,6 +200,7 @@ class ReindexRows:
             await connection.execute(_SQL["lock_inputs"], keys)
             await _check_complete(connection, turn.bucket)
             await reindex_remarks.make_concepts(connection, self._book, turn.bucket)
+            await between_versions(connection, self._clock, turn.bucket)
             await connection.execute(_DROP_PREDICTIONS, keys)
             await connection.execute(_SQL["take_predictions"], keys)
             # As a change of labels: what a detector says of areas that stay changes without their vectors.

@@ -13,6 +13,7 @@ from typing import Any
 
 from sightrank.errors import AppError
 from sightrank.ingest.base_workflow import has_workflow, workflow_of
+from sightrank.ingest.dataset_freeze import between_versions
 from sightrank.ingest.history import Ending, after, remember
 from sightrank.ingest.regions import Look, NewRegion, Regions, Seen, Target, boxes_by_input
 from sightrank.ingest.rows import Content, concept_ids, distinct_concepts, forget_removals, new_id
@@ -128,6 +129,7 @@ class Revision:
                 if not gone:
                     return 0
                 _check_held(status, (number for number, _, _, _ in gone))
+                await between_versions(connection, self._clock, bucket)
                 (instant,) = self._clock.take(1)
                 endings = [Ending(number, name, after(instant, began)) for number, name, _, began in gone]
                 await remember(connection, bucket, endings)
@@ -151,6 +153,7 @@ class Revision:
         items: Sequence[ChangedAnnotation],
         looks: Mapping[str, Look],
     ) -> None:
+        await between_versions(connection, self._clock, bucket)
         clock = zip(items, self._clock.take(len(items)), strict=True)
         instants = {(item.input_number, item.id): after(instant, item.read_at) for item, instant in clock}
         await remember(connection, bucket, [Ending(*key, instant) for key, instant in instants.items()])

@@ -12,16 +12,19 @@ from typing import Any, NamedTuple
 
 from psycopg import sql
 
+from sightrank.errors import ServerBusy
 from sightrank.store import queries
 from sightrank.store.database import Connection, number_array
+from sightrank.store.status import DATASET_VERSION_READY
 
 _SQL = queries.load("dataset_versions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetVersion:
-    """``filtered``: only the annotations count that a filter left when it was made. ``ignore_empty``: only the inputs
-    that have some of those."""
+    """``filtered``: only the annotations count that a filter left when it was made; ``ignore_empty``: and of the inputs
+    only those that have some of these.
+    """
 
     bucket: int
     dataset_id: str
@@ -41,6 +44,25 @@ class DatasetVersion:
             "filtered": self.filtered,
             "ignore_empty": self.ignore_empty,
         }
+
+
+async def find_version(connection: Connection, bucket: int, dataset_id: str, version_id: str) -> DatasetVersion | None:
+    """A version to read; None where there is none of that id. Raises ServerBusy while its filter is being applied."""
+    named = {"bucket": bucket, "dataset_id": dataset_id, "id": version_id}
+    row = await (await connection.execute(_SQL["as_of"], named)).fetchone()
+    if row is None:
+        return None
+    as_of, filtered, ignore_empty, status = row
+    if filtered and status != DATASET_VERSION_READY:
+        raise ServerBusy(f"Version {version_id!r} of dataset {dataset_id!r} is being made; try again in a moment.")
+    return DatasetVersion(
+        bucket=bucket,
+        dataset_id=dataset_id,
+        id=version_id,
+        as_of=as_of,
+        filtered=filtered,
+        ignore_empty=ignore_empty,
+    )
 
 
 class Member(NamedTuple):

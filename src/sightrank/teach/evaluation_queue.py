@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from sightrank.store import queries
 from sightrank.store.database import Database
+from sightrank.teach.examples import Source
 from sightrank.vision.metrics import Metrics
 
 ATTEMPTS = 3
@@ -37,13 +38,14 @@ class Evaluation:
     """A leased evaluation of a version that is done with training, well or not (``version_status``); it was
     made at ``version_made_at``.
 
-    ``dataset_id`` is '' where it is to be judged by what it was trained with. ``workflow_id``: what indexes its app.
+    ``source`` names no dataset where it is to be judged by what it was trained with. ``workflow_id``: what indexes its
+    app.
     """
 
     bucket: int
     id: str
     version_id: str
-    dataset_id: str
+    source: Source
     attempts: int
     workflow_id: str
     version_status: int
@@ -75,12 +77,12 @@ class EvaluationQueue:
         row = await self._database.row(_SQL["claim"], {**lease, "bucket": bucket})
         if row is None:
             return None
-        id, version_id, dataset_id, attempts, status, details, made_at, concept_ids, training = row
+        id, version_id, dataset_id, dataset_version_id, attempts, status, details, made_at, concept_ids, training = row
         return Evaluation(
             bucket=bucket,
             id=id,
             version_id=version_id,
-            dataset_id=dataset_id,
+            source=Source(dataset_id, dataset_version_id),
             attempts=attempts,
             workflow_id=workflow_id,
             version_status=status,

@@ -16,7 +16,7 @@ from sightrank.store.status import MODEL_TRAINED
 from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.classroom import Classroom
 from sightrank.teach.evaluation_queue import ATTEMPTS, Evaluation, EvaluationQueue, State
-from sightrank.teach.examples import areas_of, read_examples, thawed
+from sightrank.teach.examples import VersionGone, areas_of, read_examples, thawed
 from sightrank.teach.leases import attempt, kept, new_owner, work_off
 from sightrank.vision.evaluation import Progress, cross_validate, judge
 from sightrank.vision.fitting import Examples, read_options
@@ -86,7 +86,7 @@ class Evaluator:
         if table is None:
             reason = f"The app's base workflow {evaluation.workflow_id!r} makes no vectors to predict from."
             raise _NotMeasurable(State.PREDICTION_FAILED, reason)
-        if evaluation.dataset_id:
+        if evaluation.source.dataset_id:
             return await self._judged(evaluation, table, progress)
         return await self._cross_validated(evaluation, table, progress), ""
 
@@ -105,17 +105,20 @@ class Evaluator:
         model = await self._fits.get(evaluation.bucket, evaluation.version_id, made_at, table.id)
         if model is None:
             raise _NotMeasurable(State.PREDICTION_FAILED, "The version is not trained for the app's base workflow.")
-        examples = await read_examples(
-            self._room.database,
-            self._room.book,
-            evaluation.bucket,
-            table,
-            evaluation.concept_ids,
-            dataset_id=evaluation.dataset_id,
-            background=0,
-        )
+        try:
+            examples = await read_examples(
+                self._room.database,
+                self._room.book,
+                evaluation.bucket,
+                table,
+                evaluation.concept_ids,
+                source=evaluation.source,
+                background=0,
+            )
+        except VersionGone as gone:
+            raise _NotMeasurable(State.NEED_INPUTS, f"{gone} Name another, or the dataset alone.") from gone
         if not len(examples.area_ids):
-            reason = f"No indexed input of dataset {evaluation.dataset_id!r} has a label of the model's concepts."
+            reason = f"No indexed input of {evaluation.source} has a label of the model's concepts."
             raise _NotMeasurable(State.NEED_LABELS, reason)
         metrics = await self._room.threads.learn(lambda: measure(judge(examples, model), progress))
         return metrics, await self._warning(evaluation, examples)

@@ -13,6 +13,7 @@ import io
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,10 @@ from psycopg import sql
 
 from sightrank.errors import DoesNotExist
 from sightrank.search.concepts import ConceptBook
+from sightrank.search.dataset_version import DatasetVersion, find_version
 from sightrank.search.query import ConceptName
 from sightrank.store import queries, vectors
+from sightrank.store.clock import microseconds
 from sightrank.store.database import Connection, Database, number_array
 from sightrank.store.vectors import EmbedderTable
 from sightrank.vision.fitting import Examples
@@ -43,6 +46,32 @@ class Said:
     labels: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Whose labels are read: of all inputs, of those of a dataset, or of a version of it."""
+
+    dataset_id: str = ""
+    version_id: str = ""
+
+    @classmethod
+    def of(cls, training: Mapping[str, Any]) -> Source:
+        """What a model version is to be trained with, as it is stored."""
+        return cls(str(training.get("dataset_id", "")), str(training.get("dataset_version_id", "")))
+
+    def __str__(self) -> str:
+        """As it is named within a sentence; '' where it is all inputs."""
+        if not self.version_id:
+            return f"dataset {self.dataset_id!r}" if self.dataset_id else ""
+        return f"version {self.version_id!r} of dataset {self.dataset_id!r}"
+
+
+ALL = Source()
+
+
+class VersionGone(Exception):
+    """The version of a dataset that was to be read was deleted meanwhile."""
+
+
 async def read_examples(
     database: Database,
     book: ConceptBook,
@@ -50,17 +79,21 @@ async def read_examples(
     table: EmbedderTable,
     concept_ids: Sequence[str],
     *,
-    dataset_id: str = "",
+    source: Source = ALL,
     background: int = MAX_BACKGROUND,
 ) -> Examples:
-    """The labelled areas that have a vector in ``table``; those of a dataset's inputs where one is named.
+    """The labelled areas that have a vector in ``table``; those of a dataset's inputs where one is named, as of its
+    version where that is.
 
     An own concept counts as one with the public concept of its name. ``background`` vectors at most are of inputs
-    without labels. Raises DoesNotExist when the app is gone.
+    without labels. Raises DoesNotExist when the app is gone, VersionGone, and ServerBusy while the version is made.
     """
     async with vectors.snapshot(database) as connection:
-        said = await _said(connection, book, bucket, concept_ids, dataset_id)
-        return await _examples(connection, table, bucket, said, background)
+        version = await _version(connection, bucket, source)
+        rows = await _labels(connection, book, bucket, concept_ids, source.dataset_id, version)
+        said = await asyncio.to_thread(_joined, tuple(concept_ids), rows)
+        known = table.name if version is None else _known_by(table, version)
+        return await _examples(connection, table, bucket, said, background, among=known)
 
 
 async def read_labelled(
@@ -71,7 +104,7 @@ async def read_labelled(
     Raises DoesNotExist when the app is gone.
     """
     async with vectors.snapshot(database) as connection:
-        rows = await _labels(connection, book, bucket, concept_ids, "")
+        rows = await _labels(connection, book, bucket, concept_ids)
         rows = rows[rows["value"] >= 0.5]
         areas, found = await _vectors(connection, table, bucket, np.unique(rows["area"].astype(np.int64)))
     return await asyncio.to_thread(_labelled, tuple(concept_ids), rows, areas, found)
@@ -128,15 +161,28 @@ def areas_of(data: bytes) -> NDArray[np.int64]:
         return np.asarray(arrays["area_ids"], np.int64)
 
 
-async def _said(
-    connection: Connection, book: ConceptBook, bucket: int, concept_ids: Sequence[str], dataset_id: str
-) -> Said:
-    rows = await _labels(connection, book, bucket, concept_ids, dataset_id)
-    return await asyncio.to_thread(_joined, tuple(concept_ids), rows)
+async def _version(connection: Connection, bucket: int, source: Source) -> DatasetVersion | None:
+    if not source.version_id:
+        return None
+    version = await find_version(connection, bucket, source.dataset_id, source.version_id)
+    if version is None:
+        raise VersionGone(f"There is no {source} any more.")
+    return version
+
+
+def _known_by(table: EmbedderTable, version: DatasetVersion) -> sql.Composable:
+    """The vectors of areas that were there by then, so that what is learnt of a version does not depend on others."""
+    until = sql.Literal(microseconds(version.as_of))
+    return sql.SQL("(SELECT * FROM {} WHERE created_us <= {})").format(table.name, until)
 
 
 async def _labels(
-    connection: Connection, book: ConceptBook, bucket: int, concept_ids: Sequence[str], dataset_id: str
+    connection: Connection,
+    book: ConceptBook,
+    bucket: int,
+    concept_ids: Sequence[str],
+    dataset_id: str = "",
+    version: DatasetVersion | None = None,
 ) -> NDArray[np.void]:
     """The latest trusted label of each concept on each area, as ``_LABEL``."""
     row = await (await connection.execute(_SQL["language"], {"bucket": bucket})).fetchone()
@@ -150,8 +196,16 @@ async def _labels(
         same = dict.fromkeys([concept_id, *(one for group in meaning for one in group)])
         ids += same
         places += [place] * len(same)
-    parameters = {"bucket": bucket, "concept_ids": ids, "places": places, "dataset_id": dataset_id}
-    cursor = await connection.execute(_SQL["labels"], parameters, binary=True)
+    parameters: dict[str, Any] = {
+        "bucket": bucket,
+        "concept_ids": ids,
+        "places": places,
+        "dataset_id": dataset_id,
+    }
+    statement = "labels"
+    if version is not None:
+        statement, parameters = "labels_of_version", {**parameters, **version.parameters}
+    cursor = await connection.execute(_SQL[statement], parameters, binary=True)
     found = await cursor.fetchone()
     return np.frombuffer((found and found[0]) or b"", _LABEL)
 
@@ -183,10 +237,19 @@ def _elsewhere(
     return np.asarray(found[(~is_whole).astype(np.intp), of_input])
 
 
-async def _examples(connection: Connection, table: EmbedderTable, bucket: int, said: Said, background: int) -> Examples:
+async def _examples(
+    connection: Connection,
+    table: EmbedderTable,
+    bucket: int,
+    said: Said,
+    background: int,
+    *,
+    among: sql.Composable | None = None,
+) -> Examples:
+    """``among``: the vectors, or some of them, of which those without labels are taken."""
     areas, found = await _vectors(connection, table, bucket, said.area_ids)
     known = np.isin(said.area_ids, areas)
-    others = await _others(connection, table, bucket, np.unique(said.input_numbers), background)
+    others = await _others(connection, among or table.name, bucket, np.unique(said.input_numbers), background)
     _, rest = await _vectors(connection, table, bucket, others)
     return Examples(
         concept_ids=said.concept_ids,
@@ -199,22 +262,22 @@ async def _examples(connection: Connection, table: EmbedderTable, bucket: int, s
 
 
 async def _others(
-    connection: Connection, table: EmbedderTable, bucket: int, numbers: NDArray[np.int64], limit: int
+    connection: Connection, among: sql.Composable, bucket: int, numbers: NDArray[np.int64], limit: int
 ) -> NDArray[np.int64]:
     """Areas of other inputs than these: all, or where there are more some from all over the app."""
     if not limit:
         return np.empty(0, np.int64)
     parameters = {"bucket": bucket, "numbers": number_array(numbers.tolist())}
-    others = await _area_ids(connection, table, "others", {**parameters, "limit": limit + 1})
+    others = await _area_ids(connection, among, "others", {**parameters, "limit": limit + 1})
     if len(others) <= limit:
         return others
-    return await _area_ids(connection, table, "background", {**parameters, "limit": limit})
+    return await _area_ids(connection, among, "background", {**parameters, "limit": limit})
 
 
 async def _area_ids(
-    connection: Connection, table: EmbedderTable, name: str, parameters: Mapping[str, object]
+    connection: Connection, among: sql.Composable, name: str, parameters: Mapping[str, object]
 ) -> NDArray[np.int64]:
-    statement = sql.SQL(_SQL[name]).format(vectors=table.name)
+    statement = sql.SQL(_SQL[name]).format(vectors=among)
     row = await (await connection.execute(statement, parameters, binary=True)).fetchone()
     return np.frombuffer((row and row[0]) or b"", ">i8").astype(np.int64)
 

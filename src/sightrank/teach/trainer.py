@@ -21,7 +21,7 @@ from sightrank.errors import ServerBusy
 from sightrank.store.status import MODEL_FAILED, MODEL_WITHOUT_DATA, MODEL_WITHOUT_POSITIVES
 from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.classroom import Classroom
-from sightrank.teach.examples import areas_of, frozen, read_examples, thawed
+from sightrank.teach.examples import Source, VersionGone, areas_of, frozen, read_examples, thawed
 from sightrank.teach.leases import LeaseLost, Run, attempt, kept, new_owner, work_off
 from sightrank.teach.training_queue import Refit, Training, TrainingQueue
 from sightrank.vision.fitting import Examples, fit, read_options
@@ -99,12 +99,16 @@ class Trainer:
                 await self._fit_first(training, table, run)
 
     async def _fit_first(self, training: Training, table: EmbedderTable, run: Run) -> None:
-        dataset_id = str(training.training.get("dataset_id", ""))
-        examples = await read_examples(
-            self._room.database, self._room.book, training.bucket, table, training.concept_ids, dataset_id=dataset_id
-        )
+        source = Source.of(training.training)
+        try:
+            examples = await read_examples(
+                self._room.database, self._room.book, training.bucket, table, training.concept_ids, source=source
+            )
+        except VersionGone as gone:
+            await self._give_up(training, MODEL_WITHOUT_DATA, f"{gone} Train with another version, or without one.")
+            return
         if not len(examples.area_ids):
-            await self._give_up(training, MODEL_WITHOUT_DATA, _no_data(dataset_id))
+            await self._give_up(training, MODEL_WITHOUT_DATA, _no_data(source))
             return
         lacking = _without_positives(examples) if training.training.get("needs_positives") else ()
         if lacking:
@@ -161,8 +165,8 @@ def _without_positives(examples: Examples) -> Sequence[str]:
     ]
 
 
-def _no_data(dataset_id: str) -> str:
-    where = f"of dataset {dataset_id} " if dataset_id else ""
+def _no_data(source: Source) -> str:
+    where = f"of {source} " if source.dataset_id else ""
     return (
         f"No indexed input {where}has a label of the model's concepts. Label some with them (value 1: has it, 0: has it"
         " not), wait until they are at 30000, and train again."

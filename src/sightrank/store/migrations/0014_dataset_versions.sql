@@ -80,3 +80,6 @@ BEGIN
     RETURN (SELECT versions_as_of FROM app_buckets WHERE bucket = of_bucket);
 END
 $$;
+
+-- By which version of its dataset an evaluation judges; '' is the dataset as it is when it is evaluated.
+ALTER TABLE model_evaluations ADD COLUMN dataset_version_id text NOT NULL DEFAULT '';

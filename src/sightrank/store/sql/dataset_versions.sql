@@ -57,6 +57,10 @@ SELECT id, as_of, description, metadata, visibility, filter_id, filter, ignore_e
     modified_at
 FROM dataset_versions WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND id = %(id)s
 
+-- name: as_of
+SELECT as_of, filter IS NOT NULL, ignore_empty, status FROM dataset_versions
+WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND id = %(id)s
+
 -- name: list
 -- Newest first; the page is appended.
 SELECT id, as_of, description, metadata, visibility, filter_id, filter, ignore_empty, status, details, metrics, created_at,
@@ -72,10 +76,10 @@ SELECT between_versions(%(bucket)s)
 SELECT greatest(
     b.versions_as_of,
     (SELECT modified_at FROM annotations
-        WHERE bucket = %(bucket)s AND model_version_id = '' ORDER BY bucket DESC, modified_at DESC LIMIT 1),
-    (SELECT until FROM past_annotations WHERE bucket = %(bucket)s ORDER BY bucket DESC, until DESC LIMIT 1),
+        WHERE bucket = %(bucket)s AND model_version_id = '' ORDER BY modified_at DESC LIMIT 1),
+    (SELECT until FROM past_annotations WHERE bucket = %(bucket)s ORDER BY until DESC LIMIT 1),
     (SELECT created_at FROM dataset_inputs WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s
-        ORDER BY bucket DESC, dataset_id DESC, created_at DESC LIMIT 1),
+        ORDER BY created_at DESC LIMIT 1),
     (SELECT max(until) FROM past_dataset_inputs WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s)
 )
 FROM app_buckets b WHERE b.bucket = %(bucket)s

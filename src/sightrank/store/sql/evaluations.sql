@@ -14,17 +14,20 @@ WHERE bucket = %(bucket)s AND id = %(version_id)s AND model_id = %(model_id)s FO
 -- How many wait in the app, and one that asks for the same of the same version.
 SELECT count(*), max(id) FILTER (
     WHERE status = 21303 AND model_version_id = %(version_id)s AND request = %(request)s AND dataset_id = %(dataset_id)s
+        AND dataset_version_id = %(dataset_version_id)s
 )
 FROM model_evaluations WHERE bucket = %(bucket)s AND status IN (21301, 21303)
 
 -- name: insert
-INSERT INTO model_evaluations (bucket, id, model_id, model_version_id, dataset_id, status, request)
-VALUES (%(bucket)s, %(id)s, %(model_id)s, %(version_id)s, %(dataset_id)s, 21303, %(request)s)
+INSERT INTO model_evaluations (bucket, id, model_id, model_version_id, dataset_id, dataset_version_id, status, request)
+VALUES (
+    %(bucket)s, %(id)s, %(model_id)s, %(version_id)s, %(dataset_id)s, %(dataset_version_id)s, 21303, %(request)s
+)
 ON CONFLICT DO NOTHING
 
 -- name: read
 -- All evaluations, without an order: conditions, an order and a page are put in.
-SELECT e.id, e.model_id, e.model_version_id, m.name, m.model_type_id, e.dataset_id, e.status, e.status_details, e.request,
+SELECT e.id, e.model_id, e.model_version_id, m.name, m.model_type_id, e.dataset_id, e.dataset_version_id, e.status, e.status_details, e.request,
     e.summary
 FROM model_evaluations e
 JOIN models m ON m.bucket = e.bucket AND m.id = e.model_id
@@ -83,7 +86,7 @@ WHERE e.bucket = %(bucket)s AND v.bucket = %(bucket)s AND v.id = e.model_version
         ) NOT IN (21101, 21103)
     ORDER BY w.created_at, w.id LIMIT 1 FOR UPDATE SKIP LOCKED
 )
-RETURNING e.id, e.model_version_id, e.dataset_id, e.attempts, v.status, v.status_details, v.created_at, v.concept_ids,
+RETURNING e.id, e.model_version_id, e.dataset_id, e.dataset_version_id, e.attempts, v.status, v.status_details, v.created_at, v.concept_ids,
     v.training
 
 -- name: renew

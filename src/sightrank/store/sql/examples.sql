@@ -26,6 +26,41 @@ WHERE %(dataset_id)s = '' OR EXISTS (
     WHERE d.bucket = %(bucket)s AND d.dataset_id = %(dataset_id)s AND d.input_number = s.input_number
 )
 
+-- name: labels_of_version
+-- As `labels`, of the members of a version of a dataset, as of it: what was said of areas that are gone is not there.
+WITH members AS (
+    SELECT input_number FROM dataset_inputs
+    WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND created_at <= %(as_of)s
+    UNION ALL
+    SELECT input_number FROM past_dataset_inputs
+    WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND since <= %(as_of)s AND until > %(as_of)s
+), spoken AS (
+    SELECT a.input_number, a.id, a.area_id, a.modified_at, a.concept_ids, a.concept_values
+    FROM members m JOIN annotations a ON a.bucket = %(bucket)s AND a.input_number = m.input_number
+    WHERE a.model_version_id = '' AND a.trusted AND a.modified_at <= %(as_of)s
+    UNION ALL
+    SELECT p.input_number, p.id, p.area_id, p.modified_at, p.concept_ids, p.concept_values
+    FROM members m JOIN past_annotations p ON p.bucket = %(bucket)s AND p.input_number = m.input_number
+    WHERE p.trusted AND p.modified_at <= %(as_of)s AND p.until > %(as_of)s
+), said AS (
+    SELECT DISTINCT ON (c.place, s.area_id) c.place, s.area_id, s.input_number, u.value
+    FROM spoken s CROSS JOIN LATERAL unnest(s.concept_ids, s.concept_values) AS u (id, value)
+    JOIN unnest(%(concept_ids)s::text[], %(places)s::int[]) AS c (id, place) ON c.id = u.id
+    WHERE NOT %(filtered)s OR EXISTS (
+        SELECT FROM dataset_version_annotations k
+        WHERE k.bucket = %(bucket)s AND k.dataset_id = %(dataset_id)s AND k.version_id = %(version_id)s
+            AND k.input_number = s.input_number AND k.annotation_id = s.id
+    )
+    ORDER BY c.place, s.area_id, s.modified_at DESC, s.id DESC, u.value DESC
+)
+SELECT string_agg(
+    int8send(s.area_id) || int8send(s.input_number) || int4send(s.place) || float4send(s.value)
+        || boolsend(r.region_id IS NULL AND r.frame_index IS NULL), ''::bytea
+)
+FROM said s
+JOIN inputs i ON i.bucket = %(bucket)s AND i.number = s.input_number AND i.status = 30000
+JOIN areas r ON r.bucket = %(bucket)s AND r.id = s.area_id
+
 -- name: others
 -- Areas of other inputs, if there are no more than that.
 SELECT string_agg(int8send(area_id), ''::bytea) FROM (
@@ -43,17 +78,17 @@ SELECT string_agg(int8send(area_id), ''::bytea) FROM (
 WITH range AS (
     SELECT first, (last - first) / %(limit)s::bigint + 1 AS width
     FROM (
-        SELECT (SELECT area_id FROM {vectors} WHERE bucket = %(bucket)s ORDER BY area_id LIMIT 1) AS first,
-            (SELECT area_id FROM {vectors} WHERE bucket = %(bucket)s ORDER BY area_id DESC LIMIT 1) AS last
+        SELECT (SELECT area_id FROM {vectors} v WHERE bucket = %(bucket)s ORDER BY area_id LIMIT 1) AS first,
+            (SELECT area_id FROM {vectors} v WHERE bucket = %(bucket)s ORDER BY area_id DESC LIMIT 1) AS last
     ) ends
 ), cells AS MATERIALIZED (
     SELECT head.area_id AS first, tail.area_id - head.area_id + 1 AS width, row_number() OVER (ORDER BY i) - 1 AS number,
         count(*) OVER () AS count
     FROM range r CROSS JOIN generate_series(0, %(limit)s::bigint - 1) i CROSS JOIN LATERAL (
-        SELECT area_id FROM {vectors} WHERE bucket = %(bucket)s AND area_id >= r.first + i * r.width
+        SELECT area_id FROM {vectors} v WHERE bucket = %(bucket)s AND area_id >= r.first + i * r.width
         ORDER BY area_id LIMIT 1
     ) head CROSS JOIN LATERAL (
-        SELECT area_id FROM {vectors} WHERE bucket = %(bucket)s AND area_id < r.first + (i + 1) * r.width
+        SELECT area_id FROM {vectors} v WHERE bucket = %(bucket)s AND area_id < r.first + (i + 1) * r.width
         ORDER BY area_id DESC LIMIT 1
     ) tail
     WHERE head.area_id < r.first + (i + 1) * r.width
@@ -64,7 +99,7 @@ SELECT string_agg(int8send(area_id), ''::bytea) FROM (
         (c.number * %(limit)s::bigint + c.count - 1) / c.count,
         ((c.number + 1) * %(limit)s::bigint + c.count - 1) / c.count - 1
     ) place CROSS JOIN LATERAL (
-        SELECT area_id, input_number FROM {vectors}
+        SELECT area_id, input_number FROM {vectors} v
         WHERE bucket = %(bucket)s
             AND area_id >= c.first + place * c.count %% %(limit)s::bigint * c.width / %(limit)s::bigint
         ORDER BY area_id LIMIT 4

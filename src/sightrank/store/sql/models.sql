@@ -142,6 +142,9 @@ SELECT count(*) FROM model_versions WHERE bucket = %(bucket)s AND status IN (211
 -- name: dataset
 SELECT FROM datasets WHERE bucket = %(bucket)s AND id = %(dataset_id)s
 
+-- name: dataset_version
+SELECT FROM dataset_versions WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND id = %(version_id)s
+
 -- name: concepts
 -- Concepts of a model in the order it has them. The page is appended.
 SELECT c.id, c.name, c.definition, c.created_at

@@ -321,7 +321,7 @@ FROM (
             JOIN annotations a ON a.bucket = l.bucket AND a.input_number = l.input_number AND a.id = l.annotation_id
             WHERE m.id = u.id AND a.written_by = ''
         )
-    ) c, (SELECT clock_timestamp() AS now) t
+    ) c, (SELECT greatest(clock_timestamp(), versions_as_of) AS now FROM app_buckets WHERE bucket = %(bucket)s) t
     WHERE g.bucket = %(bucket)s AND r.bucket = %(bucket)s AND c.ids IS NOT NULL
 ) s
 
