@@ -61,6 +61,7 @@ from sightrank.background import background
 from sightrank.core import Core, open_core
 from sightrank.ingest.add_jobs import AddJobs
 from sightrank.ingest.base_workflow import warn_of_absent
+from sightrank.ingest.dataset_counts import DatasetCounts
 from sightrank.ingest.history import History
 from sightrank.ingest.intake import Intake
 from sightrank.ingest.labelling import Labelling
@@ -123,6 +124,8 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         await stack.enter_async_context(background(keep_fresh(core.database)))
         await stack.enter_async_context(background(RenamedModels(core.database).keep_followed()))
         await stack.enter_async_context(background(History(core.database, days=settings.history_days).keep_swept()))
+        counts = DatasetCounts(core.database, core.book, core.to_count)
+        await stack.enter_async_context(background(counts.keep_counted()))
         exports = ModelExports(core.catalogue, core.workbench, core.urls, identity.authenticate)
         matrices = await stack.enter_async_context(_matrices(core))
         wire = WireServer(
@@ -237,7 +240,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Annotations(core.database, labelling, revision, records),
         Datasets(core.database),
         DatasetInputs(core.database, core.book, records, reader, core.clock),
-        DatasetVersions(core.database, core.clock, core.to_count),
+        DatasetVersions(core.database, core.clock, reader, core.to_count),
         Searches(core.database, engine, search_models, records, reader, saved, texts, core.threads, identity.forget),
         saved,
         AnnotationFilters(core.database, reader),

@@ -58,7 +58,16 @@ STATEMENTS: dict[str, tuple[object, dict[str, object]]] = {
     "delete": (queries.load("annotations")["delete"], ONE),
     "remember": (queries.load("history")["remember"], ONE | {"untils": [NOW, NOW]}),
     "last end": (queries.load("history")["last_end"], ONE),
-    "forget": (queries.load("history")["forget"], {"bucket": 1, "before": datetime(1970, 1, 2, 0, 1, tzinfo=UTC)}),
+    "forget": (
+        queries.load("history")["forget"],
+        {
+            "bucket": 1,
+            "before": datetime(1970, 1, 2, 0, 1, tzinfo=UTC),
+            "after": datetime(1970, 1, 1, tzinfo=UTC),
+            "after_number": 0,
+            "after_id": "",
+        },
+    ),
     "stream": (stream(), {"bucket": 1, "settled": NOW}),
     "stream on": (stream(last_id="in-8"), {"bucket": 1, "last_id": "in-8", "created_at": NOW, "settled": NOW}),
     "stream back": (stream(last_id="in-8", descending=True), {"bucket": 1, "last_id": "in-8", "created_at": NOW}),

@@ -41,7 +41,11 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("training", "trained", {**_KEYS, "inputs": 1, "examples": b""}),
     ("training", "failed", {**_KEYS, "status": 21106, "reason": "none"}),
     ("training", "fitted_anew", _KEYS),
-    ("evaluations", "waiting", {"bucket": 1, "version_id": "1-7-2", "request": b"", "dataset_id": ""}),
+    (
+        "evaluations",
+        "waiting",
+        {"bucket": 1, "version_id": "1-7-2", "request": b"", "dataset_id": "", "dataset_version_id": ""},
+    ),
     ("evaluations", "claim", _OF_ONE),
     ("evaluations", "version", {"bucket": 1, "model_id": "1-7", "version_id": ""}),
     ("evaluations", "metrics", {"bucket": 1, "id": "e-1-7-2"}),

@@ -21,13 +21,14 @@ from sightrank.api.texts import bounded_text
 from sightrank.errors import InvalidRequest
 from sightrank.ingest.rows import new_id
 from sightrank.search.contents import struct_to_json
-from sightrank.store.status import DATASET_VERSION_PENDING, DATASET_VERSION_READY
+from sightrank.store.status import DATASET_VERSION_FAILED, DATASET_VERSION_PENDING, DATASET_VERSION_READY
 
 MAX_VERSIONS = 128
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _TEXTS = {
     DATASET_VERSION_PENDING: "Dataset version is pending to be processed",
     DATASET_VERSION_READY: "Dataset version is ready",
+    DATASET_VERSION_FAILED: "Dataset version could not be counted",
 }
 _NOT_BUILT = {
     "model_predict_config": "versions hold what people said, not what a model predicts",
@@ -158,7 +159,7 @@ def version_message(app: AppRef, dataset_id: str, row: VersionRow) -> resources_
     if row.filter_id or row.ignore_empty:
         config = message.annotation_filter_config
         config.ignore_empty_inputs = row.ignore_empty
-        if row.filter is not None:
+        if row.filter_id and row.filter is not None:
             config.annotation_filter.id = row.filter_id
             config.annotation_filter.user_id, config.annotation_filter.app_id = app.user_id, app.app_id
             config.annotation_filter.search.ParseFromString(row.filter)

@@ -28,24 +28,27 @@ from sightrank.api.dataset_version_records import (
 )
 from sightrank.api.datasets import find_dataset
 from sightrank.api.pages import list_page
+from sightrank.api.search_kinds import SearchKind, SearchReader
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
 from sightrank.ingest.dataset_freeze import freeze
 from sightrank.ingest.rows import hold_app
 from sightrank.search.dataset_version import DatasetVersion
+from sightrank.search.query import Query
+from sightrank.search.sql import asks_for_models
 from sightrank.store import queries
 from sightrank.store.clock import Clock
-from sightrank.store.database import Connection, Database
+from sightrank.store.database import Connection, Database, retrying
 
 _ACTIONS = ("merge", "overwrite", "remove")
 _SQL = queries.load("dataset_versions")
-_DATASETS = queries.load("datasets")
 
 
 class DatasetVersions:
     """The rpcs on versions of datasets. ``wake``: set when there is something to count."""
 
-    def __init__(self, database: Database, clock: Clock, wake: asyncio.Event) -> None:
+    def __init__(self, database: Database, clock: Clock, reader: SearchReader, wake: asyncio.Event) -> None:
         self._database = database
+        self._reader = reader
         self._clock = clock
         self._wake = wake
 
@@ -67,21 +70,26 @@ class DatasetVersions:
         await find_dataset(self._database, call, request.dataset_id)
         drafts = [new_version(item, f"dataset_versions[{i}]") for i, item in enumerate(request.dataset_versions)]
         check_ids([draft.id for draft in drafts], "dataset_versions")
-        async with self._database.transaction() as connection:
-            rows = await self._make(connection, app, request.dataset_id, drafts)
+
+        async def made() -> list[VersionRow]:
+            async with self._database.transaction() as connection:
+                return await self._make(connection, call, request.dataset_id, drafts)
+
+        rows = await retrying(made, busy="This dataset is being written to; try again in a moment.")
         self._wake.set()
         return _answer(app, request.dataset_id, rows)
 
     async def _make(
-        self, connection: Connection, app: AppRef, dataset_id: str, drafts: Sequence[VersionDraft]
+        self, connection: Connection, call: Call, dataset_id: str, drafts: Sequence[VersionDraft]
     ) -> list[VersionRow]:
+        app = call.require_app()
         await hold_app(connection, app.bucket)
         named = {"bucket": app.bucket, "dataset_id": dataset_id}
-        filters = await _filters(connection, app, [draft.filter_id for draft in drafts])
+        filters = await self._filters(connection, call, drafts)
         as_of = await freeze(connection, self._clock, app.bucket, dataset_id)
         made = []
         for draft in drafts:
-            values = {**named, **draft.values(), "filter": filters.get(draft.filter_id), "as_of": as_of}
+            values = {**named, **draft.values(), "filter": filters.get(draft.id), "as_of": as_of}
             row = await (await connection.execute(_SQL["insert"], values)).fetchone()
             if row is None:
                 raise DuplicateKey(
@@ -90,6 +98,26 @@ class DatasetVersions:
                 )
             made.append(VersionRow(*row))
         return made
+
+    async def _filters(self, connection: Connection, call: Call, drafts: Sequence[VersionDraft]) -> dict[str, bytes]:
+        """What the filters of these versions are now, by version. Raises DoesNotExist for one that nobody made."""
+        app = call.require_app()
+        named = sorted({draft.filter_id for draft in drafts} - {""})
+        found: dict[str, bytes] = {}
+        if named:
+            cursor = await connection.execute(_SQL["filters"], {"bucket": app.bucket, "ids": named})
+            found = dict(await cursor.fetchall())
+        unknown = [name for name in named if name not in found]
+        if unknown:
+            raise DoesNotExist(
+                f"annotation_filter_config: there is no annotation filter {unknown[0]!r} in app {app.app_id!r}; make"
+                " it with PostAnnotationFilters first."
+            )
+        for name, message in found.items():
+            search = resources_pb2.Search.FromString(message)
+            _check_filter(name, self._reader.read(call, SearchKind.ANNOTATIONS, search))
+        # Without a filter, inputs that are empty can be left out too: by one that leaves everything.
+        return {draft.id: found.get(draft.filter_id, b"") for draft in drafts if draft.filter_id or draft.ignore_empty}
 
     async def get(
         self, call: Call, request: service_pb2.GetDatasetVersionRequest
@@ -195,20 +223,17 @@ def _json_values(values: Sequence[Value]) -> str | None:
     return json.dumps([json_format.MessageToDict(value) for value in values]) if values else None
 
 
-async def _filters(connection: Connection, app: AppRef, wanted: Sequence[str]) -> dict[str, bytes]:
-    """The annotation filters as they are now. Raises DoesNotExist for one that nobody made."""
-    named = sorted(set(wanted) - {""})
-    if not named:
-        return {}
-    cursor = await connection.execute(_SQL["filters"], {"bucket": app.bucket, "ids": named})
-    found: dict[str, bytes] = dict(await cursor.fetchall())
-    unknown = [name for name in named if name not in found]
-    if unknown:
-        raise DoesNotExist(
-            f"annotation_filter_config: there is no annotation filter {unknown[0]!r} in app {app.app_id!r}; make it"
-            " with PostAnnotationFilters first."
+def _check_filter(name: str, query: Query) -> None:
+    """Raises InvalidRequest for a filter by which no version can be made."""
+    if query.as_of is not None:
+        raise InvalidRequest(
+            f"Annotation filter {name!r} has an as_of; a version of a dataset is as of when it is made. Use"
+            " one without."
         )
-    return found
+    if asks_for_models(query):
+        raise InvalidRequest(
+            f"Annotation filter {name!r} asks for what a model said; versions of datasets hold what people said."
+        )
 
 
 def _missing(app: AppRef, dataset_id: str, version_id: str) -> DoesNotExist:

@@ -126,6 +126,11 @@ def labels_as_of(bucket: int, concept_ids: Sequence[str], as_of: datetime) -> sq
     ).format(annotations=view.annotations("a", among=[labelled]), whose=view.whose(), ids=ids)
 
 
+def asks_for_models(query: Query) -> bool:
+    """Whether annotations of models are looked at, because a filter asks for some."""
+    return any(map(_opens, query.filters))
+
+
 def _survivors(query: Query, scope: FilterScope, among: tuple[sql.Composable, ...]) -> sql.Composed:
     bucket = sql.Literal(scope.bucket)
     # A search without filters is here for its time: every area of then survives, whoever spoke of it. So does every

@@ -25,6 +25,7 @@ MODEL_WITHOUT_DATA: Final = 21110
 MODEL_WITHOUT_POSITIVES: Final = 21111
 MODEL_EXPORTED: Final = 21500
 
-#: States of a version of a dataset (api-spec 3.2): what is in it is still to be counted, or is.
+#: States of a version of a dataset (api-spec 3.2): what is in it is still to be counted, is counted, or cannot be.
 DATASET_VERSION_PENDING: Final = 64005
 DATASET_VERSION_READY: Final = 64015
+DATASET_VERSION_FAILED: Final = 64025
