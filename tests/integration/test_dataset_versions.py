@@ -24,7 +24,7 @@ from clarifai_grpc.grpc.api.resources_pb2 import (
 )
 from clarifai_grpc.grpc.api.service_pb2_grpc import V2Stub
 from google.protobuf.json_format import MessageToDict
-from tests.integration.serving import App, Server, new_app
+from tests.integration.serving import USER, App, Server, new_app
 from tests.integration.test_dataset_inputs import has, named, note
 from tests.integration.test_datasets import plain, struct
 from tests.waiting import wait_for
@@ -93,7 +93,7 @@ def test_a_version_is_what_was_posted_and_gets_counted(app: App, server: Server)
     found = read(app, "v1")
 
     assert (made.id, made.description, made.dataset_id, made.status.code) == ("v1", "first", "d", PENDING)
-    assert (made.app_id, made.user_id, made.visibility.gettable) == (app.id, server.user_id, 50)
+    assert (made.app_id, made.user_id, made.visibility.gettable) == (app.id, USER, 50)
     assert plain(made.metadata) == {"run": 7}
     assert made.created_at == made.modified_at == found.created_at
     assert found.status.code == READY

@@ -145,20 +145,20 @@ SELECT FROM dataset_versions
 WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND id = %(version_id)s AND status = 64005 FOR NO KEY UPDATE
 
 -- name: keep_annotations
--- What a filter left of a version, as far as it says anything; the filter is put in.
+-- What a filter left of a version, as far as it says anything, which an input's own text does not; the filter is put in.
 INSERT INTO dataset_version_annotations (bucket, dataset_id, version_id, input_number, annotation_id)
 SELECT {bucket}, {dataset_id}, {version_id}, s.input_number, s.id
 FROM ({found}) AS f (input_number, id)
 JOIN (
-    SELECT input_number, id, concept_ids, metadata, latitude, annotation_info, data FROM annotations
+    SELECT input_number, id, input_level, concept_ids, metadata, latitude, annotation_info, data FROM annotations
     WHERE bucket = {bucket} AND model_version_id = '' AND modified_at <= {as_of}
     UNION ALL
-    SELECT input_number, id, concept_ids, metadata, latitude, annotation_info, data FROM past_annotations
+    SELECT input_number, id, input_level, concept_ids, metadata, latitude, annotation_info, data FROM past_annotations
     WHERE bucket = {bucket} AND modified_at <= {as_of} AND until > {as_of}
 ) s ON s.input_number = f.input_number AND s.id = f.id
 WHERE (
     s.concept_ids <> '{{}}' OR s.metadata IS NOT NULL OR s.latitude IS NOT NULL OR s.annotation_info IS NOT NULL
-    OR s.data IS NOT NULL
+    OR (CASE WHEN s.input_level THEN s.data - 'text' ELSE s.data END) <> '{{}}'
 ) AND (
     EXISTS (
         SELECT FROM dataset_inputs m
