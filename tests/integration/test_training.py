@@ -171,7 +171,7 @@ def test_regions_teach(app: App) -> None:
     ("version", "words"),
     [
         (ModelVersion(train_info=TrainInfo(dataset=Dataset(id="none"))), "dataset 'none'"),
-        (ModelVersion(train_info=TrainInfo(dataset=Dataset(version={"id": "v"}))), "datasets have no versions"),
+        (ModelVersion(train_info=TrainInfo(dataset=Dataset(version={"id": "v"}))), "a version and no dataset"),
         (ModelVersion(output_info=output_info("c" * 200)), "128 is the limit"),
         (ModelVersion(id="no/id"), "use up to 128 letters"),
         (ModelVersion(train_info=TrainInfo(params={"seed": "lucky"})), "seed is 'lucky', which is no number"),

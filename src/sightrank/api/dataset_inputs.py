@@ -143,8 +143,8 @@ class DatasetInputs:
         await _hold_dataset(connection, app, dataset_id)
         if not numbers:
             return
-        await between_versions(connection, self._clock, app.bucket)
-        now = self._clock.take(len(numbers))[0]
+        last = await between_versions(connection, app.bucket)
+        now = self._clock.take(len(numbers), after=last)[0]
         if (await connection.execute(_SQL["join"], {**parameters, "now": now})).rowcount:
             await next_version(connection, app.bucket, labels=False)
 
@@ -152,8 +152,8 @@ class DatasetInputs:
         async with self._database.transaction() as connection:
             numbers = await _hold(connection, app.bucket, ids)
             await _hold_dataset(connection, app, dataset_id)
-            await between_versions(connection, self._clock, app.bucket)
-            (now,) = self._clock.take(1)
+            last = await between_versions(connection, app.bucket)
+            (now,) = self._clock.take(1, after=last)
             parameters = {
                 "bucket": app.bucket,
                 "dataset_id": dataset_id,

@@ -17,13 +17,16 @@ from sightrank.store.database import Connection
 _SQL = queries.load("dataset_versions")
 
 
-async def between_versions(connection: Connection, clock: Clock, bucket: int) -> None:
-    """From here to the end of the transaction no version of the app's datasets is made, and ``clock`` tells instants
-    after the last one. To be called before instants are taken. Raises DoesNotExist when the app is gone."""
+async def between_versions(connection: Connection, bucket: int) -> datetime:
+    """From here to the end of the transaction no version of the app's datasets is made; when the last one was made.
+
+    To be called before instants are taken, which must be after that one. Raises DoesNotExist when the app is gone.
+    """
     row = await (await connection.execute(_SQL["between_versions"], {"bucket": bucket})).fetchone()
     if row is None or row[0] is None:
         raise DoesNotExist("The app was deleted.")
-    clock.pass_by(row[0])
+    last: datetime = row[0]
+    return last
 
 
 async def freeze(connection: Connection, clock: Clock, bucket: int, dataset_id: str) -> datetime:
@@ -36,8 +39,6 @@ async def freeze(connection: Connection, clock: Clock, bucket: int, dataset_id: 
     row = await (await connection.execute(_SQL["last_said"], named)).fetchone()
     if row is None:
         raise DoesNotExist("The app was deleted.")
-    if row[0] is not None:
-        clock.pass_by(row[0])
-    (as_of,) = clock.take(1)
+    (as_of,) = clock.take(1, after=row[0])
     await connection.execute(_SQL["set_as_of"], {**named, "as_of": as_of})
     return as_of

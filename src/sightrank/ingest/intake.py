@@ -148,8 +148,8 @@ class Intake:
         job: JobShare | None,
     ) -> list[str | AppError]:
         known_ids, known_urls, known_datasets = await _known(connection, bucket, inputs)
-        if known_datasets:
-            await between_versions(connection, self._clock, bucket)
+        last = await between_versions(connection, bucket) if known_datasets else None
+        instants = self._clock.take(len(inputs), after=last)
         ids = _choose_ids(inputs, known_ids, conflict)
         refusals = [_refusal(item, name, known_urls, known_datasets) for item, name in zip(inputs, ids, strict=True)]
         rows = [
@@ -164,7 +164,7 @@ class Intake:
                 text_raw=item.text_raw,
                 add_job_id=job.id if job else None,
             )
-            for item, name, created_at, blob in zip(inputs, ids, self._clock.take(len(inputs)), blobs, strict=True)
+            for item, name, created_at, blob in zip(inputs, ids, instants, blobs, strict=True)
         ]
         chosen = _first_of_each_url([i for i, refusal in enumerate(refusals) if refusal is None], inputs, refusals)
         await self._write(connection, bucket, user_id, [(inputs[i], rows[i]) for i in chosen])

@@ -130,13 +130,13 @@ class Jobs:
             await connection.execute(_SQL["finish"], {"bucket": bucket, "rows": finished_rows(ready)})
             embedded = [outcome for outcome in ready if outcome.vectors is not None]
             former = await _former_regions(connection, bucket, embedded)
-            await between_versions(connection, self._clock, bucket)
+            last = await between_versions(connection, bucket)
             labels = await _forget(connection, bucket, embedded, former)
             if embedded and workflow is not None:
                 embedded = await self._with_regions(connection, workflow, bucket, embedded)
                 embedded = await with_frames(connection, self._clock, bucket, embedded)
                 await self._annotate(connection, workflow, bucket, embedded)
-                labels |= await self._remark(connection, bucket, embedded)
+                labels |= await self._remark(connection, bucket, embedded, after=last)
             # Also when nothing was embedded: what a filter leaves among the indexed inputs has changed.
             version = await next_version(connection, bucket, labels=labels)
             job = ready[0].job
@@ -264,14 +264,16 @@ class Jobs:
         ]
         await insert_annotations(connection, bucket, rows)
 
-    async def _remark(self, connection: Connection, bucket: int, outcomes: Sequence[Outcome]) -> bool:
+    async def _remark(
+        self, connection: Connection, bucket: int, outcomes: Sequence[Outcome], *, after: datetime
+    ) -> bool:
         """Writes what the nodes of the app's own workflow say; whether there are new labels."""
         said = [
             (outcome.job.number, outcome.job.areas[remark.place], remark)
             for outcome in outcomes
             for remark in outcome.remarks
         ]
-        return bool(said) and await write_remarks(connection, self._book, self._clock, bucket, said)
+        return bool(said) and await write_remarks(connection, self._book, self._clock, bucket, said, after=after)
 
 
 class _WorkflowChanged(Exception):

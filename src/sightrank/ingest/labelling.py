@@ -171,8 +171,8 @@ class Labelling:
         whole = await _whole_areas(connection, bucket, [one.input_number for one in chosen])
         concepts = await concept_ids(connection, self._book, bucket, [one.item.content for one in chosen])
         chosen_ids = [(one.input_number, one.id) for one in chosen if one.item.id]
-        await between_versions(connection, self._clock, bucket)
-        instants = await not_before_the_last(connection, bucket, chosen_ids, self._clock.take(len(chosen)))
+        now = self._clock.take(len(chosen), after=await between_versions(connection, bucket))
+        instants = await not_before_the_last(connection, bucket, chosen_ids, now)
         rows = [
             _new_row(
                 one,

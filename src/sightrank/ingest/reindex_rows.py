@@ -200,7 +200,7 @@ class ReindexRows:
             await connection.execute(_SQL["lock_inputs"], keys)
             await _check_complete(connection, turn.bucket)
             await reindex_remarks.make_concepts(connection, self._book, turn.bucket)
-            await between_versions(connection, self._clock, turn.bucket)
+            await between_versions(connection, turn.bucket)
             await connection.execute(_DROP_PREDICTIONS, keys)
             await connection.execute(_SQL["take_predictions"], keys)
             # As a change of labels: what a detector says of areas that stay changes without their vectors.

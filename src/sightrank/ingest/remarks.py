@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sightrank.errors import DoesNotExist
@@ -53,8 +54,11 @@ async def write_remarks(
     clock: Clock,
     bucket: int,
     said: Sequence[tuple[int, Area, Remark]],
+    *,
+    after: datetime,
 ) -> bool:
-    """Writes remarks, each with the number of its input and its area; whether there are new labels among them.
+    """Writes remarks, each with the number of its input and its area; whether there are new labels among them. They are
+    of instants ``after`` that one.
 
     The caller holds the inputs. A writer keeps silent about a concept of which people have said something there.
     """
@@ -82,7 +86,7 @@ async def write_remarks(
             annotation_info=remark.info,
             data=area.data(),
         )
-        for (number, area, remark, concepts), created_at in zip(kept, clock.take(len(kept)), strict=True)
+        for (number, area, remark, concepts), created_at in zip(kept, clock.take(len(kept), after=after), strict=True)
         if concepts
     ]
     named = sorted({concept_id for row in rows for concept_id in row.concept_ids})

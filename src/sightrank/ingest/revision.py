@@ -129,8 +129,7 @@ class Revision:
                 if not gone:
                     return 0
                 _check_held(status, (number for number, _, _, _ in gone))
-                await between_versions(connection, self._clock, bucket)
-                (instant,) = self._clock.take(1)
+                (instant,) = self._clock.take(1, after=await between_versions(connection, bucket))
                 endings = [Ending(number, name, after(instant, began)) for number, name, _, began in gone]
                 await remember(connection, bucket, endings)
                 await _delete(connection, bucket, [(number, name) for number, name, _, _ in gone])
@@ -153,8 +152,8 @@ class Revision:
         items: Sequence[ChangedAnnotation],
         looks: Mapping[str, Look],
     ) -> None:
-        await between_versions(connection, self._clock, bucket)
-        clock = zip(items, self._clock.take(len(items)), strict=True)
+        now = self._clock.take(len(items), after=await between_versions(connection, bucket))
+        clock = zip(items, now, strict=True)
         instants = {(item.input_number, item.id): after(instant, item.read_at) for item, instant in clock}
         await remember(connection, bucket, [Ending(*key, instant) for key, instant in instants.items()])
         vanished = [item for item in items if item.vanishes]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+_TICK = timedelta(microseconds=1)
+
 
 class Clock:
     """Hands out instants at least one microsecond apart."""
@@ -12,17 +14,13 @@ class Clock:
     def __init__(self) -> None:
         self._last = datetime.min.replace(tzinfo=UTC)
 
-    def take(self, count: int) -> Sequence[datetime]:
-        """``count`` strictly increasing instants from now on."""
-        start = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
-        instants = [start + timedelta(microseconds=i) for i in range(count)]
-        if instants:
-            self._last = instants[-1]
-        return instants
-
-    def pass_by(self, instant: datetime) -> None:
-        """All instants from now on are later than that one, which another process's clock may have told."""
-        self._last = max(self._last, instant)
+    def take(self, count: int, *, after: datetime | None = None) -> Sequence[datetime]:
+        """``count`` strictly increasing instants from now on; ``after``: and after that one, which another process's
+        clock may have told. That is one matter's business, and other instants are not put off by it."""
+        start = max(datetime.now(UTC), self._last + _TICK)
+        self._last = max(self._last, start + (count - 1) * _TICK)
+        first = start if after is None else max(start, after + _TICK)
+        return [first + i * _TICK for i in range(count)]
 
 
 def microseconds(instant: datetime) -> int:
