@@ -188,6 +188,16 @@ def test_what_is_not_there_is_named(app: App) -> None:
     assert app.ask("PostDatasetVersions", dataset_id="d", dataset_versions=twice).status.code == 11102
 
 
+def test_a_list_of_datasets_names_the_latest_version_of_each(app: App) -> None:
+    for name in "de":
+        dataset(app, dataset_id=name)
+    version(app, id="first")
+    version(app, id="second", description="newer")
+    datasets = {one.id: one.version for one in app.call("ListDatasets").datasets}
+    assert (datasets["d"].id, datasets["d"].description, datasets["e"].id) == ("second", "newer", "")
+    assert not app.call("GetDataset", dataset_id="d").dataset.HasField("version")
+
+
 # Changing and deleting ----------------------------------------------------------------------------------------------
 
 

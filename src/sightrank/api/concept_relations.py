@@ -18,11 +18,12 @@ from clarifai_grpc.grpc.api.status import status_pb2
 from sightrank.api.apps import PRIVATE, PUBLIC, plain_text
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.concepts import concept_proto, is_public
-from sightrank.api.datasets import public_only, visibility_of
+from sightrank.api.datasets import public_only
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER
 from sightrank.api.knowledge_graphs import check_graphs
 from sightrank.api.models import public_concept
 from sightrank.api.pages import list_page
+from sightrank.api.texts import visibility_of
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
 from sightrank.ingest.rows import hold_app, new_id
 from sightrank.search.concepts import MAX_ID_CHARACTERS, ConceptBook

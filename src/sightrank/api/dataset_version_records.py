@@ -15,9 +15,8 @@ from google.protobuf import json_format
 from sightrank.api.annotation_patch import merge_json, remove_json
 from sightrank.api.apps import PRIVATE, plain_text
 from sightrank.api.call import AppRef
-from sightrank.api.datasets import visibility_of
 from sightrank.api.records import timestamp
-from sightrank.api.texts import bounded_text
+from sightrank.api.texts import bounded_text, visibility_of
 from sightrank.errors import InvalidRequest
 from sightrank.ingest.rows import new_id
 from sightrank.search.contents import struct_to_json

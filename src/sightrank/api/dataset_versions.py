@@ -26,7 +26,7 @@ from sightrank.api.dataset_version_records import (
     patched_version,
     version_message,
 )
-from sightrank.api.datasets import find_dataset
+from sightrank.api.datasets import find_dataset, public_only
 from sightrank.api.pages import list_page
 from sightrank.api.search_kinds import SearchKind, SearchReader
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
@@ -129,12 +129,13 @@ class DatasetVersions:
     async def list(
         self, call: Call, request: service_pb2.ListDatasetVersionsRequest
     ) -> service_pb2.MultiDatasetVersionResponse:
-        """Newest first. Every version was asked for by somebody: there are none of other origins."""
+        """Newest first; somebody else sees those that are public. There are none of other origins: somebody has asked
+        for every version."""
         app = call.require_app()
         await find_dataset(self._database, call, request.dataset_id)
         if request.request_origins and resources_pb2.DatasetVersionRequestOrigin.MANUAL not in request.request_origins:
             return service_pb2.MultiDatasetVersionResponse()
-        named = {"bucket": app.bucket, "dataset_id": request.dataset_id}
+        named = {"bucket": app.bucket, "dataset_id": request.dataset_id, "public_only": public_only(call)}
         rows = await self._database.rows(list_page(request).limit(_SQL["list"]), named)
         return _answer(app, request.dataset_id, [VersionRow(*row) for row in rows])
 
@@ -199,7 +200,7 @@ async def find_version(database: Database, call: Call, dataset_id: str, version_
     """The row of a version of a dataset that the caller may see. Raises DoesNotExist."""
     app = call.require_app()
     await find_dataset(database, call, dataset_id)
-    named = {"bucket": app.bucket, "dataset_id": dataset_id, "id": version_id}
+    named = {"bucket": app.bucket, "dataset_id": dataset_id, "id": version_id, "public_only": public_only(call)}
     row = None if "\0" in version_id else await database.row(_SQL["read"], named)
     if row is None:
         raise _missing(app, dataset_id, version_id)

@@ -1,4 +1,4 @@
-"""Datasets: named sets of inputs with what people note about them (api-spec 3.2). Their versions are not built."""
+"""Datasets: named sets of inputs with what people note about them (api-spec 3.2)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from psycopg import sql
 from sightrank.api.annotation_patch import merge_json, remove_json
 from sightrank.api.apps import PRIVATE, plain_text
 from sightrank.api.call import AppRef, Call, Handlers
+from sightrank.api.dataset_version_records import VersionRow, version_message
 from sightrank.api.pages import list_page
 from sightrank.api.records import timestamp
-from sightrank.api.texts import bounded_text, image_link
+from sightrank.api.texts import bounded_text, image_link, visibility_of
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
 from sightrank.ingest.rows import hold_app, new_id
 from sightrank.search.contents import struct_to_json
@@ -29,6 +30,7 @@ MAX_DATASETS = 128
 _ACTIONS = ("merge", "overwrite", "remove")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _SQL = queries.load("datasets")
+_VERSIONS = queries.load("dataset_versions")
 #: Nobody counts stars here, and nobody ranks datasets by a text: both fall back to the order of creation.
 _SORTS: Mapping[str, str] = {"sort_by_id": "id", "sort_by_modified_at": "modified_at"}
 
@@ -84,7 +86,10 @@ class Datasets:
         return service_pb2.SingleDatasetResponse(dataset=_dataset(call.require_app(), _Row(*row)))
 
     async def list(self, call: Call, request: service_pb2.ListDatasetsRequest) -> service_pb2.MultiDatasetResponse:
-        """Newest first unless told otherwise; ``id`` is part of an id, ``search`` words of id, description or notes."""
+        """Newest first unless told otherwise, each with its latest version that can be seen.
+
+        ``id`` is part of an id, ``search`` words of id, description or notes.
+        """
         app = call.require_app()
         if request.starred_only or request.bookmark:
             return service_pb2.MultiDatasetResponse()
@@ -96,7 +101,18 @@ class Datasets:
         }
         statement = sql.SQL("{} {}").format(sql.SQL(_SQL["list"]), _order(request))
         rows = await self._database.rows(list_page(request).limit(statement), parameters)
-        return service_pb2.MultiDatasetResponse(datasets=[_dataset(app, _Row(*row)) for row in rows])
+        messages = [_dataset(app, _Row(*row)) for row in rows]
+        await self._fill_latest(call, messages)
+        return service_pb2.MultiDatasetResponse(datasets=messages)
+
+    async def _fill_latest(self, call: Call, messages: Sequence[resources_pb2.Dataset]) -> None:
+        app, ids = call.require_app(), [message.id for message in messages]
+        named = {"bucket": app.bucket, "ids": ids, "public_only": public_only(call)}
+        rows = await self._database.rows(_VERSIONS["latest"], named) if messages else []
+        latest = {dataset_id: VersionRow(*row) for dataset_id, *row in rows}
+        for message in messages:
+            if message.id in latest:
+                message.version.CopyFrom(version_message(app, message.id, latest[message.id]))
 
     async def patch(self, call: Call, request: service_pb2.PatchDatasetsRequest) -> service_pb2.MultiDatasetResponse:
         """All of the changes, or none. What a patch leaves empty stays; ``remove`` takes the image and metadata."""
@@ -154,15 +170,6 @@ async def find_dataset(database: Database, call: Call, dataset_id: str) -> Seque
 def public_only(call: Call) -> bool:
     """Whether the app is somebody else's, so that only what is public in it can be seen."""
     return call.require_caller().user_id != call.require_app().user_id
-
-
-def visibility_of(message: resources_pb2.Visibility, where: str) -> resources_pb2.Visibility.Gettable.ValueType:
-    """0 where none is given. Raises InvalidRequest for a number that means nothing."""
-    if message.gettable not in resources_pb2.Visibility.Gettable.values():
-        raise InvalidRequest(
-            f"{where}.gettable is {message.gettable}; it can be 10 (private), 30 (org) or 50 (public)."
-        )
-    return message.gettable
 
 
 def _new_values(item: resources_pb2.Dataset, where: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from psycopg.types.json import Jsonb
 
 from sightrank.api.annotation_patch import merge_json, remove_json
 from sightrank.api.apps import PRIVATE, plain_text
-from sightrank.api.datasets import visibility_of
 from sightrank.api.model_type_table import TypeCard
 from sightrank.api.model_types import type_card
 from sightrank.api.output_drafts import (
@@ -24,7 +23,7 @@ from sightrank.api.output_drafts import (
     stored_concepts,
     without_concepts,
 )
-from sightrank.api.texts import bounded_text, image_link
+from sightrank.api.texts import bounded_text, image_link, visibility_of
 from sightrank.errors import InvalidRequest, ModelInvalidArgument
 from sightrank.ingest.rows import NamedConcept, new_id
 from sightrank.search.contents import struct_to_json

@@ -1,11 +1,11 @@
-"""Texts and links that people send with what they make. No I/O."""
+"""Texts, links and visibilities that people send with what they make. No I/O."""
 
 from __future__ import annotations
 
 from clarifai_grpc.grpc.api import resources_pb2
 
 from sightrank.api.apps import plain_text
-from sightrank.errors import AppError
+from sightrank.errors import AppError, InvalidRequest
 
 _MAX_TEXT_BYTES = 64 * 1024  # of notes, by the proto; of other texts too
 
@@ -25,3 +25,12 @@ def image_link(image: resources_pb2.Image, where: str, refuse: type[AppError], *
     if url and not url.lower().startswith(("http://", "https://")):
         raise refuse(f"{where}.image.url is {url[:200]!r}; it must start with http:// or https://.")
     return url
+
+
+def visibility_of(message: resources_pb2.Visibility, where: str) -> resources_pb2.Visibility.Gettable.ValueType:
+    """0 where none is given. Raises InvalidRequest for a number that means nothing."""
+    if message.gettable not in resources_pb2.Visibility.Gettable.values():
+        raise InvalidRequest(
+            f"{where}.gettable is {message.gettable}; it can be 10 (private), 30 (org) or 50 (public)."
+        )
+    return message.gettable

@@ -9,7 +9,6 @@ from typing import Any
 from clarifai_grpc.grpc.api import resources_pb2
 
 from sightrank.api.annotation_patch import merge_json, remove_json
-from sightrank.api.datasets import visibility_of
 from sightrank.api.model_drafts import ModelDraft, id_or_new
 from sightrank.api.model_type_table import TypeCard
 from sightrank.api.model_types import checked_params
@@ -21,7 +20,7 @@ from sightrank.api.output_drafts import (
     with_concepts,
     without_concepts,
 )
-from sightrank.api.texts import bounded_text
+from sightrank.api.texts import bounded_text, visibility_of
 from sightrank.errors import ModelInvalidArgument
 from sightrank.ingest.rows import NamedConcept
 from sightrank.search.contents import struct_to_json

@@ -17,8 +17,8 @@ from sightrank.api.apps import PRIVATE, plain_text
 from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
-from sightrank.api.datasets import visibility_of
 from sightrank.api.identity import PUBLIC_USER, Identity
+from sightrank.api.texts import visibility_of
 from sightrank.api.workflow_nodes import MAX_ID_CHARACTERS, NodeReader
 from sightrank.api.workflow_records import own_workflow_proto
 from sightrank.errors import ModelDoesNotExist, WorkflowDoesNotExist, WorkflowDuplicate, WorkflowInvalid

@@ -14,8 +14,8 @@ from sightrank.api.apps import plain_text
 from sightrank.api.base_workflows import BaseWorkflows
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
-from sightrank.api.datasets import visibility_of
 from sightrank.api.identity import Identity
+from sightrank.api.texts import visibility_of
 from sightrank.api.workflow_changes import lock_workflows
 from sightrank.api.workflow_records import VersionRow, own_version_proto
 from sightrank.errors import WorkflowDoesNotExist, WorkflowInvalid

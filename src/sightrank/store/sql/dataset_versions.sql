@@ -1,5 +1,13 @@
 -- Versions of datasets: a dataset as of an instant. Whoever reads members or annotations of a version gives its `as_of`.
 
+-- name: latest
+-- Of each of these datasets the newest version.
+SELECT DISTINCT ON (dataset_id) dataset_id, id, as_of, description, metadata, visibility, filter_id, filter, ignore_empty,
+    status, details, metrics, created_at, modified_at
+FROM dataset_versions
+WHERE bucket = %(bucket)s AND dataset_id = ANY(%(ids)s) AND (NOT %(public_only)s OR visibility = 50)
+ORDER BY dataset_id, created_at DESC, id DESC
+
 -- name: await_writers
 -- Waits until nobody says something or changes who is in a dataset; those that come meanwhile wait until this one ends.
 SELECT pg_advisory_xact_lock(hashtextextended('versions', %(bucket)s))
@@ -55,7 +63,8 @@ ORDER BY a.input_number, a.created_at, a.id
 -- name: read
 SELECT id, as_of, description, metadata, visibility, filter_id, filter, ignore_empty, status, details, metrics, created_at,
     modified_at
-FROM dataset_versions WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND id = %(id)s
+FROM dataset_versions
+WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND id = %(id)s AND (NOT %(public_only)s OR visibility = 50)
 
 -- name: as_of
 SELECT as_of, filter IS NOT NULL, ignore_empty, status FROM dataset_versions
@@ -65,7 +74,8 @@ WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND id = %(id)s
 -- Newest first; the page is appended.
 SELECT id, as_of, description, metadata, visibility, filter_id, filter, ignore_empty, status, details, metrics, created_at,
     modified_at
-FROM dataset_versions WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s
+FROM dataset_versions
+WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND (NOT %(public_only)s OR visibility = 50)
 ORDER BY created_at DESC, id DESC
 
 -- name: between_versions
