@@ -304,3 +304,56 @@ def test_the_sweep_leaves_what_a_deletion_holds(database_url: str) -> None:
         connection.commit()
         rows = connection.execute("SELECT bucket, count(*) FROM past_annotations GROUP BY 1").fetchall()
         assert rows == [(2, 500)]
+
+
+_NEEDED = """
+INSERT INTO datasets (bucket, id) VALUES (1, 'now'), (1, 'left'), (1, 'late'), (2, 'now');
+INSERT INTO dataset_versions (bucket, dataset_id, id, as_of, created_at, modified_at)
+SELECT bucket, id, 'v', now() - interval '6 days', now(), now() FROM datasets;
+INSERT INTO inputs (bucket, number, id, created_at, modified_at, status, media)
+SELECT 1, n, 'i-' || n, now(), now(), 30000, 'none' FROM generate_series(2, 5) n;
+INSERT INTO dataset_inputs (bucket, dataset_id, input_number, created_at) VALUES
+    (1, 'now', 2, now() - interval '8 days'), (1, 'late', 4, now() - interval '4 days');
+INSERT INTO past_dataset_inputs (bucket, dataset_id, input_number, since, until) VALUES
+    (1, 'left', 3, now() - interval '8 days', now() - interval '5 days'),
+    (1, 'left', 4, now() - interval '8 days', now() - interval '7 days');
+INSERT INTO past_annotations (bucket, input_number, id, area_id, created_at, modified_at, until, status, input_level,
+    trusted, user_id, model_id, model_version_id, task_id, concept_ids, concept_values)
+SELECT 1, n, name, 1, now(), now() - make_interval(days => began), now() - make_interval(days => ended), 24150,
+    false, true, 'me', '', '', '', '{}', '{}'
+FROM generate_series(2, 5) n, (VALUES ('then', 9, 5), ('before', 9, 7), ('after', 5, 4)) w (name, began, ended);
+"""
+
+
+def test_what_a_version_of_a_dataset_tells_is_not_forgotten(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(_OLD)
+        connection.execute(_NEEDED)
+
+        forgotten = _sweep(database_url, 3)
+
+        needed = connection.execute(
+            "SELECT input_number, id FROM past_annotations WHERE bucket = 1 AND input_number > 1 ORDER BY 1, 2"
+        ).fetchall()
+        assert needed == [(2, "then"), (3, "then")]
+        assert forgotten == 2 * 3500 + 10
+        connection.execute("DELETE FROM dataset_versions")
+        assert _sweep(database_url, 3) == 2
+
+
+def test_what_is_kept_does_not_hide_what_is_to_be_forgotten(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(_OLD)
+        connection.execute(
+            "INSERT INTO datasets (bucket, id) VALUES (1, 'd');"
+            "INSERT INTO dataset_inputs (bucket, dataset_id, input_number, created_at)"
+            " VALUES (1, 'd', 1, now() - interval '20 days');"
+            "INSERT INTO dataset_versions (bucket, dataset_id, id, as_of, created_at, modified_at)"
+            " VALUES (1, 'd', 'v', now() - interval '8 days', now(), now());"
+            "UPDATE past_annotations SET modified_at = now() - interval '7 days' WHERE until > now() - interval '5 days'"
+        )
+
+        assert _sweep(database_url, 3) == 3500 + 2000
+
+        rows = connection.execute("SELECT bucket, count(*) FROM past_annotations GROUP BY 1 ORDER BY 1").fetchall()
+        assert rows == [(1, 3000), (2, 1500)]

@@ -17,6 +17,16 @@ from sightrank.store.database import Database
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ONE = {"bucket": 1, "numbers": [8, 12], "ids": ["a-8", "a-12"]}
 INPUTS = {"bucket": 1, "input_ids": ["in-8", "in-12"]}
+VERSION = {
+    "bucket": 1,
+    "dataset_id": "d",
+    "version_id": "v",
+    "as_of": NOW,
+    "filtered": True,
+    "ignore_empty": True,
+    "after": datetime(1970, 1, 1, tzinfo=UTC),
+    "after_number": 0,
+}
 _SEED = """
 INSERT INTO app_buckets (bucket) SELECT generate_series(1, 4);
 INSERT INTO inputs (bucket, number, id, created_at, modified_at, status, media, add_job_id)
@@ -33,6 +43,15 @@ INSERT INTO past_annotations (bucket, input_number, id, area_id, created_at, mod
     trusted, user_id, model_id, model_version_id, task_id, concept_ids, concept_values)
 SELECT bucket, input_number, id, area_id, created_at, modified_at, modified_at + interval '1 day', status, input_level,
     trusted, user_id, model_id, model_version_id, task_id, concept_ids, concept_values FROM annotations;
+INSERT INTO datasets (bucket, id) SELECT bucket, 'd' FROM app_buckets;
+INSERT INTO dataset_inputs (bucket, dataset_id, input_number, created_at)
+SELECT bucket, 'd', number, created_at FROM inputs;
+INSERT INTO past_dataset_inputs (bucket, dataset_id, input_number, since, until)
+SELECT bucket, 'd', number, created_at, created_at + interval '1 s' FROM inputs;
+INSERT INTO dataset_versions (bucket, dataset_id, id, as_of, created_at, modified_at)
+SELECT bucket, 'd', 'v-' || n, now(), now(), now() FROM app_buckets, generate_series(1, 500) n;
+INSERT INTO dataset_version_annotations (bucket, dataset_id, version_id, input_number, annotation_id)
+SELECT bucket, 'd', 'v-1', input_number, id FROM annotations;
 INSERT INTO reindexed_areas (bucket, area_id, input_number, model_id, model_version_id, concept_ids, concept_values)
 SELECT bucket, id, input_number, 'm', 'v', '{}', '{}' FROM areas;
 INSERT INTO reindexed_annotations (bucket, input_number, area_id, status, trusted, user_id, model_id, model_version_id,
@@ -68,6 +87,17 @@ STATEMENTS: dict[str, tuple[object, dict[str, object]]] = {
             "after_id": "",
         },
     ),
+    "members of a version": (queries.load("dataset_versions")["members"], VERSION),
+    "words of a version": (queries.load("dataset_versions")["annotations"], VERSION | {"numbers": [8, 12]}),
+    "counts of a version": (queries.load("dataset_versions")["count"], VERSION | {"numbers": [8, 12]}),
+    "labels of a version": (
+        queries.load("examples")["labels_of_version"],
+        VERSION | {"concept_ids": ["c-8"], "places": [0]},
+    ),
+    "instant of a version": (queries.load("dataset_versions")["last_said"], VERSION),
+    "memberships": (queries.load("dataset_versions")["forget_memberships"], VERSION),
+    "leave": (queries.load("datasets")["leave"], VERSION | {"numbers": [8, 12], "now": NOW}),
+    "latest versions": (queries.load("dataset_versions")["latest"], {"bucket": 1, "ids": ["d"], "public_only": False}),
     "stream": (stream(), {"bucket": 1, "settled": NOW}),
     "stream on": (stream(last_id="in-8"), {"bucket": 1, "last_id": "in-8", "created_at": NOW, "settled": NOW}),
     "stream back": (stream(last_id="in-8", descending=True), {"bucket": 1, "last_id": "in-8", "created_at": NOW}),

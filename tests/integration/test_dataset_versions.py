@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from clarifai_grpc.grpc.api import service_pb2
 from clarifai_grpc.grpc.api.resources_pb2 import (
     Annotation,
     AnnotationFilter,
@@ -16,21 +17,24 @@ from clarifai_grpc.grpc.api.resources_pb2 import (
     DatasetVersion,
     DatasetVersionProcessingInfo,
     Input,
+    Key,
     Model,
     ModelPredictConfig,
     Region,
     RegionInfo,
+    UserAppIDSet,
     Visibility,
 )
+from clarifai_grpc.grpc.api.resources_pb2 import App as AppMessage
 from clarifai_grpc.grpc.api.service_pb2_grpc import V2Stub
 from google.protobuf.json_format import MessageToDict
-from tests.integration.serving import USER, App, Server, new_app
+from tests.integration.serving import PAT, SUCCESS, USER, App, Server, new_app
 from tests.integration.test_dataset_inputs import has, named, note
-from tests.integration.test_datasets import plain, struct
+from tests.integration.test_datasets import key_of_another_user, plain, struct
 from tests.waiting import wait_for
 
 PENDING, READY = 64005, 64015
-CONCEPT_ID, INPUT_TYPE, CONCEPTS_COUNT, BOXES = 10, 2, 11, 20
+CONCEPT_ID = 10
 
 
 def dataset(app: App, *inputs: Input, dataset_id: str = "d") -> None:
@@ -196,6 +200,68 @@ def test_a_list_of_datasets_names_the_latest_version_of_each(app: App) -> None:
     datasets = {one.id: one.version for one in app.call("ListDatasets").datasets}
     assert (datasets["d"].id, datasets["d"].description, datasets["e"].id) == ("second", "newer", "")
     assert not app.call("GetDataset", dataset_id="d").dataset.HasField("version")
+
+
+def test_of_another_users_public_app_public_versions_of_public_datasets_are_seen(app: App, server: Server) -> None:
+    app.call("PostDatasets", datasets=[Dataset(id="d", visibility=Visibility(gettable=50))])
+    version(app, id="mine")
+    version(app, id="all", visibility=Visibility(gettable=50))
+    app.call("PatchApp", action="overwrite", app={"id": app.id, "visibility": {"gettable": 50}})
+    stranger = App(server=server, stub=app.stub, id=app.id, key=key_of_another_user(server))
+
+    assert listed(stranger) == ["all"]
+    assert stranger.call("ListDatasets").datasets[0].version.id == "all"
+    assert stranger.ask("GetDatasetVersion", dataset_id="d", dataset_version_id="mine").status.code == 11101
+    assert stranger.ask("PostDatasetVersions", dataset_id="d", dataset_versions=[DatasetVersion()]).status.code == 11007
+    assert stranger.ask("DeleteDatasetVersions", dataset_id="d", dataset_version_ids=["all"]).status.code == 11007
+
+
+def test_scopes(app: App, server: Server) -> None:
+    dataset(app)
+    version(app, id="v")
+    reads = ["Apps_Get", "Datasets_Get", "SavedSearch_Get", "Concepts_Get"]
+    posts = ["Apps_Get", "Datasets_Get", "Datasets_Add", "Models_Get", "Workflows_Get"]
+    reader, poster = (
+        App(server=server, stub=app.stub, id=app.id, key=key_with(app, scopes)) for scopes in (reads, posts)
+    )
+
+    assert listed(reader) == ["v"]
+    assert reader.ask("PostDatasetVersions", dataset_id="d", dataset_versions=[DatasetVersion()]).status.code == 11007
+    assert version(poster, id="w").id == "w"
+    assert poster.ask("ListDatasetVersions", dataset_id="d").status.code == 11007
+    assert poster.ask("DeleteDatasetVersions", dataset_id="d", dataset_version_ids=["v"]).status.code == 11007
+
+
+def key_with(app: App, scopes: list[str]) -> str:
+    """A key of the app that may do this."""
+    wanted = Key(type="app_specific_key", scopes=scopes, apps=[AppMessage(id=app.id, user_id=USER)])
+    request = service_pb2.PostKeysRequest(user_app_id=UserAppIDSet(user_id=USER), keys=[wanted])
+    answer = app.stub.PostKeys(request, metadata=(("authorization", f"Key {PAT}"),))
+    assert answer.status.code == SUCCESS, answer
+    key: str = answer.keys[0].id
+    return key
+
+
+def test_over_rest(app: App) -> None:
+    dataset(app, note("i0", has("cat")))
+    body = {"dataset_versions": [{"id": "v", "description": "by hand", "metadata": {"a": 1}}]}
+
+    made = app.rest("POST", "/datasets/d/versions", body)
+    read(app, "v")
+    found = app.rest("GET", "/datasets/d/versions/v")
+    counted = app.rest("GET", "/datasets/d/versions/v/metrics?types=CONCEPT_ID")
+    patch = {"action": "merge", "dataset_versions": [{"id": "v", "description": "changed"}]}
+    patched = app.rest("PATCH", "/datasets/d/versions", patch)
+
+    assert made["dataset_versions"][0]["status"]["code"] == PENDING
+    assert found["dataset_version"]["metadata"] == {"a": 1}
+    assert found["dataset_version"]["metrics"][""]["inputs_count"] == 1
+    (group,) = counted["dataset_version_metrics_groups"]
+    assert (group["type"], group["value"], group["metrics"]["positive_input_tags_count"]) == (CONCEPT_ID, "cat", 1)
+    assert patched["dataset_versions"][0]["description"] == "changed"
+    assert [one["id"] for one in app.rest("GET", "/datasets/d/versions")["dataset_versions"]] == ["v"]
+    app.rest("DELETE", "/datasets/d/versions", {"dataset_version_ids": ["v"]})
+    assert app.rest("GET", "/datasets/d/versions").get("dataset_versions", []) == []
 
 
 # Changing and deleting ----------------------------------------------------------------------------------------------
