@@ -350,7 +350,8 @@ def test_what_is_kept_does_not_hide_what_is_to_be_forgotten(database_url: str) -
             " VALUES (1, 'd', 1, now() - interval '20 days');"
             "INSERT INTO dataset_versions (bucket, dataset_id, id, as_of, created_at, modified_at)"
             " VALUES (1, 'd', 'v', now() - interval '8 days', now(), now());"
-            "UPDATE past_annotations SET modified_at = now() - interval '7 days' WHERE until > now() - interval '5 days'"
+            "UPDATE past_annotations SET modified_at = now() - interval '7 days'"
+            " WHERE until > now() - interval '5 days'"
         )
 
         assert _sweep(database_url, 3) == 3500 + 2000

@@ -87,7 +87,7 @@ STATEMENTS: dict[str, tuple[object, dict[str, object]]] = {
             "after_id": "",
         },
     ),
-    "members of a version": (queries.load("dataset_versions")["members"], VERSION),
+    "members of a version": (sql.SQL(queries.load("dataset_versions")["members"]).format(limit=20), VERSION),
     "words of a version": (queries.load("dataset_versions")["annotations"], VERSION | {"numbers": [8, 12]}),
     "counts of a version": (queries.load("dataset_versions")["count"], VERSION | {"numbers": [8, 12]}),
     "labels of a version": (

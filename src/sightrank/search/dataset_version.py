@@ -81,7 +81,7 @@ async def read_members(
     connection: Connection, version: DatasetVersion, *, after: Member = FIRST, limit: int
 ) -> list[Member]:
     """The next members after that one, in the order in which they joined; fewer than ``limit`` are the last."""
-    statement = sql.SQL("{} LIMIT {}").format(sql.SQL(_SQL["members"]), sql.Literal(limit))
+    statement = sql.SQL(_SQL["members"]).format(limit=sql.Literal(limit))
     parameters = {**version.parameters, "after": after.joined_at, "after_number": after.number}
     return [Member(*row) for row in await (await connection.execute(statement, parameters)).fetchall()]
 

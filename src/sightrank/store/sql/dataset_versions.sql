@@ -13,24 +13,34 @@ ORDER BY dataset_id, created_at DESC, id DESC
 SELECT pg_advisory_xact_lock(hashtextextended('versions', %(bucket)s))
 
 -- name: members
--- One portion of the members of a version, in the order in which they joined, after the one named; the page is appended.
+-- The next members of a version after the one named, in the order in which they joined; their number is put in, and each
+-- part is cut to it, so that no more is read than is asked for.
 SELECT i.number, i.id, m.joined_at
 FROM (
-    SELECT input_number, created_at AS joined_at FROM dataset_inputs
-    WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND created_at <= %(as_of)s
-        AND (created_at, input_number) > (%(after)s, %(after_number)s)
-    UNION ALL
-    SELECT input_number, since FROM past_dataset_inputs
-    WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND since <= %(as_of)s AND until > %(as_of)s
-        AND (since, input_number) > (%(after)s, %(after_number)s)
+    (
+        SELECT d.input_number, d.created_at AS joined_at FROM dataset_inputs d
+        WHERE d.bucket = %(bucket)s AND d.dataset_id = %(dataset_id)s AND d.created_at <= %(as_of)s
+            AND (d.created_at, d.input_number) > (%(after)s, %(after_number)s)
+            AND (NOT %(ignore_empty)s OR EXISTS (
+                SELECT FROM dataset_version_annotations a
+                WHERE a.bucket = %(bucket)s AND a.dataset_id = %(dataset_id)s AND a.version_id = %(version_id)s
+                    AND a.input_number = d.input_number
+            ))
+        ORDER BY d.created_at, d.input_number LIMIT {limit}
+    ) UNION ALL (
+        SELECT d.input_number, d.since FROM past_dataset_inputs d
+        WHERE d.bucket = %(bucket)s AND d.dataset_id = %(dataset_id)s AND d.since <= %(as_of)s AND d.until > %(as_of)s
+            AND (d.since, d.input_number) > (%(after)s, %(after_number)s)
+            AND (NOT %(ignore_empty)s OR EXISTS (
+                SELECT FROM dataset_version_annotations a
+                WHERE a.bucket = %(bucket)s AND a.dataset_id = %(dataset_id)s AND a.version_id = %(version_id)s
+                    AND a.input_number = d.input_number
+            ))
+        ORDER BY d.since, d.input_number LIMIT {limit}
+    )
 ) m
 JOIN inputs i ON i.bucket = %(bucket)s AND i.number = m.input_number
-WHERE NOT %(ignore_empty)s OR EXISTS (
-    SELECT FROM dataset_version_annotations a
-    WHERE a.bucket = %(bucket)s AND a.dataset_id = %(dataset_id)s AND a.version_id = %(version_id)s
-        AND a.input_number = i.number
-)
-ORDER BY m.joined_at, i.number
+ORDER BY m.joined_at, i.number LIMIT {limit}
 
 -- name: annotations
 -- What people had said of these inputs, as it was then: the columns of api.records.AnnotationRecord.
