@@ -140,3 +140,21 @@ def test_apps_do_not_wait_for_each_other(app: App, server: Server, stub: V2Stub)
             other.annotate(Annotation(input_id="i0", id="a"))
             assert version(other, id="v").dataset_id == "d"
         making.result()
+
+
+def test_a_dataset_that_goes_meanwhile_gets_no_version(app: App) -> None:
+    dataset(app, note("i0"))
+
+    with ThreadPoolExecutor(2) as pool:
+        with held(app):
+            deleting = pool.submit(lambda: app.call("DeleteDatasets", dataset_ids=["d"]))
+            waiting(app, "transactionid")
+            making = pool.submit(
+                lambda: app.ask("PostDatasetVersions", dataset_id="d", dataset_versions=[DatasetVersion(id="v")])
+            )
+            waiting(app, "transactionid", 2)
+        deleting.result()
+        answer = making.result()
+
+    assert answer.status.code == 11101
+    assert "dataset 'd'" in answer.status.details.lower()

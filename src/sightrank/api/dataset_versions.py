@@ -41,6 +41,7 @@ from sightrank.store.database import Connection, Database, retrying
 
 _ACTIONS = ("merge", "overwrite", "remove")
 _SQL = queries.load("dataset_versions")
+_DATASETS = queries.load("datasets")
 
 
 class DatasetVersions:
@@ -86,6 +87,8 @@ class DatasetVersions:
         await hold_app(connection, app.bucket)
         named = {"bucket": app.bucket, "dataset_id": dataset_id}
         filters = await self._filters(connection, call, drafts)
+        if await (await connection.execute(_DATASETS["hold_dataset"], named)).fetchone() is None:
+            raise DoesNotExist(f"Dataset {dataset_id!r} of app {app.app_id!r} was deleted meanwhile.")
         as_of = await freeze(connection, self._clock, app.bucket, dataset_id)
         made = []
         for draft in drafts:

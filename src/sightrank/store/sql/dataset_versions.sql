@@ -114,9 +114,10 @@ SELECT id, message FROM annotation_filters WHERE bucket = %(bucket)s AND id = AN
 INSERT INTO dataset_versions (
     bucket, dataset_id, id, as_of, description, metadata, visibility, filter_id, filter, ignore_empty, created_at, modified_at
 )
-SELECT %(bucket)s, d.id, %(id)s, %(as_of)s, %(description)s, %(metadata)s, %(visibility)s, %(filter_id)s, %(filter)s,
+VALUES (
+    %(bucket)s, %(dataset_id)s, %(id)s, %(as_of)s, %(description)s, %(metadata)s, %(visibility)s, %(filter_id)s, %(filter)s,
     %(ignore_empty)s, %(as_of)s, %(as_of)s
-FROM datasets d WHERE d.bucket = %(bucket)s AND d.id = %(dataset_id)s
+)
 ON CONFLICT DO NOTHING
 RETURNING id, as_of, description, metadata, visibility, filter_id, filter, ignore_empty, status, details, metrics, created_at,
     modified_at
