@@ -60,6 +60,43 @@ def test_put_and_get(tmp_path: Path) -> None:
         folder.get(key)
 
 
+def test_what_was_drafted_is_kept_under_a_key_of_its_own(tmp_path: Path) -> None:
+    folder = BlobFolder(tmp_path)
+    first, second = folder.draft(), folder.draft()
+    for draft in (first, second):
+        draft.write_bytes(DATA)
+
+    keys = [folder.keep(7, draft) for draft in (first, second)]
+
+    assert [folder.get(key) for key in keys] == [DATA, DATA]
+    assert len({*keys, key_of(7, DATA)}) == 3
+    assert folder.delete(keys[0])
+    assert (folder.exists(keys[0]), folder.exists(keys[1])) == (False, True)
+    assert len(files(tmp_path)) == 1
+
+
+def test_a_draft_that_is_not_kept_is_removed(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+
+    async def break_off() -> None:
+        async with store.draft() as draft:
+            draft.write_bytes(DATA)
+            raise RuntimeError("in between")
+
+    async def keep() -> bytes:
+        async with store.draft() as draft:
+            draft.write_bytes(DATA)
+            key = await store.keep(7, draft)
+        return await store.get(key)
+
+    with pytest.raises(RuntimeError, match="in between"):
+        asyncio.run(break_off())
+    assert files(tmp_path) == []
+    assert asyncio.run(keep()) == DATA
+    assert len(files(tmp_path)) == 1
+    store.close()
+
+
 def test_empty_file(tmp_path: Path) -> None:
     folder = BlobFolder(tmp_path)
     assert folder.get(folder.put(1, b"")) == b""

@@ -99,7 +99,7 @@ class AnnotationRecord(NamedTuple):
     box_right: float | None
 
 
-class _Names(NamedTuple):
+class Names(NamedTuple):
     """How concepts are called: as the app says for its ``own``, else as the vocabulary does."""
 
     own: Mapping[str, str]
@@ -119,13 +119,13 @@ class Records:
 
     async def inputs(self, app: AppRef, rows: Sequence[InputRow]) -> list[resources_pb2.Input]:
         """One message for each row."""
-        names = await self._names(app, rows)
-        return [self._input(app, row, names) for row in rows]
+        names = await self.names(app, rows)
+        return [self.input(app, row, names) for row in rows]
 
     async def annotations(self, app: AppRef, rows: Sequence[AnnotationRecord]) -> list[resources_pb2.Annotation]:
         """One message for each row."""
-        names = await self._names(app, rows)
-        return [_annotation(app, row, names) for row in rows]
+        names = await self.names(app, rows)
+        return [annotation_message(app, row, names) for row in rows]
 
     def fill_hit(
         self,
@@ -136,23 +136,25 @@ class Records:
         own_names: Mapping[str, str],
     ) -> None:
         """Writes an input and an annotation of it into a hit; ``own_names`` are those the app gave its concepts."""
-        names = _Names(own=own_names, vocabulary=self._book.vocabulary)
+        names = Names(own=own_names, vocabulary=self._book.vocabulary)
         self._fill_input(message.input, app, row, names)
         _fill_annotation(message.annotation, app, annotation, names)
 
-    async def _names(self, app: AppRef, rows: Sequence[InputRow] | Sequence[AnnotationRecord]) -> _Names:
+    async def names(self, app: AppRef, rows: Sequence[InputRow] | Sequence[AnnotationRecord]) -> Names:
+        """What the concepts of these rows are called."""
         wanted = sorted({concept_id for row in rows for concept_id in row.concept_ids or ()})
         own: dict[str, str] = {}
         if wanted:
             own = dict(await self._database.rows(_SQL["names"], {"bucket": app.bucket, "ids": wanted}))
-        return _Names(own=own, vocabulary=self._book.vocabulary)
+        return Names(own=own, vocabulary=self._book.vocabulary)
 
-    def _input(self, app: AppRef, row: InputRow, names: _Names) -> resources_pb2.Input:
+    def input(self, app: AppRef, row: InputRow, names: Names) -> resources_pb2.Input:
+        """The message of one row, for whoever makes many in a thread."""
         message = resources_pb2.Input()
         self._fill_input(message, app, row, names)
         return message
 
-    def _fill_input(self, message: resources_pb2.Input, app: AppRef, row: InputRow, names: _Names) -> None:
+    def _fill_input(self, message: resources_pb2.Input, app: AppRef, row: InputRow, names: Names) -> None:
         message.id = row.id
         fill_timestamp(message.created_at, row.created_at)
         fill_timestamp(message.modified_at, row.modified_at)
@@ -193,13 +195,14 @@ def _fill_video(video: resources_pb2.Video, row: InputRow, thumbnail_url: str) -
     video.thumbnail_url = thumbnail_url
 
 
-def _annotation(app: AppRef, row: AnnotationRecord, names: _Names) -> resources_pb2.Annotation:
+def annotation_message(app: AppRef, row: AnnotationRecord, names: Names) -> resources_pb2.Annotation:
+    """The message of one row."""
     message = resources_pb2.Annotation()
     _fill_annotation(message, app, row, names)
     return message
 
 
-def _fill_annotation(message: resources_pb2.Annotation, app: AppRef, row: AnnotationRecord, names: _Names) -> None:
+def _fill_annotation(message: resources_pb2.Annotation, app: AppRef, row: AnnotationRecord, names: Names) -> None:
     message.id = row.id
     message.input_id = row.input_id
     message.user_id = row.user_id
@@ -228,7 +231,7 @@ def _fill_content(
     data: resources_pb2.Data,
     app: AppRef,
     row: InputRow | AnnotationRecord,
-    names: _Names,
+    names: Names,
     *,
     rest: Mapping[str, Any] | None,
 ) -> None:

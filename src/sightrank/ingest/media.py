@@ -46,8 +46,9 @@ def _quoted(part: str) -> str:
 
 
 class HostedUrls:
-    """URLs of hosted pictures, ``<public url>/media/<size>/<user>/<app>/<input>``, and of exported models,
-    ``<public url>/exports/<user>/<app>/<model>/<version>/model.tar``."""
+    """URLs of hosted pictures, ``<public url>/media/<size>/<user>/<app>/<input>``, of exported models,
+    ``<public url>/exports/<user>/<app>/<model>/<version>/model.tar``, and of exported datasets,
+    ``<public url>/exports/datasets/<bucket>/<export>/<expiry>/<signature>/<name>``."""
 
     def __init__(self, public_url: str) -> None:
         self._base = public_url.rstrip("/")
@@ -63,6 +64,10 @@ class HostedUrls:
 
     def export(self, user_id: str, app_id: str, model_id: str, version_id: str) -> str:
         return "/".join([f"{self._base}/exports", *map(_quoted, (user_id, app_id, model_id, version_id)), "model.tar"])
+
+    def dataset_export(self, bucket: int, export_id: str, expires: int, signature: str, name: str) -> str:
+        """A URL that needs no key, but is good until ``expires`` only, in seconds since 1970."""
+        return f"{self._base}/exports/datasets/{bucket}/{export_id}/{expires}/{signature}/{_quoted(name)}"
 
     def parse(self, url: str) -> HostedImage | None:
         """What a URL names if it is one of ours, else None."""

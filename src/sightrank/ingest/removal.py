@@ -91,7 +91,7 @@ class Removal:
         ]
 
     async def sweep(self, *, min_age_s: float = 3600.0) -> int:
-        """Removes files that no input names, left by a process that was killed between a file and its row; returns how
+        """Removes files that no input and no export names, left by a process that was killed between a file and its row; returns how
         many. An app without any input is left alone: its database may be one that is still to be restored.
         """
         removed = 0
@@ -107,7 +107,7 @@ class Removal:
                 if blob not in in_use and await self._blobs.delete(blob, min_age_s=min_age_s):
                     removed += 1
         if removed:
-            _log.info("removed images that no input uses", files=removed)
+            _log.info("removed files that nothing uses", files=removed)
         return removed
 
     async def keep_swept(self) -> None:

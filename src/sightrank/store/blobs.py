@@ -1,4 +1,4 @@
-"""Uploaded files on a local folder, named by what is in them.
+"""Uploaded files on a local folder, named by what is in them, and archives written here, named by chance.
 
 A key is ``<bucket>/ab/<sha256>``: the same bytes twice in one app are one file, and no key can name a path outside.
 A variant (``<key>.small``) is made from a file and goes with it. A file appears under its name whole or not at all; a
@@ -17,9 +17,9 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -83,6 +83,26 @@ class BlobFolder:
         with self._written(data) as unfinished, _locked(path.parent):
             unfinished.replace(path)
         return path.parent
+
+    def draft(self) -> Path:
+        """A new empty file to write in, for what is too big to be held in memory: to be kept, or removed."""
+        path = self._unfinished / secrets.token_hex(16)
+        path.touch(exist_ok=False)
+        return path
+
+    def keep(self, bucket: int, draft: Path) -> str:
+        """Keeps what was written into a draft, on disk when this returns, and returns its key, which no other file
+        ever has: whoever kept it may delete it.
+        """
+        name = secrets.token_hex(32)
+        key = f"{bucket}/{name[:2]}/{name}"
+        path = self._path(key)
+        _make_directory(path.parent, self._root)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+        _sync_directory(path.parent)
+        return key
 
     def put_variant(self, key: str, name: str, data: bytes) -> None:
         """Keeps what was made from ``key``. Raises BlobMissingError when that was deleted meanwhile."""
@@ -220,6 +240,20 @@ class BlobStore:
         each other for it took twice the processor time.
         """
         return await self._run(lambda: self._folder.put_all(bucket, files))
+
+    @asynccontextmanager
+    async def draft(self) -> AsyncIterator[Path]:
+        """A new empty file to write in; removed at the end of the block unless it was kept."""
+        path = await self._run(self._folder.draft)
+        try:
+            yield path
+        finally:
+            # In this thread: a task that is cancelled would not wait for another one.
+            path.unlink(missing_ok=True)
+
+    async def keep(self, bucket: int, draft: Path) -> str:
+        """Keeps what was written into a draft and returns its key, which no other file ever has."""
+        return await self._run(lambda: self._folder.keep(bucket, draft))
 
     async def put_variant(self, key: str, name: str, data: bytes) -> None:
         """Keeps what was made from ``key``. Raises BlobMissingError when that is gone."""

@@ -1,4 +1,7 @@
-"""``GET /exports/<user>/<app>/<model>/<version>/model.tar``: exported models, for the official SDK's downloads."""
+"""Downloads of exports, for the official SDK and others: of models, ``GET
+/exports/<user>/<app>/<model>/<version>/model.tar``, and of versions of datasets, ``GET
+/exports/datasets/<bucket>/<export>/<expiry>/<signature>/<name>``.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sightrank.api.dataset_exports import DatasetExports, HostedArchive
 from sightrank.api.model_exports import HostedExport, ModelExports
 from sightrank.wire.credentials import read_sender
 from sightrank.wire.dispatch import Dispatcher
 from sightrank.wire.media_route import FileResponse, asked_part
 
 
-def export_route(exports: ModelExports, dispatcher: Dispatcher) -> Route:
+def model_export_route(exports: ModelExports, dispatcher: Dispatcher) -> Route:
     """The route; bounded, logged and answered as that of hosted images."""
 
     async def export(request: Request) -> Response:
@@ -29,3 +33,22 @@ def export_route(exports: ModelExports, dispatcher: Dispatcher) -> Route:
         return FileResponse(file, asked_part(request.headers, file.size), fresh_s=0)
 
     return Route("/exports/{user_id}/{app_id}/{model_id}/{version_id}/model.tar", export, methods=["GET"])
+
+
+def dataset_export_route(exports: DatasetExports, dispatcher: Dispatcher) -> Route:
+    """The route; its URLs are signed and need no key."""
+
+    async def export(request: Request) -> Response:
+        sender = read_sender(request.headers.items())
+        parts = request.path_params
+        wanted = HostedArchive(
+            bucket=parts["bucket"],
+            export_id=parts["export_id"],
+            expires=parts["expires"],
+            signature=parts["signature"],
+        )
+        file = await dispatcher.run("GET /exports/datasets", sender, lambda: exports.open(wanted))
+        return FileResponse(file, asked_part(request.headers, file.size), fresh_s=0)
+
+    path = "/exports/datasets/{bucket:int}/{export_id}/{expires:int}/{signature}/{name}"
+    return Route(path, export, methods=["GET"])

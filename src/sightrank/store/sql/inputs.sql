@@ -147,6 +147,8 @@ DELETE FROM inputs WHERE bucket = %(bucket)s AND number = ANY(%(numbers)s)
 
 -- name: blobs_in_use
 SELECT DISTINCT blob FROM inputs WHERE bucket = %(bucket)s AND blob = ANY(%(blobs)s)
+UNION
+SELECT blob FROM dataset_exports WHERE bucket = %(bucket)s AND blob <> '' AND blob = ANY(%(blobs)s)
 
 -- name: any_input
 SELECT 1 FROM inputs WHERE bucket = %(bucket)s LIMIT 1
