@@ -25,6 +25,8 @@ from sightrank.api.concept_languages import ConceptLanguages
 from sightrank.api.concept_relations import ConceptRelations
 from sightrank.api.concept_search import ConceptSearch
 from sightrank.api.concepts import Concepts
+from sightrank.api.dataset_export_records import ExportRecords
+from sightrank.api.dataset_exports import DatasetExports
 from sightrank.api.dataset_inputs import DatasetInputs
 from sightrank.api.dataset_versions import DatasetVersions
 from sightrank.api.datasets import Datasets
@@ -82,7 +84,7 @@ from sightrank.store.database import Database
 from sightrank.store.opening import open_store
 from sightrank.store.statistics import keep_fresh
 from sightrank.teach.leases import new_owner
-from sightrank.wire.export_route import export_route
+from sightrank.wire.export_route import dataset_export_route, model_export_route
 from sightrank.wire.media_route import media_route
 from sightrank.wire.options import WireOptions
 from sightrank.wire.server import PortTakenError, WireServer
@@ -111,7 +113,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         first_start = await bootstrap(core.database, settings, core.catalogue)
         wake = asyncio.Event()
         if core.embedded:
-            for queue in ("ingest", "reindex", "training", "evaluations"):
+            for queue in ("ingest", "reindex", "training", "evaluations", "dataset_exports"):
                 await core.database.execute(queries.load(queue)["release_all"])
         for workflow_id, workflow in core.workflows.items():
             await requeue_after_upgrade(core.database, workflow, workflow_id)
@@ -126,10 +128,11 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         await stack.enter_async_context(background(History(core.database, days=settings.history_days).keep_swept()))
         counts = DatasetCounts(core.database, core.book, core.to_count)
         await stack.enter_async_context(background(counts.keep_counted()))
-        exports = ModelExports(core.catalogue, core.workbench, core.urls, identity.authenticate)
+        models = ModelExports(core.catalogue, core.workbench, core.urls, identity.authenticate)
+        datasets = DatasetExports(core.database, core.blobs, ExportRecords(core.database, core.urls), core.to_export)
         matrices = await stack.enter_async_context(_matrices(core))
         wire = WireServer(
-            {**_handlers(core, identity, removal, matrices, wake), **exports.handlers()},
+            {**_handlers(core, identity, removal, matrices, wake), **models.handlers(), **datasets.handlers()},
             identity.authenticate,
             lambda: _is_ready(core.database),
             WireOptions(
@@ -141,7 +144,11 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
                 tls_key=settings.tls_key,
                 timeout_s=settings.request_timeout_s,
             ),
-            extra_routes=lambda dispatcher: [media_route(hosted, dispatcher), export_route(exports, dispatcher)],
+            extra_routes=lambda dispatcher: [
+                media_route(hosted, dispatcher),
+                model_export_route(models, dispatcher),
+                dataset_export_route(datasets, dispatcher),
+            ],
         )
         await wire.start()
         stack.push_async_callback(wire.stop)
@@ -200,6 +207,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     model_records, model_writer = ModelRecords(core.database), ModelWriter(core.book, core.clock)
     models = Models(core.database, core.catalogue, model_records)
     evaluations = Evaluations(core.database, core.book, records, model_records, core.to_evaluate)
+    exports = ExportRecords(core.database, core.urls)
     base_workflows = BaseWorkflows(
         core.database, core.catalogue, core.workbench, base_workflow=core.settings.base_workflow
     )
@@ -238,9 +246,9 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         InputPatches(core.database, revision, records),
         InputsAddJobs(AddJobs(core.database)),
         Annotations(core.database, labelling, revision, records),
-        Datasets(core.database),
+        Datasets(core.database, core.blobs),
         DatasetInputs(core.database, core.book, records, reader, core.clock),
-        DatasetVersions(core.database, core.clock, reader, core.to_count),
+        DatasetVersions(core.database, core.blobs, exports, core.clock, reader, core.to_count),
         Searches(core.database, engine, search_models, records, reader, saved, texts, core.threads, identity.forget),
         saved,
         AnnotationFilters(core.database, reader),

@@ -53,6 +53,7 @@ class Core:
     to_train: asyncio.Event
     to_evaluate: asyncio.Event
     to_count: asyncio.Event
+    to_export: asyncio.Event
     embedded: bool
 
     @property
@@ -118,6 +119,7 @@ async def open_core(settings: Settings, database_url: str) -> AsyncIterator[Core
             to_train=asyncio.Event(),
             to_evaluate=asyncio.Event(),
             to_count=asyncio.Event(),
+            to_export=asyncio.Event(),
             embedded=not settings.database_url,
         )
 

@@ -21,8 +21,8 @@ _LISTS = ("concepts", "regions", "frames", "time_segments")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """An input of a version. ``own`` is its own annotation of then, which has its metadata and place; ``labels`` are all
-    annotations that the version is about."""
+    """An input of a version. ``own`` is its own annotation of then, which has its metadata and place; ``labels`` are
+    all annotations that the version is about."""
 
     row: InputRow
     own: AnnotationRecord | None
@@ -60,7 +60,9 @@ class DatasetContents:
         rows = {row[0]: InputRow(*row) for row in await self._database.rows(_INPUTS["read"], parameters)}
         labels = await self._annotations(version, list(rows))
         # What a filter leaves out of the labels may still be where an input's metadata are.
-        everything = await self._annotations(replace(version, filtered=False), list(rows)) if version.filtered else labels
+        everything = (
+            await self._annotations(replace(version, filtered=False), list(rows)) if version.filtered else labels
+        )
         names = await self._records.names(app, [record for records in labels.values() for record in records])
         exported = [
             Exported(
@@ -73,9 +75,7 @@ class DatasetContents:
         ]
         return Portion(inputs=exported, names=names)
 
-    async def _annotations(
-        self, version: DatasetVersion, numbers: Sequence[int]
-    ) -> dict[int, list[AnnotationRecord]]:
+    async def _annotations(self, version: DatasetVersion, numbers: Sequence[int]) -> dict[int, list[AnnotationRecord]]:
         """Those that count, by the number of their input."""
         found: dict[int, list[AnnotationRecord]] = {}
         async with self._database.connection() as connection:

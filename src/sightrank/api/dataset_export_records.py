@@ -1,7 +1,7 @@
 """Exports of dataset versions as clients see them, and the URLs by which their files are downloaded.
 
-A URL is signed: whoever has it may download that one file until the day after it was made, without a key, because clients
-hand it on to programs that have none. A new one is in every answer.
+A URL is signed: whoever has it may download that one file without a key, because clients hand it on to programs that
+have none. It is good until the end of the next day; every answer has the URL of today.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 
@@ -29,7 +29,7 @@ _PROTOBUF = resources_pb2.CLARIFAI_DATA_PROTOBUF
 _JSON = resources_pb2.CLARIFAI_DATA_JSON
 _AGAIN = (State.FAILED, State.UNKNOWN_ERROR)
 _SQL = queries.load("dataset_exports")
-_Format = resources_pb2.DatasetVersionExportFormat.ValueType
+_Format: TypeAlias = resources_pb2.DatasetVersionExportFormat.ValueType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +45,7 @@ class HostedArchive:
 class DatasetExports:
     """PutDatasetVersionExports, and the files that it points to. ``wake``: set when there is something to export."""
 
-    def __init__(
-        self, database: Database, blobs: BlobStore, records: ExportRecords, wake: asyncio.Event
-    ) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, records: ExportRecords, wake: asyncio.Event) -> None:
         self._database = database
         self._blobs = blobs
         self._records = records
@@ -126,6 +124,6 @@ def _described(file: BinaryIO) -> HostedFile:
 
 def _gone() -> DoesNotExist:
     return DoesNotExist(
-        "There is no such export, or this URL has expired: PutDatasetVersionExports and GetDatasetVersion tell the URL of"
-        " now."
+        "There is no such export, or this URL has expired: PutDatasetVersionExports and GetDatasetVersion have the URL"
+        " of today."
     )

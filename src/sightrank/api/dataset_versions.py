@@ -17,6 +17,7 @@ from google.protobuf.struct_pb2 import Value
 
 from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call, Handlers
+from sightrank.api.dataset_export_records import ExportRecords, take_exports
 from sightrank.api.dataset_version_records import (
     VersionDraft,
     VersionRow,
@@ -36,6 +37,7 @@ from sightrank.search.dataset_version import DatasetVersion
 from sightrank.search.query import Query
 from sightrank.search.sql import asks_for_models
 from sightrank.store import queries
+from sightrank.store.blobs import BlobStore
 from sightrank.store.clock import Clock
 from sightrank.store.database import Connection, Database, retrying
 
@@ -47,8 +49,18 @@ _DATASETS = queries.load("datasets")
 class DatasetVersions:
     """The rpcs on versions of datasets. ``wake``: set when there is something to count."""
 
-    def __init__(self, database: Database, clock: Clock, reader: SearchReader, wake: asyncio.Event) -> None:
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        exports: ExportRecords,
+        clock: Clock,
+        reader: SearchReader,
+        wake: asyncio.Event,
+    ) -> None:
         self._database = database
+        self._blobs = blobs
+        self._exports = exports
         self._reader = reader
         self._clock = clock
         self._wake = wake
@@ -127,6 +139,7 @@ class DatasetVersions:
     ) -> service_pb2.SingleDatasetVersionResponse:
         row = await find_version(self._database, call, request.dataset_id, request.dataset_version_id)
         message = version_message(call.require_app(), request.dataset_id, row)
+        await self._fill_exports(call, request.dataset_id, [message])
         return service_pb2.SingleDatasetVersionResponse(dataset_version=message)
 
     async def list(
@@ -140,7 +153,9 @@ class DatasetVersions:
             return service_pb2.MultiDatasetVersionResponse()
         named = {"bucket": app.bucket, "dataset_id": request.dataset_id, "public_only": public_only(call)}
         rows = await self._database.rows(list_page(request).limit(_SQL["list"]), named)
-        return _answer(app, request.dataset_id, [VersionRow(*row) for row in rows])
+        answer = _answer(app, request.dataset_id, [VersionRow(*row) for row in rows])
+        await self._fill_exports(call, request.dataset_id, answer.dataset_versions)
+        return answer
 
     async def patch(
         self, call: Call, request: service_pb2.PatchDatasetVersionsRequest
@@ -159,12 +174,14 @@ class DatasetVersions:
             rows = []
             for i, item in enumerate(request.dataset_versions):
                 if item.id not in stored:
-                    raise _missing(app, request.dataset_id, item.id)
+                    raise missing_version(app, request.dataset_id, item.id)
                 values = patched_version(stored[item.id], item, request.action, f"dataset_versions[{i}]")
                 row = await (await connection.execute(_SQL["patch"], {**named, **values})).fetchone()
                 assert row is not None, "the row is locked"
                 rows.append(VersionRow(*row))
-        return _answer(app, request.dataset_id, rows)
+        answer = _answer(app, request.dataset_id, rows)
+        await self._fill_exports(call, request.dataset_id, answer.dataset_versions)
+        return answer
 
     async def delete(self, call: Call, request: service_pb2.DeleteDatasetVersionsRequest) -> status_pb2.BaseResponse:
         """Unknown ids are ignored. Models that were trained with a version stay as they are."""
@@ -175,8 +192,11 @@ class DatasetVersions:
         async with self._database.transaction() as connection:
             await hold_app(connection, app.bucket)
             await connection.execute(_SQL["lock_to_patch"], {**named, "ids": ids})
+            blobs = await take_exports(connection, app.bucket, [request.dataset_id], ids)
             if (await connection.execute(_SQL["delete"], {**named, "ids": ids})).rowcount:
                 await connection.execute(_SQL["forget_memberships"], named)
+        for blob in blobs:
+            await self._blobs.delete(blob)
         return status_pb2.BaseResponse()
 
     async def list_metrics(
@@ -198,6 +218,13 @@ class DatasetVersions:
             fill_group(response.dataset_version_metrics_groups.add(), row)
         return response
 
+    async def _fill_exports(
+        self, call: Call, dataset_id: str, versions: Sequence[resources_pb2.DatasetVersion]
+    ) -> None:
+        """Not for those who may read public datasets only: URLs of exports need no key."""
+        if versions and not public_only(call):
+            await self._exports.fill(call.require_app(), dataset_id, versions)
+
 
 async def find_version(database: Database, call: Call, dataset_id: str, version_id: str) -> VersionRow:
     """The row of a version of a dataset that the caller may see. Raises DoesNotExist."""
@@ -206,7 +233,7 @@ async def find_version(database: Database, call: Call, dataset_id: str, version_
     named = {"bucket": app.bucket, "dataset_id": dataset_id, "id": version_id, "public_only": public_only(call)}
     row = None if "\0" in version_id else await database.row(_SQL["read"], named)
     if row is None:
-        raise _missing(app, dataset_id, version_id)
+        raise missing_version(app, dataset_id, version_id)
     return VersionRow(*row)
 
 
@@ -240,7 +267,8 @@ def _check_filter(name: str, query: Query) -> None:
         )
 
 
-def _missing(app: AppRef, dataset_id: str, version_id: str) -> DoesNotExist:
+def missing_version(app: AppRef, dataset_id: str, version_id: str) -> DoesNotExist:
+    """The error about a version that is not there."""
     return DoesNotExist(
         f"There is no version {version_id[:140]!r} of dataset {dataset_id!r} in app {app.app_id!r};"
         " ListDatasetVersions names those there are."

@@ -15,6 +15,7 @@ from psycopg import sql
 from sightrank.api.annotation_patch import merge_json, remove_json
 from sightrank.api.apps import PRIVATE, plain_text
 from sightrank.api.call import AppRef, Call, Handlers
+from sightrank.api.dataset_export_records import take_exports
 from sightrank.api.dataset_version_records import VersionRow, version_message
 from sightrank.api.pages import list_page
 from sightrank.api.records import timestamp
@@ -23,6 +24,7 @@ from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
 from sightrank.ingest.rows import hold_app, new_id
 from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
+from sightrank.store.blobs import BlobStore
 from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database, retrying
 
@@ -52,8 +54,9 @@ class _Row(NamedTuple):
 class Datasets:
     """The dataset rpcs. Somebody else who may read the app sees its public datasets only."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
         self._database = database
+        self._blobs = blobs
 
     def handlers(self) -> Handlers:
         return {
@@ -142,19 +145,26 @@ class Datasets:
         """Deletes datasets, never the inputs in them; unknown ids are ignored."""
         bucket = call.require_app().bucket
         ids = [plain_text(name, "dataset_ids") for name in request.dataset_ids]
-        await retrying(
+        blobs = await retrying(
             lambda: self._delete(bucket, ids), busy="These datasets are being written to; try again in a moment."
         )
+        for blob in blobs:
+            await self._blobs.delete(blob)
         return status_pb2.BaseResponse()
 
-    async def _delete(self, bucket: int, ids: Sequence[str]) -> None:
-        """The version comes before the rows: whoever deletes inputs has it already when their memberships go."""
+    async def _delete(self, bucket: int, ids: Sequence[str]) -> Sequence[str]:
+        """The files of their exports. The version comes before the rows: whoever deletes inputs has it already when
+        their memberships go.
+        """
         parameters = {"bucket": bucket, "ids": ids}
         async with self._database.transaction() as connection:
             await hold_app(connection, bucket)
-            if await (await connection.execute(_SQL["lock_to_delete"], parameters)).fetchone() is not None:
-                await next_version(connection, bucket, labels=False)
-                await connection.execute(_SQL["delete"], parameters)
+            if await (await connection.execute(_SQL["lock_to_delete"], parameters)).fetchone() is None:
+                return []
+            blobs = await take_exports(connection, bucket, ids)
+            await next_version(connection, bucket, labels=False)
+            await connection.execute(_SQL["delete"], parameters)
+            return blobs
 
 
 async def find_dataset(database: Database, call: Call, dataset_id: str) -> Sequence[Any]:

@@ -91,8 +91,9 @@ class Removal:
         ]
 
     async def sweep(self, *, min_age_s: float = 3600.0) -> int:
-        """Removes files that no input and no export names, left by a process that was killed between a file and its row; returns how
-        many. An app without any input is left alone: its database may be one that is still to be restored.
+        """Removes files that no input and no export names, left by a process that was killed between a file and its
+        row; returns how many. An app without any input is left alone: its database may be one that is still to be
+        restored.
         """
         removed = 0
         for bucket, folder in await self._blobs.folders():
