@@ -26,7 +26,9 @@ from sightrank.wire.json_writer import JsonWriter
 
 @asynccontextmanager
 async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[None]:
-    """``count`` ingest workers for the length of the block, and one each that re-indexes, trains, evaluates, exports."""
+    """``count`` ingest workers for the length of the block, and one that re-indexes, one that trains, one that
+    evaluates and one that exports.
+    """
     workers = [_worker(core, wake) for _ in range(count)]
     tasks = [asyncio.create_task(worker.run(), name="ingest worker") for worker in workers]
     if count:
