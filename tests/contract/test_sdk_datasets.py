@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import io
+import json
 import uuid
+import zipfile
+from pathlib import Path
 
 import pytest
+import requests
 from clarifai.client.app import App as SdkApp
 from clarifai.client.dataset import Dataset as SdkDataset
 from clarifai_grpc.grpc.api import service_pb2_grpc
-from clarifai_grpc.grpc.api.resources_pb2 import Concept, ConceptRelation
+from clarifai_grpc.grpc.api.resources_pb2 import (
+    Annotation,
+    BoundingBox,
+    Concept,
+    ConceptRelation,
+    Data,
+    DatasetVersionExport,
+    InputBatch,
+    Region,
+    RegionInfo,
+)
 from google.protobuf import struct_pb2
-from tests.contract.clients import App, of_bytes
+from PIL import Image
+from tests.contract.clients import App, of_bytes, of_url
 from tests.contract.conftest import NewApp
-from tests.contract.pictures import Picture
+from tests.contract.pictures import Picture, PictureServer
 from tests.contract.serving import Server
+from tests.waiting import wait_for
 
 PUBLIC = 50
 
@@ -87,6 +104,68 @@ def test_uploading_into_a_dataset_and_merging_another(
 
     found = sdk.search(top_k=10, base_url=server.base).query(filters=[{"input_dataset_ids": ["summer"]}])
     assert sorted(hit.input.id for page in found for hit in page.hits) == names
+
+
+def test_exporting_a_dataset_with_its_pictures(
+    sdk: SdkApp, mine: App, server: Server, photos: list[Picture], site: PictureServer, tmp_path: Path
+) -> None:
+    """What `Dataset.export` makes: pictures and annotations of a version, as it was, in one archive."""
+    sdk.create_dataset("summer")
+    uploaded = of_bytes(photos[0], id="uploaded", concepts=[Concept(id="dog", value=1)], dataset_ids=["summer"])
+    fetched = of_url(site, photos[1], id="fetched", dataset_ids=["summer"])
+    mine.post([uploaded, fetched])
+    box = BoundingBox(top_row=0.25, left_col=0, bottom_row=0.75, right_col=0.5)
+    region = Region(region_info=RegionInfo(bounding_box=box), data=Data(concepts=[Concept(id="nose", value=1)]))
+    mine.call("PostAnnotations", annotations=[Annotation(input_id="fetched", data=Data(regions=[region]))])
+    made = dataset(sdk, server, "summer").create_version()
+    mine.call("DeleteDatasetInputs", dataset_id="summer", input_ids=["uploaded"])
+    made.export(str(tmp_path / "summer.zip"), split="train")
+
+    with zipfile.ZipFile(tmp_path / "summer.zip") as archive:
+        assert sorted(archive.namelist()) == [
+            "train/annotations/fetched.json",
+            "train/annotations/uploaded.json",
+            "train/inputs/fetched.png",
+            "train/inputs/uploaded.png",
+        ]
+        for name, photo in (("uploaded", photos[0]), ("fetched", photos[1])):
+            with Image.open(io.BytesIO(archive.read(f"train/inputs/{name}.png"))) as png:
+                with Image.open(io.BytesIO(photo.data)) as jpeg:
+                    assert (png.size, png.tobytes()) == (jpeg.size, jpeg.tobytes())
+        (label,) = json.loads(archive.read("train/annotations/uploaded.json"))
+        assert (label["id"], label["value"]) == ("dog", 1.0)
+        (part,) = json.loads(archive.read("train/annotations/fetched.json"))
+        assert part["regionInfo"]["boundingBox"] == {"topRow": 0.25, "leftCol": 0, "bottomRow": 0.75, "rightCol": 0.5}
+        assert [concept["id"] for concept in part["data"]["concepts"]] == ["nose"]
+
+
+def test_both_channels_export_what_can_be_downloaded_without_a_key(app: App, photos: list[Picture]) -> None:
+    """As Clarifai's own test of its client does."""
+    app.call("PostDatasets", datasets=[{"id": "d"}])
+    app.post([of_bytes(photos[0], id="p0", dataset_ids=["d"]), of_bytes(photos[1], id="p1", dataset_ids=["d"])])
+    app.call("PostDatasetVersions", dataset_id="d", dataset_versions=[{"id": "v"}])
+    named = {"dataset_id": "d", "dataset_version_id": "v"}
+    wait_for("the version", lambda: app.call("GetDatasetVersion", **named).dataset_version.status.code == 64015)
+    app.call("PutDatasetVersionExports", **named, exports=[{"format": 1}, {"format": 3}])
+
+    def exports() -> list[DatasetVersionExport]:
+        info = app.call("GetDatasetVersion", **named).dataset_version.export_info
+        both = [info.clarifai_data_protobuf, info.clarifai_data_json]
+        return both if all(one.status.code == 64200 for one in both) else []
+
+    for export, name in zip(wait_for("the exports", exports), ("protobuf", "json"), strict=True):
+        answer = requests.get(export.url, timeout=60)
+        assert (answer.status_code, len(answer.content)) == (200, export.size)
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            assert archive.read("mimetype").decode() == f"application/x.clarifai-data+{name}"
+            (batch,) = archive.namelist()[1:]
+            data = archive.read(batch)
+        ids = (
+            [item["id"] for item in json.loads(data)["inputs"]]
+            if name == "json"
+            else [item.id for item in InputBatch.FromString(data).inputs]
+        )
+        assert ids == ["p0", "p1"]
 
 
 def test_relations_between_concepts(sdk: SdkApp, mine: App) -> None:

@@ -22,7 +22,6 @@ def frozen(app: App, dataset_id: str = "d", **fields: Any) -> str:
     """The id of a new version of the dataset, ready."""
     posted = app.call("PostDatasetVersions", dataset_id=dataset_id, dataset_versions=[DatasetVersion(**fields)])
     version_id = str(posted.dataset_versions[0].id)
-    app.server.sql("UPDATE dataset_versions SET status = 64015 WHERE id = %s RETURNING id", version_id)  # TEMPORARY
 
     def ready() -> bool:
         return bool(read(app, version_id, dataset_id).status.code == READY)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from clarifai_grpc.grpc.api import resources_pb2
+from structlog.testing import capture_logs
 from tests.integration.evaluating import wait_for
 from tests.integration.exporting import EXPORTED, EXPORTING, FAILED, QUEUED, UNKNOWN_ERROR, unpacked
 from tests.integration.worlds import small_vocabulary
@@ -305,8 +306,10 @@ def test_an_error_is_tried_again_and_told_in_the_end(run: Run, monkeypatch: pyte
         row = await bench.database.row("SELECT status_details FROM dataset_exports")
         assert row == (f"It failed {ATTEMPTS} times: what nobody thought of",)
 
-    run(scenario)
+    with capture_logs() as logs:
+        run(scenario)
     assert len(tries) == ATTEMPTS
+    assert [entry["event"] for entry in logs] == ["export failed"] * ATTEMPTS
 
 
 def test_what_ends_processes_again_and_again_is_given_up(run: Run) -> None:
