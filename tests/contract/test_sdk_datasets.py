@@ -129,9 +129,9 @@ def test_exporting_a_dataset_with_its_pictures(
             "train/inputs/uploaded.png",
         ]
         for name, photo in (("uploaded", photos[0]), ("fetched", photos[1])):
-            with Image.open(io.BytesIO(archive.read(f"train/inputs/{name}.png"))) as png:
-                with Image.open(io.BytesIO(photo.data)) as jpeg:
-                    assert (png.size, png.tobytes()) == (jpeg.size, jpeg.tobytes())
+            png = io.BytesIO(archive.read(f"train/inputs/{name}.png"))
+            with Image.open(png) as saved, Image.open(io.BytesIO(photo.data)) as posted:
+                assert (saved.size, saved.tobytes()) == (posted.size, posted.tobytes())
         (label,) = json.loads(archive.read("train/annotations/uploaded.json"))
         assert (label["id"], label["value"]) == ("dog", 1.0)
         (part,) = json.loads(archive.read("train/annotations/fetched.json"))

@@ -16,6 +16,7 @@ from clarifai_grpc.grpc.api.resources_pb2 import (
     Annotation,
     Concept,
     Data,
+    Dataset,
     Input,
     Model,
     NodeInput,
@@ -24,6 +25,7 @@ from clarifai_grpc.grpc.api.resources_pb2 import (
     WorkflowNode,
 )
 from google.protobuf.struct_pb2 import Struct
+from tests.integration.exporting import PROTOBUF, ask, download, exported, frozen, unpacked
 from tests.integration.serving import (
     INDEXED,
     WORKING,
@@ -55,6 +57,17 @@ SELECT i.id, i.status,
     (SELECT count(*) FROM annotations a WHERE a.bucket = i.bucket AND a.input_number = i.number AND NOT a.input_level),
     i.blob
 FROM inputs i JOIN apps p ON p.first_bucket = i.bucket WHERE p.id = %s
+"""
+
+#: Text inputs i1, i2, … in the dataset ``d`` of an app.
+_MANY_MEMBERS = """
+WITH made AS (
+    INSERT INTO inputs (bucket, id, created_at, modified_at, status, media, text_raw)
+    SELECT p.first_bucket, 'i' || n, to_timestamp(n), to_timestamp(n), 30000, 'text', 'words'
+    FROM apps p, generate_series(1, %s) n WHERE p.id = %s RETURNING bucket, number, created_at
+)
+INSERT INTO dataset_inputs (bucket, dataset_id, input_number, created_at)
+SELECT bucket, 'd', number, created_at FROM made RETURNING 1
 """
 
 
@@ -105,6 +118,28 @@ def post_in_background(app: App, inputs: Sequence[Input], accepted: list[str], b
     thread = threading.Thread(target=post)
     thread.start()
     return thread
+
+
+def test_an_export_that_was_cut_off_is_made_after_all() -> None:
+    number = 10_000
+    with home() as folder, server_at(folder) as server:
+        server.start()
+        with connected(server) as stub:
+            app = new_app(server, stub)
+            app.call("PostDatasets", datasets=[Dataset(id="d")])
+            server.sql(_MANY_MEMBERS, number, app.id)
+            version_id = frozen(app)
+            ask(app, version_id, PROTOBUF)
+            wait_for("the export to begin", lambda: any((server.data_dir / "blobs" / "tmp").iterdir()))
+            server.kill()
+        server.start()
+        with connected(server) as stub:
+            app = App(server=server, stub=stub, id=app.id)
+            export = exported(app, version_id)
+            inputs = unpacked(download(export.url).content)
+        attempts = server.sql("SELECT attempts FROM dataset_exports")
+        assert [item.id for item in inputs] == [f"i{n}" for n in range(1, number + 1)]
+        assert attempts == [(2,)]
 
 
 def annotate_by_itself(app: App) -> None:

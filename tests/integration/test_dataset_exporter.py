@@ -31,7 +31,7 @@ from sightrank.store.blobs import BlobStore
 from sightrank.store.database import Database
 from sightrank.vision.threads import Threads
 
-INPUTS = 600  # several portions
+INPUTS = 250  # several portions
 
 #: Two apps with a dataset ``d`` of text inputs, each with a label, and a version ``v`` that is ready.
 _APPS = """
@@ -164,7 +164,7 @@ def test_all_inputs_are_exported_portion_by_portion(run: Run, monkeypatch: pytes
         )
 
     run(scenario)
-    assert max(sizes) <= 250
+    assert max(sizes) <= 100
     assert sum(sizes) == INPUTS
 
 

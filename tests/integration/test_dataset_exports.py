@@ -13,16 +13,22 @@ import pytest
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.resources_pb2 import (
     Annotation,
+    AnnotationFilter,
+    AnnotationFilterConfig,
     BoundingBox,
     Concept,
     Data,
     Dataset,
+    Filter,
     Input,
+    Query,
     Region,
     RegionInfo,
+    Search,
     UserAppIDSet,
 )
 from clarifai_grpc.grpc.api.service_pb2_grpc import V2Stub
+from clarifai_grpc.grpc.api.status.status_pb2 import Status
 from google.protobuf.struct_pb2 import Struct
 from tests.integration.exporting import (
     COCO,
@@ -142,6 +148,29 @@ def test_predictions_are_not_exported(app: App) -> None:
     (item,) = contents(app, frozen(app))
 
     assert (len(item.data.concepts), len(item.data.regions)) == (0, 0)
+
+
+def test_only_what_counts_is_exported(notes: App) -> None:
+    """Annotations that still wait, and those that the filter of the version leaves out, do not; the input's own
+    metadata are no annotation."""
+    notes.call("PatchInputs", action="merge", inputs=[Input(id="i0", data=Data(metadata=struct(shelf=1)))])
+    waiting = Annotation(input_id="i1", data=Data(concepts=[has("waiting")]), status=Status(code=24151))
+    notes.annotate(waiting, Annotation(input_id="i0", data=Data(concepts=[has("chosen")])))
+    chosen = Filter(annotation=Annotation(data=Data(concepts=[has("chosen")])))
+    search = Search(query=Query(filters=[chosen]))
+    notes.call("PostAnnotationFilters", annotation_filters=[AnnotationFilter(id="f", search=search)])
+    config = AnnotationFilterConfig(annotation_filter=AnnotationFilter(id="f"), ignore_empty_inputs=True)
+
+    everything = contents(notes, frozen(notes))
+    filtered = contents(notes, frozen(notes, annotation_filter_config=config))
+
+    assert {item.id: said(item.data.concepts) for item in everything} == {
+        "i0": {"even": 1.0, "chosen": 1.0},
+        "i1": {"even": 0.0},
+        "i2": {"even": 1.0},
+    }
+    assert {item.id: said(item.data.concepts) for item in filtered} == {"i0": {"chosen": 1.0}}
+    assert filtered[0].data.metadata["shelf"] == 1
 
 
 def test_an_empty_dataset_is_an_archive_without_inputs(app: App) -> None:

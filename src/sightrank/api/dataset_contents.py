@@ -22,7 +22,7 @@ _LISTS = ("concepts", "regions", "frames", "time_segments")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
     """An input of a version. ``own`` is its own annotation of then, which has its metadata and place; ``labels`` are
-    all annotations that the version is about."""
+    the trusted ones that the version is about, those that are counted as well."""
 
     row: InputRow
     own: AnnotationRecord | None
@@ -68,7 +68,7 @@ class DatasetContents:
             Exported(
                 row=rows[member.number],
                 own=next((record for record in everything.get(member.number, ()) if record.input_level), None),
-                labels=labels.get(member.number, ()),
+                labels=[record for record in labels.get(member.number, ()) if record.trusted],
             )
             for member in members
             if member.number in rows  # else it was deleted a moment ago

@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 LEASE_S = 30.0
 _AGAIN_S = 5.0  # until an export that failed is tried again
-_PORTION = 250  # inputs read at once
+_PORTION = 100  # inputs at once: between portions it makes way for people
 _VERSIONS = queries.load("dataset_versions")
 
 

@@ -115,6 +115,7 @@ class Removal:
         """Sweeps now and then, until cancelled."""
         while True:
             try:
+                await self._blobs.sweep()
                 await self.sweep()
             except Exception:
                 _log.exception("sweeping the images failed")
