@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
+from clarifai_grpc.grpc.api import resources_pb2
 
 from sightrank.api.annotation_filters import AnnotationFilters
 from sightrank.api.annotations import Annotations
@@ -25,7 +26,10 @@ from sightrank.api.concept_languages import ConceptLanguages
 from sightrank.api.concept_relations import ConceptRelations
 from sightrank.api.concept_search import ConceptSearch
 from sightrank.api.concepts import Concepts
+from sightrank.api.dataset_archive import PROTOBUF, ArchiveFormat, json_format
+from sightrank.api.dataset_contents import DatasetContents
 from sightrank.api.dataset_export_records import ExportRecords
+from sightrank.api.dataset_exporter import DatasetExporter
 from sightrank.api.dataset_exports import DatasetExports
 from sightrank.api.dataset_inputs import DatasetInputs
 from sightrank.api.dataset_versions import DatasetVersions
@@ -85,6 +89,7 @@ from sightrank.store.opening import open_store
 from sightrank.store.statistics import keep_fresh
 from sightrank.teach.leases import new_owner
 from sightrank.wire.export_route import dataset_export_route, model_export_route
+from sightrank.wire.json_writer import JsonWriter
 from sightrank.wire.media_route import media_route
 from sightrank.wire.options import WireOptions
 from sightrank.wire.server import PortTakenError, WireServer
@@ -128,6 +133,7 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         await stack.enter_async_context(background(History(core.database, days=settings.history_days).keep_swept()))
         counts = DatasetCounts(core.database, core.book, core.to_count)
         await stack.enter_async_context(background(counts.keep_counted()))
+        await stack.enter_async_context(background(_exporter(core).run()))
         models = ModelExports(core.catalogue, core.workbench, core.urls, identity.authenticate)
         datasets = DatasetExports(core.database, core.blobs, ExportRecords(core.database, core.urls), core.to_export)
         matrices = await stack.enter_async_context(_matrices(core))
@@ -164,6 +170,16 @@ def _provider(core: Core, model: ModelCard) -> str:
     eye = core.runners[model.id]
     runs = eye.detector if model.type is ModelType.DETECTOR else eye.encoder
     return runs.provider if runs is not None else ""
+
+
+def _exporter(core: Core) -> DatasetExporter:
+    """In servers, not in workers: what it writes has URLs of this server in it."""
+    contents = DatasetContents(core.database, Records(core.database, core.book, core.urls))
+    formats: dict[int, ArchiveFormat] = {
+        resources_pb2.CLARIFAI_DATA_PROTOBUF: PROTOBUF,
+        resources_pb2.CLARIFAI_DATA_JSON: json_format(JsonWriter([resources_pb2.Input.DESCRIPTOR]).text),
+    }
+    return DatasetExporter(core.database, core.blobs, contents, formats, core.threads, core.to_export)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""What works on the queues, in a server or in a process of its own: indexes, re-indexes, trains, evaluates, exports."""
+"""What works on the queues, in a server or in a process of its own: it indexes, re-indexes, trains and evaluates."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from clarifai_grpc.grpc.api import resources_pb2
-
-from sightrank.api.dataset_archive import PROTOBUF, ArchiveFormat, json_format
-from sightrank.api.dataset_contents import DatasetContents
-from sightrank.api.dataset_exporter import DatasetExporter
-from sightrank.api.records import Records
 from sightrank.background import end
 from sightrank.core import Core
 from sightrank.ingest.jobs import Jobs
@@ -21,14 +15,11 @@ from sightrank.teach.classroom import Classroom
 from sightrank.teach.evaluator import Evaluator
 from sightrank.teach.leases import new_owner
 from sightrank.teach.trainer import Trainer
-from sightrank.wire.json_writer import JsonWriter
 
 
 @asynccontextmanager
 async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[None]:
-    """``count`` ingest workers for the length of the block, and one that re-indexes, one that trains, one that
-    evaluates and one that exports.
-    """
+    """``count`` ingest workers for the length of the block, and one each that re-indexes, trains and evaluates."""
     workers = [_worker(core, wake) for _ in range(count)]
     tasks = [asyncio.create_task(worker.run(), name="ingest worker") for worker in workers]
     if count:
@@ -37,7 +28,6 @@ async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[
         tasks.append(asyncio.create_task(_reindexer(core).run(), name="re-indexing"))
         tasks.append(asyncio.create_task(trainer.run(), name="training"))
         tasks.append(asyncio.create_task(evaluator.run(), name="evaluation"))
-        tasks.append(asyncio.create_task(_exporter(core).run(), name="exporting"))
     try:
         yield
     finally:
@@ -61,15 +51,6 @@ def _reindexer(core: Core) -> Reindexer:
         threads=core.threads,
         clock=core.clock,
     )
-
-
-def _exporter(core: Core) -> DatasetExporter:
-    contents = DatasetContents(core.database, Records(core.database, core.book, core.urls))
-    formats: dict[int, ArchiveFormat] = {
-        resources_pb2.CLARIFAI_DATA_PROTOBUF: PROTOBUF,
-        resources_pb2.CLARIFAI_DATA_JSON: json_format(JsonWriter([resources_pb2.Input.DESCRIPTOR]).text),
-    }
-    return DatasetExporter(core.database, core.blobs, contents, formats, core.threads, core.to_export)
 
 
 def _classroom(core: Core) -> Classroom:
