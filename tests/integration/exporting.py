@@ -49,7 +49,7 @@ def exported(app: App, version_id: str, wanted: int = PROTOBUF, dataset_id: str 
     def look() -> DatasetVersionExport | None:
         answer = ask(app, version_id, wanted, dataset_id=dataset_id)
         (export,) = answer.exports
-        assert export.status.code in (QUEUED, EXPORTING, EXPORTED), export
+        assert export.status.code in (QUEUED, EXPORTING, EXPORTED), export.status
         return export if export.status.code == EXPORTED else None
 
     return wait_for(f"version {version_id} to be exported", look)

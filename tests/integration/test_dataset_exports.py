@@ -26,6 +26,7 @@ from clarifai_grpc.grpc.api.resources_pb2 import (
     RegionInfo,
     Search,
     UserAppIDSet,
+    Visibility,
 )
 from clarifai_grpc.grpc.api.service_pb2_grpc import V2Stub
 from clarifai_grpc.grpc.api.status.status_pb2 import Status
@@ -34,6 +35,7 @@ from tests.integration.exporting import (
     COCO,
     EXPORTED,
     EXPORTING,
+    FAILED,
     JSON,
     PROTOBUF,
     QUEUED,
@@ -49,6 +51,7 @@ from tests.integration.exporting import (
 )
 from tests.integration.serving import PAT, SUCCESS, USER, App, Server, new_app, of_bytes, picture
 from tests.integration.test_dataset_inputs import has, named, note
+from tests.integration.test_datasets import key_of_another_user
 from tests.waiting import wait_for
 
 SCOPES, NOTHING, INVALID_REQUEST = 11007, 11101, 11102
@@ -244,6 +247,21 @@ def test_whoever_asks_at_once_gets_the_same_export(notes: App) -> None:
     assert len(files(notes.server, notes)) == 2
 
 
+def test_a_failure_is_told_once_and_then_tried_again(notes: App) -> None:
+    """The SDK asks until it hears how it ended: it must hear of a failure, and may ask anew after it."""
+    version_id = frozen(notes)
+    exported(notes, version_id)
+    failed = "UPDATE dataset_exports SET status = 64202, status_details = 'no' WHERE version_id = %s RETURNING 1"
+    notes.server.sql(failed, version_id)
+
+    in_info = read(notes, version_id).export_info.clarifai_data_protobuf
+    (told,) = ask(notes, version_id, PROTOBUF).exports
+
+    assert told == in_info
+    assert (told.status.code, told.status.details, told.url) == (FAILED, "no", "")
+    assert unpacked(download(exported(notes, version_id).url).content)[0].id == "i0"
+
+
 @pytest.mark.parametrize(
     ("formats", "told"),
     [
@@ -360,6 +378,21 @@ def test_who_may_not_change_datasets_cannot_have_them_exported(notes: App) -> No
     assert ask(reading, version_id, PROTOBUF).status.code == SCOPES
     assert not read(notes, version_id).HasField("export_info")
     assert ask(writing, version_id, PROTOBUF).status.code == SUCCESS
+
+
+def test_who_reads_public_datasets_of_another_user_sees_no_urls(notes: App, server: Server) -> None:
+    public = Visibility(gettable=Visibility.Gettable.PUBLIC)
+    notes.call("PatchDatasets", action="merge", datasets=[Dataset(id="d", visibility=public)])
+    version_id = frozen(notes, visibility=public)
+    exported(notes, version_id)
+    notes.call("PatchApp", action="overwrite", app={"id": notes.id, "visibility": {"gettable": 50}})
+    stranger = App(server=server, stub=notes.stub, id=notes.id, key=key_of_another_user(server))
+
+    found = read(stranger, version_id)
+
+    assert (found.id, found.HasField("export_info")) == (version_id, False)
+    assert read(notes, version_id).export_info.clarifai_data_protobuf.url
+    assert ask(stranger, version_id, PROTOBUF).status.code == SCOPES
 
 
 # What becomes of it ---------------------------------------------------------------------------------------------------

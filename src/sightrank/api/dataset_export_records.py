@@ -40,6 +40,7 @@ class ExportRow(NamedTuple):
     secret: str
     status: int
     status_details: str
+    told: bool
     progress: float
     size: int
 

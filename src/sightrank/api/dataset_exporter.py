@@ -116,6 +116,7 @@ class DatasetExporter:
     async def _version(self, export: Export) -> VersionRow:
         """Raises LeaseLost where it was deleted."""
         named = {"bucket": export.bucket, "dataset_id": export.dataset_id, "id": export.version_id}
+        named["public_only"] = False
         row = await self._database.row(_VERSIONS["read"], named)
         if row is None:
             raise LeaseLost

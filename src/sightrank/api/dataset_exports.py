@@ -27,7 +27,7 @@ from sightrank.store.database import Connection, Database
 MAX_WAITING = 128
 _PROTOBUF = resources_pb2.CLARIFAI_DATA_PROTOBUF
 _JSON = resources_pb2.CLARIFAI_DATA_JSON
-_AGAIN = (State.FAILED, State.UNKNOWN_ERROR)
+_FAILURES = (State.FAILED, State.UNKNOWN_ERROR)
 _SQL = queries.load("dataset_exports")
 _Format: TypeAlias = resources_pb2.DatasetVersionExportFormat.ValueType
 
@@ -57,12 +57,14 @@ class DatasetExports:
     async def put(
         self, call: Call, request: service_pb2.PutDatasetVersionExportsRequest
     ) -> service_pb2.MultiDatasetVersionExportResponse:
-        """How far these exports are. One that nobody has asked for yet, or that failed, is put into the queue."""
+        """How far these exports are. One that nobody has asked for yet is put into the queue, and one that failed when
+        somebody has been told so: clients ask again and again until they hear how it ended.
+        """
         app, dataset_id, version_id = call.require_app(), request.dataset_id, request.dataset_version_id
         formats = _formats(request.exports)
         await find_version(self._database, call, dataset_id, version_id)
         known = await self._records.read(app, dataset_id, [version_id])
-        missing = set(formats) - {row.format for row in known if row.status not in _AGAIN}
+        missing = set(formats) - {row.format for row in known if row.status not in _FAILURES or not row.told}
         if missing:
             async with self._database.transaction() as connection:
                 await self._ask(connection, app, dataset_id, version_id, sorted(missing))
@@ -71,6 +73,9 @@ class DatasetExports:
         by_format = {row.format: row for row in known}
         if not by_format.keys() >= set(formats):
             raise missing_version(app, dataset_id, version_id)  # it has just been deleted
+        failed = [row.id for row in known if row.format in formats and row.status in _FAILURES]
+        if failed:
+            await self._database.execute(_SQL["tell"], {"bucket": app.bucket, "ids": failed})
         exports = [self._records.message(app, dataset_id, by_format[wanted]) for wanted in formats]
         return service_pb2.MultiDatasetVersionExportResponse(exports=exports)
 

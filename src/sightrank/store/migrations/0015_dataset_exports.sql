@@ -1,6 +1,7 @@
 -- Archives of dataset versions: a row is the job that writes one, and then what is known of its file.
 
--- `blob` is the file once it is there. `secret` signs the URLs by which it is downloaded.
+-- `blob` is the file once it is there. `secret` signs the URLs by which it is downloaded. `told`: somebody has learnt that it
+-- failed, and whoever asks again means that it be tried again.
 CREATE TABLE dataset_exports (
     bucket          bigint NOT NULL,
     id              text NOT NULL,
@@ -10,6 +11,7 @@ CREATE TABLE dataset_exports (
     secret          text NOT NULL,
     status          int NOT NULL,
     status_details  text NOT NULL DEFAULT '',
+    told            boolean NOT NULL DEFAULT false,
     progress        real NOT NULL DEFAULT 0,
     blob            text NOT NULL DEFAULT '',
     size            bigint NOT NULL DEFAULT 0,

@@ -8,18 +8,23 @@ WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND id = %(version_id)
 SELECT count(*) FROM dataset_exports WHERE bucket = %(bucket)s AND status IN (64201, 64203)
 
 -- name: ask
--- Puts exports into the queue, those that failed once more; the others stay as they are. `ids` and `secrets` are for new ones.
+-- Puts exports into the queue, those that are known to have failed once more; the others stay as they are. `ids` and `secrets`
+-- are for new ones.
 INSERT INTO dataset_exports (bucket, id, dataset_id, version_id, format, secret, status)
 SELECT %(bucket)s, w.id, %(dataset_id)s, %(version_id)s, w.format, w.secret, 64201
 FROM unnest(%(ids)s::text[], %(formats)s::int[], %(secrets)s::text[]) AS w (id, format, secret)
 ORDER BY w.format
 ON CONFLICT (bucket, dataset_id, version_id, format) DO UPDATE
-SET status = 64201, status_details = '', progress = 0, attempts = 0, created_at = clock_timestamp()
-WHERE dataset_exports.status IN (64202, 64204)
+SET status = 64201, status_details = '', told = false, progress = 0, attempts = 0, created_at = clock_timestamp()
+WHERE dataset_exports.status IN (64202, 64204) AND dataset_exports.told
+
+-- name: tell
+UPDATE dataset_exports SET told = true
+WHERE bucket = %(bucket)s AND id = ANY(%(ids)s) AND status IN (64202, 64204) AND NOT told
 
 -- name: read
 -- The exports of these versions of a dataset.
-SELECT version_id, format, id, secret, status, status_details, progress, size FROM dataset_exports
+SELECT version_id, format, id, secret, status, status_details, told, progress, size FROM dataset_exports
 WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND version_id = ANY(%(version_ids)s)
 
 -- name: file
