@@ -7,6 +7,7 @@ import errno
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from clarifai_grpc.grpc.api import resources_pb2
 from structlog.testing import capture_logs
 from tests.integration.evaluating import wait_for
+from tests.integration.explaining import Read, looked_at, on_grown_apps, reads
 from tests.integration.exporting import EXPORTED, EXPORTING, FAILED, QUEUED, UNKNOWN_ERROR, unpacked
 from tests.integration.worlds import small_vocabulary
 
@@ -27,6 +29,7 @@ from sightrank.ingest.export_queue import ATTEMPTS, ExportQueue
 from sightrank.ingest.media import HostedUrls
 from sightrank.ingest.removal import Removal
 from sightrank.search.concepts import ConceptBook
+from sightrank.store import queries
 from sightrank.store.blobs import BlobStore
 from sightrank.store.database import Database
 from sightrank.vision.threads import Threads
@@ -51,6 +54,21 @@ INSERT INTO dataset_inputs (bucket, dataset_id, input_number, created_at)
 SELECT bucket, 'd', number, created_at FROM inputs;
 INSERT INTO dataset_versions (bucket, dataset_id, id, as_of, status, created_at, modified_at)
 SELECT bucket, 'd', 'v', '2026-01-01Z', 64015, now(), now() FROM app_buckets;
+"""
+
+
+#: Each of four apps has 500 exports, all but one of them done.
+_MANY_EXPORTS = """
+INSERT INTO users (id) VALUES ('me');
+INSERT INTO apps (user_id, id, first_bucket, workflow_id)
+SELECT 'me', 'app-' || bucket, bucket, 'General' FROM app_buckets;
+INSERT INTO datasets (bucket, id) SELECT bucket, 'd' FROM app_buckets;
+INSERT INTO dataset_versions (bucket, dataset_id, id, as_of, status, created_at, modified_at)
+SELECT bucket, 'd', 'v' || n, now(), 64015, now(), now() FROM app_buckets, generate_series(1, 500) n;
+INSERT INTO dataset_exports (bucket, id, dataset_id, version_id, format, secret, status, blob)
+SELECT bucket, 'e' || n, 'd', 'v' || n, 1, 'secret', CASE n WHEN 7 THEN 64201 ELSE 64200 END,
+    CASE n WHEN 7 THEN '' ELSE bucket || '/ab/' || n END
+FROM app_buckets, generate_series(1, 500) n;
 """
 
 
@@ -166,6 +184,53 @@ def test_all_inputs_are_exported_portion_by_portion(run: Run, monkeypatch: pytes
     run(scenario)
     assert max(sizes) <= 100
     assert sum(sizes) == INPUTS
+
+
+def test_a_portion_reads_no_more_of_a_dataset_than_it_has(database_url: str) -> None:
+    """Else a dataset of a million inputs would be read ten thousand times."""
+    after = {"after": datetime(1970, 1, 1, 0, 10, tzinfo=UTC), "after_number": 600}
+    named = {"bucket": 1, "dataset_id": "all", "version_id": "v", "as_of": datetime.now(UTC)}
+    unfiltered = {"filtered": False, "ignore_empty": False}
+    portion = queries.load("dataset_versions")["members"] + " LIMIT 20"
+
+    async def scenario(database: Database) -> list[Read]:
+        return await reads(database, portion, named | unfiltered | after)
+
+    found = on_grown_apps(database_url, scenario)
+
+    assert {read.table for read in found} == {"dataset_inputs", "past_dataset_inputs", "inputs"}
+    assert looked_at(found) <= 2 * 20
+
+
+def test_statements_about_one_export_read_by_index(database_url: str) -> None:
+    one: dict[str, object] = {"bucket": 1, "id": "e7", "owner": "me", "lease_s": 30.0}
+    of_version: dict[str, object] = {"bucket": 1, "dataset_id": "d", "version_id": "v7", "version_ids": ["v7"]}
+    new = {"ids": ["n"], "formats": [1], "secrets": ["s"]}
+    asked: dict[str, dict[str, object]] = {
+        "waiting": one,
+        "ask": of_version | new,
+        "tell": one | {"ids": ["e7"]},
+        "read": of_version,
+        "file": one,
+        "buckets_with_work": {},
+        "claim": one,
+        "renew": one | {"progress": 0.5},
+        "finish": one | {"blob": "1/ab/cd", "size": 1},
+        "fail": one | {"status": 64202, "details": "no"},
+        "put_off": one | {"pause_s": 0.0, "blameless": True},
+        "delete": of_version | {"dataset_ids": ["d"]},
+    }
+
+    async def scenario(database: Database) -> dict[str, list[Read]]:
+        async with database.connection() as connection:
+            await connection.execute(_MANY_EXPORTS)
+            await connection.execute("VACUUM ANALYZE")
+        statements = queries.load("dataset_exports")
+        return {name: await reads(database, statements[name], parameters) for name, parameters in asked.items()}
+
+    found = on_grown_apps(database_url, scenario)
+
+    assert {name: reading for name, reading in found.items() if looked_at(reading) > 20} == {}
 
 
 def test_several_processes_share_the_queue(run: Run) -> None:
