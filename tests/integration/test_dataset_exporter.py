@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from clarifai_grpc.grpc.api import resources_pb2
+from psycopg import sql
 from structlog.testing import capture_logs
 from tests.integration.evaluating import wait_for
 from tests.integration.explaining import Read, looked_at, on_grown_apps, reads
@@ -191,7 +192,7 @@ def test_a_portion_reads_no_more_of_a_dataset_than_it_has(database_url: str) -> 
     after = {"after": datetime(1970, 1, 1, 0, 10, tzinfo=UTC), "after_number": 600}
     named = {"bucket": 1, "dataset_id": "all", "version_id": "v", "as_of": datetime.now(UTC)}
     unfiltered = {"filtered": False, "ignore_empty": False}
-    portion = queries.load("dataset_versions")["members"] + " LIMIT 20"
+    portion = sql.SQL(queries.load("dataset_versions")["members"]).format(limit=20)
 
     async def scenario(database: Database) -> list[Read]:
         return await reads(database, portion, named | unfiltered | after)
