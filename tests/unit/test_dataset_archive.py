@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 import tracemalloc
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clarifai.datasets.export.inputs_annotations import DatasetExportReader
@@ -101,6 +104,28 @@ def test_memory_does_not_grow_with_the_number_of_inputs(tmp_path: Path, monkeypa
     with zipfile.ZipFile(tmp_path / "a.zip") as written_file:
         assert sum(info.file_size for info in written_file.infolist()) > 4_000_000
     assert peak < 1_000_000
+
+
+def test_letting_go_of_an_archive_that_is_being_written_does_not_fail(tmp_path: Path) -> None:
+    """A task that is cancelled leaves the thread that writes for it behind."""
+    writing, go_on = threading.Event(), threading.Event()
+    archive = Archive(tmp_path / "a.zip", PROTOBUF, AT)
+    archive.add(an_input(1))
+    original = zipfile.ZipFile.open
+
+    def slow(self: zipfile.ZipFile, *arguments: Any, **options: Any) -> Any:
+        opened = original(self, *arguments, **options)
+        writing.set()
+        assert go_on.wait(60)
+        return opened
+
+    with pytest.MonkeyPatch.context() as patched, ThreadPoolExecutor(1) as thread:
+        patched.setattr(zipfile.ZipFile, "open", slow)
+        finishing = thread.submit(archive.finish)
+        assert writing.wait(60)
+        archive.close()
+        go_on.set()
+        finishing.result()
 
 
 def test_an_archive_left_unfinished_lets_go_of_its_file(tmp_path: Path) -> None:

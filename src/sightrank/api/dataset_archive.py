@@ -76,8 +76,8 @@ class Archive:
         self._zip.close()
 
     def close(self) -> None:
-        """Lets go of the file, whether it was completed or not."""
-        with suppress(OSError):
+        """Lets go of the file, whether it was completed or not, and whatever a thread still does with it."""
+        with suppress(OSError, ValueError):  # ValueError: something is being written
             self._zip.close()
 
     def _flush(self) -> None:
