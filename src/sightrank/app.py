@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from sightrank.api.annotation_filters import AnnotationFilters
+from sightrank.api.annotation_workers import AnnotationWorkers
 from sightrank.api.annotations import Annotations
 from sightrank.api.apps import Apps
 from sightrank.api.asking import Asking
@@ -234,6 +235,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         InputPatches(core.database, revision, records),
         InputsAddJobs(AddJobs(core.database)),
         Annotations(core.database, labelling, revision, records),
+        AnnotationWorkers(core.database),
         Datasets(core.database),
         DatasetInputs(core.database, core.book, records, reader, core.clock),
         Searches(core.database, engine, search_models, records, reader, saved, texts, core.threads, identity.forget),
