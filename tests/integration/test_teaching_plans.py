@@ -179,6 +179,28 @@ def test_an_app_in_change_is_looked_at_alone_and_all_together_once(database_url:
     assert looked_at([read for read in versions if read.node != "Index Only Scan"]) == 1
 
 
+def test_a_start_takes_back_what_was_leased_without_a_look_at_what_is_trained(database_url: str) -> None:
+    release = queries.load("training")["release_all"]
+
+    async def scenario(database: Database) -> tuple[list[Read], set[str]]:
+        await teach(database)
+        await database.execute(
+            "INSERT INTO reindexes (bucket, workflow_id, embedder_id, state) VALUES (3, 'General', 1, 'switching')"
+        )
+        await database.execute(
+            "UPDATE model_versions SET lease_owner = 'gone', lease_until = now() + interval '1 hour'"
+            " WHERE id IN ('1-7-3', '3-9-1', '5-1-1')"
+        )
+        found = await reads(database, release)
+        left = await database.rows("SELECT id FROM model_versions WHERE lease_owner IS NOT NULL OR lease_until > now()")
+        return found, {id for (id,) in left}
+
+    found, left = on_grown_apps(database_url, scenario)
+
+    assert left == {"5-1-1"}, "fitted anew in an app that waits for nothing"
+    assert looked_at([read for read in found if read.table in OF_APPS]) <= 2 * VERSIONS + 20
+
+
 def test_the_background_of_a_training_is_read_by_index(database_url: str) -> None:
     async def scenario(database: Database) -> dict[str, list[Read]]:
         found = {}

@@ -90,8 +90,15 @@ UPDATE model_versions SET status = CASE WHEN status = 21101 THEN 21103 ELSE stat
 WHERE bucket = %(bucket)s AND id = %(id)s AND lease_owner = %(owner)s
 
 -- name: release_all
--- Only for a server that is alone on its database: whatever was leased belonged to a process that is gone.
-UPDATE model_versions SET lease_owner = NULL, lease_until = NULL WHERE lease_owner IS NOT NULL
+-- Only for a server that is alone on its database: whatever was leased belonged to a process that is gone. Trained versions
+-- that were being fitted anew are looked for only where an app waits for them to change over; others wait for the lease to end.
+UPDATE model_versions SET lease_owner = NULL, lease_until = NULL
+WHERE lease_owner IS NOT NULL AND (bucket, id) IN (
+    SELECT bucket, id FROM model_versions WHERE status IN (21101, 21103)
+    UNION ALL
+    SELECT w.bucket, w.id FROM reindexes r JOIN model_versions w ON w.bucket = r.bucket
+    WHERE r.state = 'switching' AND w.examples IS NOT NULL
+)
 
 -- name: hold_app
 SELECT FROM app_buckets WHERE bucket = %(bucket)s FOR KEY SHARE
