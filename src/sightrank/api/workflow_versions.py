@@ -66,7 +66,8 @@ class WorkflowVersions:
                 await connection.execute(
                     _SQL["update_version"], {**values, **keys, "metadata": Jsonb(values["metadata"])}
                 )
-            keys = {"bucket": app.bucket, "workflow_id": request.workflow_id, "id": ""}
+            ids = [version.id for version in request.workflow_versions]
+            keys = {"bucket": app.bucket, "workflow_id": request.workflow_id, "ids": ids}
             cursor = await connection.execute(_SQL["read_versions"], keys)
             rows = {row[0]: VersionRow(*row) for row in await cursor.fetchall()}
         return service_pb2.MultiWorkflowVersionResponse(

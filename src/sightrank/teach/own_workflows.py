@@ -52,8 +52,8 @@ class OwnWorkflows:
 
     async def names_others(self, workflow: OwnWorkflow) -> bool:
         """Whether the version names other models than when it was read: one of them has got another id."""
-        now = await self.find(workflow.bucket, workflow.id, workflow.version_id)
-        return now is not None and now.stored != workflow.stored
+        keys = {"bucket": workflow.bucket, "version_id": workflow.version_id, "stored": workflow.stored}
+        return await self._database.row(_SQL["names_others"], keys) == (True,)
 
 
 def nodes_of(messages: Iterable[resources_pb2.WorkflowNode]) -> tuple[Node, ...]:

@@ -99,6 +99,8 @@ class Workbench:
         """As ``models``, of the nodes of a workflow. Raises TryAgain where a model of theirs has got another id since
         the workflow was read: what has the former one now may be another model.
         """
+        if all(node.public for node in workflow.nodes):
+            return {}
         missing = None
         try:
             found = await self.models(workflow.bucket, workflow.nodes)
