@@ -137,6 +137,8 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
                 tls_cert=settings.tls_cert,
                 tls_key=settings.tls_key,
                 timeout_s=settings.request_timeout_s,
+                # With a database of its own a server is alone in its data directory, and can tell whose it finds there.
+                folder_note=settings.data_dir / "socket-folder" if core.embedded else None,
             ),
             extra_routes=lambda dispatcher: [media_route(hosted, dispatcher), export_route(exports, dispatcher)],
         )
