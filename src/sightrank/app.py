@@ -15,6 +15,7 @@ import structlog
 from clarifai_grpc.grpc.api import resources_pb2
 
 from sightrank.api.annotation_filters import AnnotationFilters
+from sightrank.api.annotation_workers import AnnotationWorkers
 from sightrank.api.annotations import Annotations
 from sightrank.api.apps import Apps
 from sightrank.api.asking import Asking
@@ -149,6 +150,8 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
                 tls_cert=settings.tls_cert,
                 tls_key=settings.tls_key,
                 timeout_s=settings.request_timeout_s,
+                # With a database of its own a server is alone in its data directory, and can tell whose it finds there.
+                folder_note=settings.data_dir / "socket-folder" if core.embedded else None,
             ),
             extra_routes=lambda dispatcher: [
                 media_route(hosted, dispatcher),
@@ -262,6 +265,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         InputPatches(core.database, revision, records),
         InputsAddJobs(AddJobs(core.database)),
         Annotations(core.database, labelling, revision, records),
+        AnnotationWorkers(core.database),
         Datasets(core.database, core.blobs),
         DatasetInputs(core.database, core.book, records, reader, core.clock),
         DatasetVersions(core.database, core.blobs, exports, core.clock, reader, core.to_count),

@@ -80,6 +80,10 @@ def assert_whole(server: Server, app_id: str, accepted: Sequence[str]) -> None:
         assert (server.data_dir / "blobs" / row[7]).is_file()
 
 
+def socket_folders(server: Server) -> list[Path]:
+    return list((server.folder / "tmp").glob("sightrank-*"))
+
+
 def counts(server: Server, app_id: str) -> dict[int, int]:
     statement = (
         "SELECT i.status, count(*) FROM inputs i JOIN apps p ON p.first_bucket = i.bucket WHERE p.id = %s GROUP BY 1"
@@ -222,7 +226,9 @@ def test_kill_9_in_the_middle_loses_nothing_and_doubles_nothing(site: Site) -> N
             hits = app.rank(by_image(picture(0)))
             assert (hit_inputs(hits)[0], hits[0].score > 0.99) == ("i000", True)
             assert not left_behind.exists()
+        assert len(socket_folders(server)) == 1, "the others were those of killed servers"
         server.stop()
+        assert socket_folders(server) == []
 
 
 def test_two_servers_and_a_worker_share_an_external_database(database_url: str, site: Site) -> None:

@@ -541,16 +541,78 @@ def test_a_patch_of_nodes_keeps_the_models_that_get_other_ids_meanwhile(flowing:
     flowing(scenario, found=FOUND)
 
 
+@pytest.mark.parametrize("passed_on", [True, False])
+def test_an_app_gets_a_workflow_whose_models_get_other_ids_meanwhile(flowing: Flowing, passed_on: bool) -> None:
+    async def scenario(flows: Flows) -> None:
+        await _thresholds(flows)
+        await flows.database.execute("UPDATE model_versions SET status = 21102 WHERE model_id = 'other'")
+
+        async with flows.database.transaction() as held:
+            await held.execute("LOCK TABLE models IN ACCESS EXCLUSIVE MODE")
+            patching = asyncio.create_task(flows.patch("own"))
+            await until(lambda: _waits(flows.database))
+            await _pass_on_the_id(held, passed_on=passed_on)
+        app = await patching
+
+        assert app.default_workflow_id == "own"
+
+    flowing(scenario)
+
+
+@pytest.mark.parametrize("passed_on", [True, False])
+@pytest.mark.parametrize("rpc", ["PatchWorkflows", "DeleteWorkflowVersions"])
+def test_a_base_workflow_gets_nodes_whose_models_get_other_ids_meanwhile(
+    flowing: Flowing, rpc: str, passed_on: bool
+) -> None:
+    ids = UserAppIDSet(app_id="photos")
+    more = Workflow(id="own", nodes=[node("embed", EMBEDDER)])
+    requests = {
+        "PatchWorkflows": service_pb2.PatchWorkflowsRequest(user_app_id=ids, workflows=[more], action="merge"),
+        "DeleteWorkflowVersions": service_pb2.DeleteWorkflowVersionsRequest(
+            user_app_id=ids, workflow_id="own", workflow_version_ids=["own-2"]
+        ),
+    }
+
+    async def scenario(flows: Flows) -> None:
+        await _thresholds(flows)
+        if rpc == "DeleteWorkflowVersions":
+            await flows.flow("own", "own-2", tag=(TAGGER, "visual-classifier", ()))
+        await flows.patch("own")
+        await flows.database.execute("UPDATE model_versions SET status = 21102 WHERE model_id = 'other'")
+
+        async with flows.database.transaction() as held:
+            # Nodes are read before it, and once more the models of them after it.
+            await held.execute("LOCK TABLE reindexes IN ACCESS EXCLUSIVE MODE")
+            changing = asyncio.create_task(flows.place.world.call(rpc, requests[rpc]))
+            await until(lambda: _waits(flows.database))
+            await _pass_on_the_id(held, passed_on=passed_on)
+        await changing
+
+        read = await OwnWorkflows(flows.database).find(flows.place.bucket, "own")
+        assert read is not None
+        assert "yours" in [one.model_id for one in read.nodes]
+
+    flowing(scenario)
+
+
+async def _thresholds(flows: Flows) -> None:
+    """A workflow by which the app can be indexed, with the operator ``mine`` in it; ``other`` is in none."""
+    for model_id in ("mine", "other"):
+        await flows.threshold(model_id, 1, {"wet": 0.5})
+    await flows.flow("own", "own-1", tag=(TAGGER, "visual-classifier", ()), mine=("mine", "concept-threshold", ["tag"]))
+
+
 async def _pass_on_the_id(connection: Connection, *, passed_on: bool = True) -> None:
     """``mine`` is called yours, also in the graph, and ``other`` is called mine where the id is ``passed_on``."""
     for new_id, id in (("yours", "mine"), ("mine", "other"))[: 1 + passed_on]:
         await connection.execute(_RENAME, [new_id, id])
-    row = await (await connection.execute("SELECT nodes FROM workflow_versions")).fetchone()
+    row = await (await connection.execute("SELECT nodes FROM workflow_versions WHERE id = 'own-1'")).fetchone()
     assert row is not None
     graph = resources_pb2.WorkflowVersion.FromString(row[0])
     for one in graph.nodes:
         one.model.id = {"mine": "yours"}.get(one.model.id, one.model.id)
-    await connection.execute("UPDATE workflow_versions SET nodes = %s", [graph.SerializeToString()])
+    changed = graph.SerializeToString()
+    await connection.execute("UPDATE workflow_versions SET nodes = %s WHERE id = 'own-1'", [changed])
 
 
 _SAID = "SELECT model_id FROM annotations WHERE model_version_id = 'mine-1'"

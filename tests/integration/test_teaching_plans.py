@@ -62,7 +62,8 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("workflows", "lock", {"bucket": 1, "ids": ["1-7"]}),
     ("workflows", "read", {"bucket": 1, "ids": ["1-7"]}),
     ("workflows", "bases", {"bucket": 1}),
-    ("workflows", "read_versions", {**_FLOW, "id": ""}),
+    ("workflows", "names_others", {"bucket": 1, "version_id": "1-7-2", "stored": b"x"}),
+    ("workflows", "read_versions", {**_FLOW, "ids": None}),
     ("workflows", "version_ids", _FLOW),
     ("workflows", "lock_versions", _FLOW),
 ]
@@ -118,6 +119,28 @@ def test_what_is_read_of_a_whole_app_reads_no_other(database_url: str) -> None:
         return wrong
 
     assert on_grown_apps(database_url, scenario) == {}
+
+
+def test_of_a_workflow_with_many_versions_the_nodes_of_those_asked_for_are_read(database_url: str) -> None:
+    many = (
+        "INSERT INTO workflow_versions (bucket, id, workflow_id, nodes)"
+        " SELECT 1, 'more-' || n, '1-7', 'nodes' FROM generate_series(1, 500) n"
+    )
+    statements = queries.load("workflows")
+    asked = {"bucket": 1, "workflow_id": "1-7", "version_id": "more-7", "ids": ["more-7", "1-7-2"], "stored": b"nodes"}
+
+    async def scenario(database: Database) -> tuple[Any, Any, float]:
+        await teach(database)
+        await database.execute(many)
+        await database.execute("ANALYZE workflow_versions")
+        versions = await database.rows(statements["read_versions"], asked)
+        compared = await database.rows(statements["names_others"], asked)
+        return versions, compared, looked_at(await reads(database, statements["names_others"], asked))
+
+    versions, compared, read = on_grown_apps(database_url, scenario)
+
+    assert [row[0] for row in versions] == ["more-7", "1-7-2"]
+    assert (compared, read) == ([(False,)], 1)
 
 
 def test_what_waits_is_found_without_a_look_at_the_rest(database_url: str) -> None:
@@ -177,8 +200,32 @@ def test_an_app_in_change_is_looked_at_alone_and_all_together_once(database_url:
     assert strays(claimed) == []
     for of_one in (one, claimed):
         assert looked_at([read for read in of_one if read.table in OF_APPS]) <= 2 * VERSIONS + 10
-    # However the versions of all apps are read, it is once.
-    assert looked_at([read for read in everywhere if read.table == "model_versions"]) <= 40 * VERSIONS + 10
+    # The versions of all apps are compared once, by their index; of rows only that of the one that lacks a fit is read.
+    versions = [read for read in everywhere if read.table == "model_versions"]
+    assert looked_at(versions) <= 40 * VERSIONS + 10
+    assert looked_at([read for read in versions if read.node != "Index Only Scan"]) == 1
+
+
+def test_a_start_takes_back_what_was_leased_without_a_look_at_what_is_trained(database_url: str) -> None:
+    release = queries.load("training")["release_all"]
+
+    async def scenario(database: Database) -> tuple[list[Read], set[str]]:
+        await teach(database)
+        await database.execute(
+            "INSERT INTO reindexes (bucket, workflow_id, embedder_id, state) VALUES (3, 'General', 1, 'switching')"
+        )
+        await database.execute(
+            "UPDATE model_versions SET lease_owner = 'gone', lease_until = now() + interval '1 hour'"
+            " WHERE id IN ('1-7-3', '3-9-1', '5-1-1')"
+        )
+        found = await reads(database, release)
+        left = await database.rows("SELECT id FROM model_versions WHERE lease_owner IS NOT NULL OR lease_until > now()")
+        return found, {id for (id,) in left}
+
+    found, left = on_grown_apps(database_url, scenario)
+
+    assert left == {"5-1-1"}, "fitted anew in an app that waits for nothing"
+    assert looked_at([read for read in found if read.table in OF_APPS]) <= 2 * VERSIONS + 20
 
 
 def test_the_background_of_a_training_is_read_by_index(database_url: str) -> None:

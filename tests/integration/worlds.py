@@ -30,6 +30,7 @@ from sightrank.api.records import Records
 from sightrank.api.users import Users
 from sightrank.api.workflow_changes import WorkflowChanges
 from sightrank.api.workflow_nodes import NodeReader
+from sightrank.api.workflow_versions import WorkflowVersions
 from sightrank.api.workflows import Workflows
 from sightrank.ingest.media import HostedUrls
 from sightrank.ingest.renamed_models import RenamedModels
@@ -148,6 +149,7 @@ async def make_world(database: Database, settings: Settings, catalogue: Catalogu
         evaluations,
         Workflows(catalogue, database),
         WorkflowChanges(catalogue, database, identity, NodeReader(catalogue, workbench), base_workflows),
+        WorkflowVersions(catalogue, database, identity, base_workflows),
         Concepts(database, book),
         ConceptLanguages(database, book),
         ConceptSearch(database, book, catalogue),

@@ -154,7 +154,7 @@ def ranks_of(name: str, matrix: Matrix) -> tuple[CompiledRank, ...]:
     return kinds[name]
 
 
-@pytest.mark.parametrize("by", Unit)
+@pytest.mark.parametrize(("by", "areas_each"), [(Unit.ANNOTATION, 1), (Unit.INPUT, 1), (Unit.INPUT, 3)])
 @pytest.mark.parametrize(
     "name",
     [
@@ -169,14 +169,14 @@ def ranks_of(name: str, matrix: Matrix) -> tuple[CompiledRank, ...]:
         "copies first",
     ],
 )
-def test_hits_under_tangents_are_those_of_the_whole_order(name: str, by: Unit) -> None:
+def test_hits_under_tangents_are_those_of_the_whole_order(name: str, by: Unit, areas_each: int) -> None:
     matrix = Matrix(DIMS)
     random = np.random.default_rng(3)
     areas = random.permutation(ROWS)
     matrix.upsert(
         Rows(
             area_ids=areas,
-            input_numbers=areas,
+            input_numbers=areas // areas_each,
             created_us=random.permutation(ROWS) // 4,
             vectors=photos(4).astype(np.float16),
         )
@@ -184,22 +184,56 @@ def test_hits_under_tangents_are_those_of_the_whole_order(name: str, by: Unit) -
     ranks = ranks_of(name, matrix)
     everything = rank(matrix, ranks, by, np.arange(ROWS), ROWS)
 
-    for count in (1, 20, 300):
-        found = rank(matrix, ranks, by, None, count)
+    for count, among in ((1, None), (20, None), (300, None), (20, np.arange(ROWS))):
+        found = rank(matrix, ranks, by, among, count)
 
         assert found.rows.tolist() == everything.rows[:count].tolist()
         assert found.log_scores.tolist() == everything.log_scores[:count].tolist()
 
 
-def test_tangents_save_the_scan_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inputs_that_tie_follow_their_first_areas_of_which_the_tangent_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vectors = photos(7)
+    vectors[-30:] = unit_vector(1)  # the last areas of 30 inputs
+    random = np.random.default_rng(9)
+    areas, inputs = np.arange(ROWS), ROWS // 2
+    matrix = Matrix(DIMS)
+    matrix.upsert(
+        Rows(
+            area_ids=areas,
+            input_numbers=areas % inputs,
+            created_us=np.r_[random.permutation(inputs), inputs + random.permutation(inputs)],
+            vectors=vectors.astype(np.float16),
+        )
+    )
+    direction = replace(sigmoid(1, 20.0, -2.0), rivals=(sigmoid(2, 0.1, 1.0),))
+    ranks = (CompiledRank(terms=(CompiledTerm(alternatives=((direction, NO_LABELS),)),)),)
+    everything = rank(matrix, ranks, Unit.INPUT, areas, ROWS)
+
+    monkeypatch.setattr(ranking, "_by_full_scan", None)
+    found = rank(matrix, ranks, Unit.INPUT, None, 10)
+
+    assert len(np.unique(everything.log_scores[:30])) == 1
+    assert found.rows.tolist() == everything.rows[:10].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [
+        ("dog, no cat", Unit.ANNOTATION),
+        ("what excludes others, like this", Unit.ANNOTATION),
+        ("what excludes others", Unit.INPUT),
+    ],
+)
+def test_tangents_save_the_scan_of_all_rows(monkeypatch: pytest.MonkeyPatch, name: str, by: Unit) -> None:
     matrix = Matrix(DIMS)
     ids = np.arange(ROWS)
-    matrix.upsert(Rows(area_ids=ids, input_numbers=ids, created_us=ids, vectors=photos(6).astype(np.float16)))
+    matrix.upsert(Rows(area_ids=ids, input_numbers=ids // 3, created_us=ids, vectors=photos(6).astype(np.float16)))
 
     def refuse(_: object) -> None:
         raise AssertionError("scanned every row")
 
     monkeypatch.setattr(ranking, "_by_full_scan", refuse)
 
-    for name in ("dog, no cat", "what excludes others, like this"):
-        assert len(rank(matrix, ranks_of(name, matrix), Unit.ANNOTATION, None, 20).rows) == 20
+    assert len(rank(matrix, ranks_of(name, matrix), by, None, 20).rows) == 20

@@ -133,10 +133,10 @@ def test_what_is_found_in_a_part_is_placed_in_the_whole(threads: Threads, data: 
 def test_sights_that_are_seen_together_share_runs_of_the_network(threads: Threads) -> None:
     runs: list[int] = []
     eye, other = watched_eye(threads, runs.append), watched_eye(threads, runs.append)
-    together = Together(6, Lane.INTERACTIVE, at_once=1)
+    together = Together(6, Lane.INTERACTIVE)
 
     async def look(place: int) -> np.ndarray:
-        sight = PictureSight(pixels(), Lane.INTERACTIVE, (), together)
+        sight = PictureSight(pixels(), Lane.INTERACTIVE, together=together)
         seen = [await sight.vectors(eye, [None, RIGHT])] if place else []
         if place > 2:  # these look twice, half of them by another eye
             seen.append(await sight.vectors(eye if place > 4 else other, [CORNER]))
@@ -155,7 +155,7 @@ def test_sights_that_are_seen_together_share_runs_of_the_network(threads: Thread
     assert sorted(runs) == [1, 2, 10], "ten by the first eye, then two by the other beside one by the first"
 
 
-def test_whoever_asks_something_else_waits_for_one_of_many_frames(threads: Threads) -> None:
+def test_whoever_asks_something_else_waits_for_one_of_many_that_share_places(threads: Threads) -> None:
     done: list[str] = []
     searching, gate = threading.Event(), threading.Event()
 
@@ -168,13 +168,12 @@ def test_whoever_asks_something_else_waits_for_one_of_many_frames(threads: Threa
 
     eye = watched_eye(threads)
     eye.detector = Gated()
-    together = Together(8, Lane.INTERACTIVE, at_once=threads.cores)
+    places = asyncio.Semaphore(threads.cores)
 
     async def look() -> None:
-        sight = PictureSight(pixels(), Lane.INTERACTIVE, (), together)
+        sight = PictureSight(pixels(), Lane.INTERACTIVE, (), places)
         for boxes in ([None], [RIGHT]):
             await sight.detections(eye, boxes)
-        await together.leave()
 
     async def scenario() -> None:
         async with asyncio.timeout(60):

@@ -1,8 +1,12 @@
-"""The answer for a video by each type of model, from films that a small encoder and detector see."""
+"""The answer for a video by each type of model, from films that a small encoder and detector see; and the turns that a
+call for many pictures or frames takes.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import io
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
@@ -11,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
-from clarifai_grpc.grpc.api.resources_pb2 import Data, Input, OutputConfig, Video
+from clarifai_grpc.grpc.api.resources_pb2 import Data, Image, Input, OutputConfig, Video
+from PIL import Image as Picture
 from tests import films
 from tests.films import GREEN, RED
 from tests.watching import CORNER, watched_eye
@@ -24,7 +29,9 @@ from sightrank.api.predictions import Selection, Wanted
 from sightrank.errors import ServerBusy
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.fits import Fits
+from sightrank.search.query import ImageTerm
 from sightrank.teach.workbench import PublicModel, Workbench
+from sightrank.vision.detector import Detection, Detector
 from sightrank.vision.eye import Eye
 from sightrank.vision.operators import NodeData
 from sightrank.vision.threads import Lane, Threads
@@ -43,13 +50,17 @@ APP = AppRef(user_id="ann", app_id="photos", bucket=1, workflow_id="Colours", sa
 CALL = Call(rpc="PostWorkflowResults", request_id="r", caller=None, app=APP)
 
 
-class Films:
-    """Where films come from: here, from the request only."""
+class Media:
+    """Where films and pictures come from: here, from the request only."""
 
     @asynccontextmanager
     async def video(self, bucket: int, lane: Lane, *, url: str, data: bytes) -> AsyncIterator[bytes]:
         assert (bucket, lane, url) == (1, Lane.INTERACTIVE, "")
         yield data
+
+    @asynccontextmanager
+    async def picture(self, bucket: int, term: ImageTerm) -> AsyncIterator[bytes]:
+        yield term.data
 
 
 class Nothing:
@@ -60,26 +71,34 @@ class Nothing:
 
 
 @contextmanager
-def outputs() -> Iterator[Outputs]:
+def outputs(detector: Detector | None = None) -> Iterator[tuple[Outputs, Threads]]:
+    """By what an eye sees that finds a corner, or what the ``detector`` finds; with its threads."""
     threads = Threads(1)
     try:
         eye = watched_eye(threads)
+        eye.detector = detector or eye.detector
         workflow = WorkflowCard(id="Colours", description="", models=(DETECTOR, EMBEDDER, BOTH))
-        images: Any = Films()
+        images: Any = Media()
         database: Any = Nothing()
         catalogue = Catalogue(workflows=(workflow,), vocabulary=VOCABULARY)
         public = {card.id: PublicModel(id=card.id, type_id=card.type.value, eye=eye) for card in workflow.models}
         workbench = Workbench(database, ConceptBook(VOCABULARY), Fits(database), public, {})
-        yield Outputs(catalogue, images, database, Asking(catalogue, database, workbench))
+        yield Outputs(catalogue, images, database, Asking(catalogue, database, workbench)), threads
     finally:
         threads.close()
+
+
+def still() -> bytes:
+    file = io.BytesIO()
+    Picture.fromarray(films.plain(RED)).save(file, "PNG")
+    return file.getvalue()
 
 
 def results(data: bytes, **config: Any) -> list[resources_pb2.Output]:
     request = service_pb2.PostWorkflowResultsRequest(
         inputs=[Input(data=Data(video=Video(base64=data)))], output_config=OutputConfig(**config)
     )
-    with outputs() as service:
+    with outputs() as (service, _):
         answer = asyncio.run(service.workflow_results(CALL, request))
     (result,) = answer.results
     assert result.status.code == 10000, result.status
@@ -135,6 +154,44 @@ def test_whoever_waits_has_their_turn_while_an_answer_is_built() -> None:
     assert asyncio.run(scenario()) >= 10
 
 
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [Input(data=Data(image=Image(base64=still())))] * 8,
+        [Input(data=Data(video=Video(base64=films.film(8.0))))],
+    ],
+    ids=["pictures", "a film"],
+)
+def test_whoever_asks_something_else_waits_for_one_of_many_in_a_call(inputs: list[Input]) -> None:
+    done: list[str] = []
+    searching, gate = threading.Event(), threading.Event()
+
+    class Gated:
+        concept_ids, provider = (str(RED),), "cpu"
+
+        def detect(self, pixels: np.ndarray) -> list[Detection]:
+            searching.set()
+            assert gate.wait(60)
+            done.append("picture")
+            return []
+
+    request = service_pb2.PostWorkflowResultsRequest(inputs=inputs, output_config=OutputConfig(sample_ms=1000))
+
+    async def scenario(service: Outputs, threads: Threads) -> None:
+        async with asyncio.timeout(60):
+            answering = asyncio.create_task(service.workflow_results(CALL, request))
+            await asyncio.to_thread(searching.wait)
+            asking = asyncio.create_task(threads.decode(Lane.INTERACTIVE, lambda: done.append("question")))
+            await asyncio.sleep(0)
+            gate.set()
+            await asyncio.gather(asking, answering)
+
+    with outputs(Gated()) as (service, threads):
+        asyncio.run(scenario(service, threads))
+
+    assert done == ["picture", "question", *["picture"] * 7]
+
+
 def test_the_app_says_how_often_where_the_call_does_not() -> None:
     regions, *_ = results(films.film(4.0))
 
@@ -160,7 +217,7 @@ def test_frames_that_cannot_be_looked_at_end_their_film(monkeypatch: pytest.Monk
         assert len(asyncio.all_tasks()) == 1
         return answer
 
-    with outputs() as service:
+    with outputs() as (service, _):
         (result,) = asyncio.run(scenario(service)).results
 
     assert (result.status.code, result.status.details) == (given_up.code, "Too much waits.")

@@ -84,7 +84,8 @@ class BaseWorkflows:
         """The workflow named, or the one the app has where ``named`` is empty.
 
         Raises WorkflowDoesNotExist (22102), WorkflowNeedsModel for a model that is gone, not installed here or not
-        trained (22002), WorkflowInvalid for an own workflow by whose models no app can be indexed (22104).
+        trained (22002), WorkflowInvalid for an own workflow by whose models no app can be indexed (22104), and TryAgain
+        where they got other ids meanwhile.
         """
         if not named.id:
             named = _present(app)
@@ -97,7 +98,8 @@ class BaseWorkflows:
             )
         own = await self._workflows.find(app.bucket, named.id) if may_be_own and "\0" not in named.id else None
         if own is not None:
-            card = await self._card_of(app, own.id, own.nodes)
+            async with self._workflows.as_read(own):
+                card = await self._card_of(app, own.id, own.nodes)
             return Checked(app=app, own_id=own.id, card=card, version_id=own.version_id)
         if not may_be_public:
             raise WorkflowDoesNotExist(f"App {app.app_id} has no workflow {named.id}; make it by PostWorkflows first.")

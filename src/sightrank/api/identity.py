@@ -77,6 +77,7 @@ PUBLIC_READS = PUBLIC_FALLBACK | frozenset(
         "GetInputCount",
         "GetAnnotation",
         "ListAnnotations",
+        "ListAnnotationWorkers",
         "PostAnnotationsSearches",
         "PostInputsSearches",
         "PostSearches",

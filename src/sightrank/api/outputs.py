@@ -40,7 +40,7 @@ from sightrank.vision.viewing import view
 MAX_INPUTS = 128
 MAX_WORKFLOW_INPUTS = 32
 MAX_VIDEOS = 1
-#: Inputs of one call that are worked on at the same time: pictures in memory, connections, decoders.
+#: Inputs of one call that are held at the same time: pictures in memory, connections.
 _AT_ONCE = 16
 _MIXED = 10010
 
@@ -133,26 +133,26 @@ class Outputs:
         return workflow_proto(card), plan
 
     async def _all(self, app: AppRef, inputs: Sequence[resources_pb2.Input], plan: Plan) -> list[_Result]:
-        places = asyncio.Semaphore(_AT_ONCE)
+        held, places = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(plan.eyes[0].threads.cores)
 
         async def told(item: resources_pb2.Input) -> _Result:
-            async with places:
+            async with held:
                 try:
                     if _is_video(item):
-                        return await self._film(app, plan, item)
+                        return await self._film(app, plan, item, places)
                     if item.data.text.raw and plan.reads:
                         return [(None, await _said(plan, TextSight(item.data.text.raw)))]
                     async with self._images.picture(app.bucket, _picture(item)) as data:
-                        return [(None, await _said(plan, PictureSight(data, Lane.INTERACTIVE, plan.detecting)))]
+                        return [(None, await _said(plan, PictureSight(data, Lane.INTERACTIVE, plan.detecting, places)))]
                 except AppError as error:
                     return error
 
         return list(await asyncio.gather(*map(told, inputs)))
 
-    async def _film(self, app: AppRef, plan: Plan, item: resources_pb2.Input) -> _Result:
+    async def _film(self, app: AppRef, plan: Plan, item: resources_pb2.Input, places: asyncio.Semaphore) -> _Result:
         data, url = _take_video(item)
         sample_ms = plan.sample_ms or app.sample_ms
-        film = _Film(plan)
+        film = _Film(plan, places)
         async with (
             self._images.video(app.bucket, Lane.INTERACTIVE, url=url, data=data) as content,
             aclosing(view(plan.eyes[0], content, Lane.INTERACTIVE, sample_ms=sample_ms)) as groups,
@@ -192,15 +192,16 @@ class _Film:
     picture that stays for several frames once.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, places: asyncio.Semaphore) -> None:
         self._plan = plan
+        self._places = places
         self._last: list[tuple[Pixels, Mapping[str, NodeData]]] = []
 
     async def told(self, group: Sequence[Sample]) -> list[_Told]:
         """What the nodes say of these frames. Raises an AppError for what cannot be seen in one of them."""
         known = {id(pixels): said for pixels, said in self._last}
         new = {id(sample.pixels): sample.pixels for sample in group if id(sample.pixels) not in known}
-        together = Together(len(new), Lane.INTERACTIVE, at_once=self._plan.eyes[0].threads.cores)
+        together = Together(len(new), Lane.INTERACTIVE)
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = {key: tasks.create_task(self._said(pixels, together)) for key, pixels in new.items()}
@@ -211,7 +212,7 @@ class _Film:
         return [(sample.time, known[id(sample.pixels)]) for sample in group]
 
     async def _said(self, pixels: Pixels, together: Together) -> Mapping[str, NodeData]:
-        sight = PictureSight(pixels, Lane.INTERACTIVE, self._plan.detecting, together)
+        sight = PictureSight(pixels, Lane.INTERACTIVE, self._plan.detecting, self._places, together)
         said = await _said(self._plan, sight)
         await together.leave()
         return said

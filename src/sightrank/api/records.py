@@ -213,18 +213,39 @@ def _fill_annotation(message: resources_pb2.Annotation, app: AppRef, row: Annota
     fill_timestamp(message.created_at, row.created_at)
     fill_timestamp(message.modified_at, row.modified_at)
     fill_status(message.status, row.status, "")
-    if row.model_version_id:
-        model = message.worker.model
-        model.id = row.model_id
-        model.user_id, model.app_id = (app.user_id, app.app_id) if row.own_model else (PUBLIC_USER, PUBLIC_APP)
-        model.model_version.id = row.model_version_id
-    elif row.user_id:
-        message.worker.user.id = row.user_id
+    if row.model_version_id or row.user_id:
+        fill_worker(
+            message.worker,
+            app,
+            user_id=row.user_id,
+            model_id=row.model_id,
+            model_version_id=row.model_version_id,
+            own_model=row.own_model,
+        )
     if row.annotation_info is not None:
         message.annotation_info.update(row.annotation_info)
     if row.region_id is not None:
         _fill_region(message.data.regions.add(), row)
     _fill_content(message.data, app, row, names, rest=None if row.region_id is not None else row.data)
+
+
+def fill_worker(
+    worker: resources_pb2.Worker,
+    app: AppRef,
+    *,
+    user_id: str,
+    model_id: str,
+    model_version_id: str,
+    own_model: bool,
+) -> None:
+    """Whose annotations they are: a version of a model, the app's own or a public one, else a person."""
+    if not model_version_id:
+        worker.user.id = user_id
+        return
+    model = worker.model
+    model.id = model_id
+    model.user_id, model.app_id = (app.user_id, app.app_id) if own_model else (PUBLIC_USER, PUBLIC_APP)
+    model.model_version.id = model_version_id
 
 
 def _fill_content(

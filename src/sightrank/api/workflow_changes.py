@@ -26,7 +26,7 @@ from sightrank.ingest.rows import hold_app, new_id
 from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database, TryAgain, retrying
-from sightrank.teach.own_workflows import nodes_of
+from sightrank.teach.own_workflows import OwnWorkflow, OwnWorkflows, nodes_of
 
 MAX_IN_ONE_CALL = 128
 _ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{MAX_ID_CHARACTERS - 1}}}")
@@ -36,10 +36,10 @@ _Node = resources_pb2.WorkflowNode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _NewNodes:
-    """What a patch makes of the latest version, ``made_from``: its id, and its nodes as stored."""
+    """What a patch makes of the latest version, ``made_from``."""
 
     nodes: Sequence[_Node]
-    made_from: tuple[str, bytes]
+    made_from: OwnWorkflow
 
 
 class WorkflowChanges:
@@ -58,6 +58,7 @@ class WorkflowChanges:
         self._identity = identity
         self._reader = reader
         self._base_workflows = base_workflows
+        self._workflows = OwnWorkflows(database)
 
     def handlers(self) -> Handlers:
         return {
@@ -114,7 +115,10 @@ class WorkflowChanges:
                 if workflow.nodes
             }
             named = {name: nodes_of(new.nodes) for name, new in nodes.items()}
-            other = await self._base_workflows.other_nodes(app.bucket, named) if named else None
+            other = None
+            if named:
+                async with self._workflows.as_read(*(new.made_from for new in nodes.values())):
+                    other = await self._base_workflows.other_nodes(app.bucket, named)
             async with self._database.transaction() as connection:
                 if other is not None:
                     await self._base_workflows.take_over(connection, other)
@@ -195,24 +199,21 @@ class WorkflowChanges:
         """The nodes after the patch. Raises WorkflowDoesNotExist, and TryAgain where a model of those that were there
         has got another id meanwhile.
         """
-        before = _version(await self._database.row(_SQL["nodes"], _latest(app, workflow)))
+        before = await self._workflows.find(app.bucket, plain_text(workflow.id, "id"))
         if before is None:
             raise _missing(app, workflow.id)
-        stored = resources_pb2.WorkflowVersion.FromString(before[1]).nodes
-        try:
+        stored = resources_pb2.WorkflowVersion.FromString(before.stored).nodes
+        async with self._workflows.as_read(before):
             nodes = await self._reader.read(app, _patched_nodes(stored, workflow.nodes, action))
-        except ModelDoesNotExist:
-            if _version(await self._database.row(_SQL["nodes"], _latest(app, workflow))) != before:
-                raise TryAgain from None
-            raise
         return _NewNodes(nodes=nodes, made_from=before)
 
     async def _insert_patched(
         self, connection: Connection, app: AppRef, workflow: resources_pb2.Workflow, new: _NewNodes
     ) -> None:
         """Raises TryAgain when the workflow has another version since, or its models have other ids."""
-        row = await (await connection.execute(_SQL["nodes"], _latest(app, workflow))).fetchone()
-        if _version(row) != new.made_from:
+        keys = {"bucket": app.bucket, "workflow_id": workflow.id, "version_id": ""}
+        row = await (await connection.execute(_SQL["nodes"], keys)).fetchone()
+        if row is None or row[:2] != (new.made_from.version_id, new.made_from.stored):
             raise TryAgain
         await insert_version(connection, app, workflow.id, new.nodes, workflow.version)
 
@@ -224,15 +225,6 @@ class WorkflowChanges:
         return service_pb2.MultiWorkflowResponse(
             workflows=[own_workflow_proto(self._catalogue, app, rows[name]) for name in ids]
         )
-
-
-def _version(row: Sequence[Any] | None) -> tuple[str, bytes] | None:
-    """Id and nodes of a version."""
-    return None if row is None else (row[0], row[1])
-
-
-def _latest(app: AppRef, workflow: resources_pb2.Workflow) -> dict[str, object]:
-    return {"bucket": app.bucket, "workflow_id": plain_text(workflow.id, "id"), "version_id": ""}
 
 
 async def lock_workflows(

@@ -22,7 +22,6 @@ from sightrank.errors import WorkflowDoesNotExist, WorkflowInvalid
 from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database, TryAgain, retrying
-from sightrank.teach.graph import Node
 from sightrank.teach.own_workflows import OwnWorkflows
 
 _SQL = queries.load("workflows")
@@ -66,7 +65,8 @@ class WorkflowVersions:
                 await connection.execute(
                     _SQL["update_version"], {**values, **keys, "metadata": Jsonb(values["metadata"])}
                 )
-            keys = {"bucket": app.bucket, "workflow_id": request.workflow_id, "id": ""}
+            ids = [version.id for version in request.workflow_versions]
+            keys = {"bucket": app.bucket, "workflow_id": request.workflow_id, "ids": ids}
             cursor = await connection.execute(_SQL["read_versions"], keys)
             rows = {row[0]: VersionRow(*row) for row in await cursor.fetchall()}
         return service_pb2.MultiWorkflowVersionResponse(
@@ -87,8 +87,13 @@ class WorkflowVersions:
         async def deleted() -> None:
             there = [version_id for (version_id,) in await self._database.rows(_SQL["version_ids"], keys)]
             next_id = next((version_id for version_id in there if version_id not in ids), "")
-            used = {} if next_id in there[:1] else await self._nodes(app, request.workflow_id, next_id)
-            other = await self._base_workflows.other_nodes(app.bucket, used) if used else None
+            used = None
+            if next_id and next_id not in there[:1]:
+                used = await self._workflows.find(app.bucket, request.workflow_id, next_id)
+            other = None
+            if used is not None:
+                async with self._workflows.as_read(used):
+                    other = await self._base_workflows.other_nodes(app.bucket, {used.id: used.nodes})
             async with self._database.transaction() as connection:
                 if other is not None:
                     await self._base_workflows.take_over(connection, other)
@@ -107,11 +112,6 @@ class WorkflowVersions:
         await retrying(deleted, busy="This workflow keeps changing; try again in a moment.")
         self._identity.forget()  # it knows by what apps are indexed
         return status_pb2.BaseResponse()
-
-    async def _nodes(self, app: AppRef, workflow_id: str, version_id: str) -> dict[str, tuple[Node, ...]]:
-        """Of that version, by the workflow's id; none where it has no version of that id."""
-        found = await self._workflows.find(app.bucket, workflow_id, version_id) if version_id else None
-        return {} if found is None else {workflow_id: found.nodes}
 
     async def _locked(self, connection: Connection, app: AppRef, workflow_id: str) -> dict[str, Mapping[str, Any]]:
         await lock_workflows(connection, app, [workflow_id])

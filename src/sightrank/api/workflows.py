@@ -120,7 +120,7 @@ class Workflows:
     async def _versions(
         self, app: AppRef, workflow_id: str, version_id: str, page: Page
     ) -> Sequence[resources_pb2.WorkflowVersion]:
-        parameters = {"bucket": app.bucket, "workflow_id": workflow_id, "id": version_id}
+        parameters = {"bucket": app.bucket, "workflow_id": workflow_id, "ids": [version_id] if version_id else None}
         rows = await self._database.rows(page.limit(_SQL["read_versions"]), parameters)
         return [own_version_proto(self._catalogue, app, VersionRow(*row)) for row in rows]
 

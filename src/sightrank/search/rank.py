@@ -76,6 +76,21 @@ class _Search:
         """Whether each area is a hit of its own."""
         return self.unit is Unit.ANNOTATION or self.matrix.one_area_each
 
+    @property
+    def by_best_area(self) -> bool:
+        """Whether a hit scores what its best area does: of inputs with several areas where one probability decides, and
+        the higher it is the better."""
+        if self.by_area or len(self.ranks) > 1 or len(self.ranks[0].terms) > 1:
+            return self.by_area
+        return (self.ranks[0].terms[0].value > 0.5) != self.ranks[0].negate
+
+    def whole(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """All rows searched that belong to the hits of these."""
+        if self.by_area:
+            return rows
+        found = self.matrix.rows_of_inputs(self.matrix.input_numbers[rows])
+        return found if self.among is None else np.intersect1d(found, self.among)
+
     def rows_of(self, area_ids: NDArray[np.int64]) -> NDArray[np.intp]:
         """The rows of those of these areas that are among the rows searched."""
         if len(area_ids) == 0:
@@ -154,9 +169,7 @@ def _near_inputs(search: _Search, alone: Alone, wanted: int) -> NDArray[np.intp]
             best = np.sort(first)[:inputs]
             if not is_told_apart(search.ranks, alone, products[best], wanted):
                 return None
-            labelled = numbers[search.rows_of(alone.labels.area_ids)]
-            chosen = search.matrix.rows_of_inputs(np.union1d(numbers[rows[best]], labelled))
-            return chosen if search.among is None else np.intersect1d(chosen, search.among)
+            return search.whole(np.r_[rows[best], search.rows_of(alone.labels.area_ids)])
         reach *= 2
     return None
 
@@ -191,9 +204,11 @@ def _under_a_tangent(search: _Search) -> NDArray[np.intp] | None:
     """
     parts = _concave_parts(search.ranks)
     labelled = [labels.area_ids for r in search.ranks for t in r.terms for _, labels in t.alternatives]
-    if parts is None or not search.by_area or search.total < _TANGENT_ROWS or sum(map(len, labelled)) > MOST_LABELLED:
+    if parts is None or not search.by_best_area or search.total < _TANGENT_ROWS:
         return None
-    rows = search.rows_of(np.concatenate(labelled))
+    if sum(map(len, labelled)) > MOST_LABELLED:
+        return None
+    rows = search.whole(search.rows_of(np.concatenate(labelled)))
     touching = [np.zeros(len(part.directions)) for part in parts]
     last = -np.inf
     for times in _TANGENTS:
@@ -203,9 +218,11 @@ def _under_a_tangent(search: _Search) -> NDArray[np.intp] | None:
             return None
         near, products = search.nearest(line.direction, reach)
         bounds = line.offset + line.slope * (products.astype(np.float64) + _COSINE_MARGIN)
-        near = np.union1d(rows, near[bounds >= last - _ROUNDING * abs(last)] if np.isfinite(last) else near)
+        if np.isfinite(last):
+            near = near[bounds >= last - _ROUNDING * abs(last)]
+        near = np.union1d(rows, search.whole(near))
         best = ordered(search.matrix, search.ranks, search.unit, near, search.count)
-        rows = np.union1d(rows, best.rows)
+        rows = np.union1d(rows, search.whole(best.rows))
         if len(best.rows) == search.count:
             last = float(best.log_scores[-1])
             if bounds[-1] < last - _ROUNDING * abs(last):

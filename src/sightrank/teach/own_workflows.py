@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from clarifai_grpc.grpc.api import resources_pb2
 
+from sightrank.errors import AppError
 from sightrank.store import queries
-from sightrank.store.database import Database
+from sightrank.store.database import Database, TryAgain
 from sightrank.teach.graph import Node
 
 _SQL = queries.load("workflows")
@@ -50,10 +52,27 @@ class OwnWorkflows:
             visibility=visibility,
         )
 
+    @asynccontextmanager
+    async def as_read(self, *workflows: OwnWorkflow) -> AsyncIterator[None]:
+        """What the block finds out about the models of these workflows is of theirs. Raises TryAgain, also in place of
+        what the block raises, where one has got another id since the workflow was read: what has the former one now
+        may be another model.
+        """
+        failed = None
+        try:
+            yield
+        except AppError as error:
+            failed = error
+        for workflow in workflows:
+            if await self.names_others(workflow):
+                raise TryAgain
+        if failed is not None:
+            raise failed
+
     async def names_others(self, workflow: OwnWorkflow) -> bool:
         """Whether the version names other models than when it was read: one of them has got another id."""
-        now = await self.find(workflow.bucket, workflow.id, workflow.version_id)
-        return now is not None and now.stored != workflow.stored
+        keys = {"bucket": workflow.bucket, "version_id": workflow.version_id, "stored": workflow.stored}
+        return await self._database.row(_SQL["names_others"], keys) == (True,)
 
 
 def nodes_of(messages: Iterable[resources_pb2.WorkflowNode]) -> tuple[Node, ...]:

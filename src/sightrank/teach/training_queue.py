@@ -65,7 +65,7 @@ class TrainingQueue:
 
     async def claim_unfitted(self, tables: Mapping[str, EmbedderTable], *, everywhere: bool) -> Refit | None:
         """A trained version without a fit for the vectors that its app is about to have; ``everywhere``: or has now, by
-        workflow, which reads every trained version there is.
+        workflow, which reads the indexes of all versions there are.
         """
         embedder_ids = [table.id for table in tables.values()]
         wanted = {"workflow_ids": list(tables), "embedder_ids": embedder_ids, "attempts": ATTEMPTS}

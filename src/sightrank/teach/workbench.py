@@ -11,7 +11,7 @@ from sightrank.errors import ModelBeingTrained, ModelDoesNotExist, ModelNotTrain
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.fits import Fits
 from sightrank.store import queries
-from sightrank.store.database import Database, TryAgain
+from sightrank.store.database import Database
 from sightrank.store.status import MODEL_TRAINED, MODEL_UNTRAINED
 from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.graph import Node
@@ -96,19 +96,11 @@ class Workbench:
         return found
 
     async def models_of(self, workflow: OwnWorkflow) -> dict[str, OwnModel]:
-        """As ``models``, of the nodes of a workflow. Raises TryAgain where a model of theirs has got another id since
-        the workflow was read: what has the former one now may be another model.
-        """
-        missing = None
-        try:
-            found = await self.models(workflow.bucket, workflow.nodes)
-        except ModelDoesNotExist as error:
-            missing = error
-        if await self._workflows.names_others(workflow):
-            raise TryAgain
-        if missing is not None:
-            raise missing
-        return found
+        """As ``models``, of the nodes of a workflow. Raises TryAgain where one got another id meanwhile."""
+        if all(node.public for node in workflow.nodes):
+            return {}
+        async with self._workflows.as_read(workflow):
+            return await self.models(workflow.bucket, workflow.nodes)
 
     async def steps_of(
         self, base_workflow_id: str, nodes: Sequence[Node], models: Mapping[str, OwnModel]

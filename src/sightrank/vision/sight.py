@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Protocol
@@ -34,18 +35,24 @@ class Sight(Protocol):
 
 class PictureSight:
     """An image file, or a frame of a film [height, width, 3]. ``detecting`` are the eyes whose detections in the whole
-    will be asked for: a file is decoded once for them and for what their encoders see. ``together``: those with which
-    it shares runs of networks.
+    will be asked for: a file is decoded once for them and for what their encoders see. ``places``: what one call does
+    in threads, as many pictures at a time as there are places, so that whoever comes to the same threads with a
+    question of their own is behind a few of them only. ``together``: those with which it shares runs of networks.
     """
 
     def __init__(
-        self, data: bytes | Pixels, lane: Lane, detecting: Sequence[Eye] = (), together: Together | None = None
+        self,
+        data: bytes | Pixels,
+        lane: Lane,
+        detecting: Sequence[Eye] = (),
+        places: asyncio.Semaphore | None = None,
+        together: Together | None = None,
     ) -> None:
         self._data = data
         self._lane = lane
         self._detecting = detecting
         self._together = together
-        self._place = together.places if together else nullcontext()
+        self._place = places or nullcontext()
         self._pixels: dict[tuple[ImageEncoder, Box | None], Pixels] = {}
         self._vectors: dict[tuple[ImageEncoder, Box | None], Vectors] = {}
         self._detections: dict[tuple[Eye, Box | None], tuple[Detection, ...]] = {}

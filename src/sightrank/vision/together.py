@@ -1,8 +1,7 @@
 """Runs of a network that tasks share which work side by side, such as those of the frames of a film.
 
 Each by itself would have the network look at one picture, or a few, which costs nearly as much as a full batch. So what
-they want is gathered until all of them wait. What each cuts out and searches by itself waits for a place: whoever comes
-to the same threads with a question of their own is behind a few of them only.
+they want is gathered until all of them wait.
 """
 
 from __future__ import annotations
@@ -27,11 +26,10 @@ class _Wish:
 
 class Together:
     """``tasks`` tasks embed by it; each calls ``leave`` when it will want no more. When one fails, the others have to
-    be cancelled, for they wait for it. ``places``: for what they do in threads by themselves, ``at_once`` at a time.
+    be cancelled, for they wait for it.
     """
 
-    def __init__(self, tasks: int, lane: Lane, *, at_once: int) -> None:
-        self.places = asyncio.Semaphore(at_once)
+    def __init__(self, tasks: int, lane: Lane) -> None:
         self._busy = tasks
         self._lane = lane
         self._wishes: list[_Wish] = []

@@ -15,7 +15,7 @@ class WireOptions:
     Times are seconds: ``timeout_s`` one call, ``head_s`` a TLS handshake or a request head, ``idle_s`` between two
     requests of a connection, ``body_idle_s`` and ``body_total_s`` a request body, ``send_s`` a client that takes
     nothing of its answer. Clarifai's clients send up to 128 MiB in one message (api-spec 1.1);
-    as JSON, whose base64 is longer, a third more is taken.
+    as JSON, whose base64 is longer, a third more is taken. ``folder_note``: of the socket's folder (socket_folder.py).
     """
 
     host: str = "127.0.0.1"
@@ -34,6 +34,7 @@ class WireOptions:
     body_idle_s: float = 30.0
     body_total_s: float = 300.0
     send_s: float = 60.0
+    folder_note: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

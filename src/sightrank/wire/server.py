@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 
 import grpc.aio
@@ -25,6 +22,7 @@ from sightrank.wire.options import WireOptions, WirePorts
 from sightrank.wire.pages import Ready, make_pages
 from sightrank.wire.rest import RestGateway
 from sightrank.wire.service import read_service
+from sightrank.wire.socket_folder import SocketFolder
 from sightrank.wire.status_codes import read_table, status_code_handlers
 from sightrank.wire.tls import make_tls_context
 
@@ -64,7 +62,7 @@ class WireServer:
         self._options = options
         self._ready = ready
         self._stopping = False
-        self._folder: Path | None = None
+        self._folder: SocketFolder | None = None
         self._ports: WirePorts | None = None
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger("sightrank.wire")
         self._rpcs = read_service()
@@ -106,7 +104,7 @@ class WireServer:
         if self._listener is not None:
             await self._listener.finish(_DELIVERY_S)
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
         self._listener = self._grpc = self._folder = None
 
     async def __aenter__(self) -> WireServer:
@@ -121,9 +119,8 @@ class WireServer:
     async def _open(self) -> WirePorts:
         options = self._options
         context = make_tls_context(options.tls_cert, options.tls_key) if options.tls_port is not None else None
-        # The folder is the owner's alone (mode 700), and so is the socket in it.
-        self._folder = Path(tempfile.mkdtemp(prefix="sightrank-"))
-        socket_path = str(self._folder / "grpc")
+        self._folder = SocketFolder(options.folder_note)
+        socket_path = str(self._folder.socket)
         self._grpc = make_grpc_server(
             self._rpcs,
             self._dispatcher,

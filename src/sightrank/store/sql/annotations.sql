@@ -31,6 +31,50 @@ JOIN areas r ON r.bucket = a.bucket AND r.id = a.area_id
 WHERE i.bucket = %(bucket)s AND r.bucket = %(bucket)s
 ORDER BY a.created_at DESC, a.id DESC
 
+-- name: workers
+-- Each worker once (user, model, version, whether the model is the app's own); the page is appended. Of the annotations of each
+-- only one is read, by the indexes of workers, which are spelled as their conditions are. A version of the app's own goes by
+-- the id that its model has now.
+WITH RECURSIVE people (id) AS (
+    (
+        SELECT user_id FROM annotations WHERE bucket = %(bucket)s AND model_version_id = '' AND user_id > ''
+        ORDER BY user_id LIMIT 1
+    )
+    UNION ALL
+    SELECT next.user_id FROM people p CROSS JOIN LATERAL (
+        SELECT user_id FROM annotations WHERE bucket = %(bucket)s AND model_version_id = '' AND user_id > p.id
+        ORDER BY user_id LIMIT 1
+    ) next
+), versions (id) AS (
+    (
+        SELECT model_version_id FROM annotations WHERE bucket = %(bucket)s AND model_version_id <> ''
+        ORDER BY model_version_id LIMIT 1
+    )
+    UNION ALL
+    SELECT next.model_version_id FROM versions v CROSS JOIN LATERAL (
+        SELECT model_version_id FROM annotations
+        WHERE bucket = %(bucket)s AND model_version_id <> '' AND model_version_id > v.id
+        ORDER BY model_version_id LIMIT 1
+    ) next
+)
+SELECT p.id AS user_id, '' AS model_id, '' AS version_id, false AS own_model
+FROM people p
+WHERE NOT %(trusted_only)s OR EXISTS (
+    SELECT FROM annotations
+    WHERE bucket = %(bucket)s AND model_version_id = '' AND user_id = p.id AND trusted
+)
+UNION ALL
+SELECT '', coalesce(own.model_id, said.model_id), v.id, said.own_model
+FROM versions v
+CROSS JOIN LATERAL (
+    SELECT model_id, own_model FROM annotations
+    WHERE bucket = %(bucket)s AND model_version_id <> '' AND model_version_id = v.id
+    ORDER BY created_at DESC, id DESC LIMIT 1
+) said
+LEFT JOIN model_versions own ON own.bucket = %(bucket)s AND own.id = v.id AND said.own_model
+WHERE NOT %(trusted_only)s
+ORDER BY version_id, user_id
+
 -- name: known_users
 SELECT id FROM users WHERE id = ANY(%(ids)s)
 

@@ -37,6 +37,9 @@ FROM workflow_versions v JOIN workflows w ON w.bucket = v.bucket AND w.id = v.wo
 WHERE v.bucket = %(bucket)s AND v.workflow_id = %(workflow_id)s AND (%(version_id)s = '' OR v.id = %(version_id)s)
 ORDER BY v.created_at DESC, v.id DESC LIMIT 1
 
+-- name: names_others
+SELECT nodes <> %(stored)s FROM workflow_versions WHERE bucket = %(bucket)s AND id = %(version_id)s
+
 -- name: version_messages
 SELECT id, message FROM model_versions WHERE bucket = %(bucket)s AND id = ANY(%(version_ids)s)
 
@@ -128,10 +131,10 @@ SELECT own_workflow_id FROM reindexes WHERE bucket = %(bucket)s
 DELETE FROM workflows WHERE bucket = %(bucket)s AND id = ANY(%(ids)s)
 
 -- name: read_versions
--- Newest first; the page is appended.
+-- Of the ids asked for (null: all), newest first; the page is appended.
 SELECT id, workflow_id, nodes, description, license, metadata, visibility, is_deprecated, created_at, modified_at
 FROM workflow_versions
-WHERE bucket = %(bucket)s AND workflow_id = %(workflow_id)s AND (%(id)s = '' OR id = %(id)s)
+WHERE bucket = %(bucket)s AND workflow_id = %(workflow_id)s AND (%(ids)s::text[] IS NULL OR id = ANY(%(ids)s))
 ORDER BY created_at DESC, id DESC
 
 -- name: version_ids
