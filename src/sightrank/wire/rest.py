@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sightrank.errors import MethodNotAllowed
 from sightrank.wire.body import BodyLease, BodyReader, BodyTooSlow
 from sightrank.wire.credentials import Sender, read_sender
+from sightrank.wire.delete_all import refuse_delete_all
 from sightrank.wire.dispatch import Answer, Dispatcher
 from sightrank.wire.headers import preflight_headers, with_common_headers
 from sightrank.wire.json_reader import JsonReader
@@ -111,6 +112,7 @@ class _Request:
         query = self.scope["query_string"].decode("latin-1")
         fields = read_query(rpc.request_descriptor, query) if query else {}
         fields.update(parse_object(body))
+        refuse_delete_all(rpc, fields)
         reader.fill(request, fields)
         for names, value in zip(self._binding.variables, self._place.values, strict=True):
             _set_variable(request, names, value)
