@@ -130,3 +130,35 @@ def test_apps_are_filtered(app: App) -> None:
     assert ids(f"name={mark.upper()}*photo*", name=f"{mark.upper()}*photo*") == [photos]
     assert ids(f"name={mark}%20paper", name=f"{mark} paper") == [scans]
     assert ids(f"name={mark}%25", name=f"{mark}%") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("inputs?status=39996", "`status` must be an object, not a text"),
+        ("annotations?statuses=24151", "`statuses[0]` must be an object, not a text"),
+        ("annotations?statuses.code=24151", "`statuses` must be a list, not an object"),
+        ("models?visibility=50", "`visibility` must be an object, not a text"),
+        ("inputs?status.code=INPUT_SUCESS", "which is none of its names; the closest: INPUT_SUCCESS"),
+    ],
+)
+def test_a_filter_that_is_written_wrongly_is_refused(app: App, query: str, problem: str) -> None:
+    answer = app.server.rest("GET", f"{app.path}/{query}")
+
+    assert answer.status_code == 400
+    assert answer.json()["status"]["code"] == 11100
+    assert problem in answer.json()["status"]["details"]
+
+
+def test_filters_by_messages_are_read_in_a_query(app: App) -> None:
+    input_id = app.post(resources_pb2.Input(data=resources_pb2.Data(text=resources_pb2.Text(raw="text"))))[0]
+    app.finished(input_id)
+
+    for query in ("status.code=30000", "status.code=INPUT_SUCCESS", "status={'code': 30000}", 'status={"code": 30000}'):
+        assert [item["id"] for item in app.rest("GET", f"/inputs?{query}")["inputs"]] == [input_id]
+    assert app.rest("GET", "/inputs?status.code=39996")["inputs"] == []
+    for code, found in ((24150, 1), (24151, 0)):
+        answer = app.rest(
+            "GET", f'/annotations?list_all_annotations=1&statuses={{"code": {code}, "is_deprecated": true}}'
+        )
+        assert len(answer["annotations"]) == found
