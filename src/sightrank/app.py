@@ -262,7 +262,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         KnowledgeGraphs(core.database),
         ConceptSearch(core.database, core.book, core.catalogue),
         Inputs(core.database, intake, removal, records, wake, max_image_bytes=core.settings.max_image_bytes),
-        InputPatches(core.database, revision, records),
+        InputPatches(core.database, revision, records, core.urls),
         InputsAddJobs(AddJobs(core.database)),
         Annotations(core.database, labelling, revision, records),
         AnnotationWorkers(core.database),

@@ -358,7 +358,7 @@ def test_user_scopes_and_counts_can_be_read(world: Worlds) -> None:
         counts = await world.call(
             "GetResourceCounts", service_pb2.GetResourceCountsRequest(user_app_id=ids("me", "photos"))
         )
-        assert (counts.inputs, counts.datasets) == (0, 0)
+        assert (counts.inputs, counts.datasets, counts.models, counts.workflows) == (0, 0, 0, 0)
         request = service_pb2.ListCollaboratorsRequest(user_app_id=ids("me", "photos"))
         assert list((await world.call("ListCollaborators", request)).collaborators) == []
 

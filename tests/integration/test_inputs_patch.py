@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from clarifai_grpc.grpc.api.resources_pb2 import Concept, Data, Geo, GeoPoint, Image, Input, Text
+from clarifai_grpc.grpc.api.resources_pb2 import Concept, Data, Geo, GeoPoint, Image, Input, Text, Video
 from google.protobuf.json_format import MessageToDict
 from tests.integration.serving import (
     FAILURE,
@@ -27,6 +27,8 @@ from tests.integration.serving import (
 )
 from tests.integration.test_annotations_change import struct
 from tests.integration.test_annotations_post import LEFT, boxed, has, on
+
+_SAID = ("concepts", "metadata", "geo")
 
 
 def patch(app: App, action: str, *inputs: Input) -> list[Input]:
@@ -72,7 +74,7 @@ def test_a_merge_keeps_places_appends_and_answers_with_the_new_data(app: App) ->
     assert made == app.call("GetInput", input_id="a").input
 
 
-def test_overwriting_leaves_the_medium_and_exactly_what_is_sent(app: App, site: Site) -> None:
+def test_overwriting_leaves_exactly_the_concepts_sent_and_what_is_not_sent(app: App, site: Site) -> None:
     url = site.show(picture(1))
     data: dict[str, Any] = {"concepts": [has("x"), has("y")], "metadata": struct(a=1), "geo": at(2, 1)}
     app.indexed(of_url(url, "a", **data))
@@ -81,9 +83,27 @@ def test_overwriting_leaves_the_medium_and_exactly_what_is_sent(app: App, site: 
 
     assert concepts(made) == [("new", 1.0)]
     assert made.data.concepts[0].name == "new"
-    assert not made.data.HasField("metadata")
-    assert not made.data.HasField("geo")
-    assert made.data.image.url == url
+    assert MessageToDict(made.data.metadata) == {"a": 1}
+    assert (made.data.geo, made.data.image.url) == (at(2, 1), url)
+
+
+def test_overwriting_over_rest_keeps_what_is_not_sent(app: App) -> None:
+    data: dict[str, Any] = {"concepts": [has("x")], "metadata": struct(a=1), "geo": at(2, 1)}
+    app.post(of_bytes(picture(1), "a", **data))
+
+    def overwritten(**sent: Any) -> Any:
+        answer = app.rest("PATCH", "/inputs", {"action": "overwrite", "inputs": [{"id": "a", "data": sent}]})
+        assert answer["status"]["code"] == SUCCESS
+        return {field: value for field, value in answer["inputs"][0]["data"].items() if field in _SAID}
+
+    place = {"geo_point": {"longitude": 4, "latitude": 3}}
+    named = [{"id": "y", "value": 1}]
+    made = overwritten(concepts=named, geo=place)
+    assert ([concept["id"] for concept in made["concepts"]], made["metadata"], made["geo"]) == (["y"], {"a": 1}, place)
+    made = overwritten(concepts=named, metadata={"b": 2})
+    assert ([concept["id"] for concept in made["concepts"]], made["metadata"], made["geo"]) == (["y"], {"b": 2}, place)
+    assert overwritten(metadata={}) == {"geo": place, "metadata": {}}
+    assert overwritten(geo={}) == {"metadata": {}}
 
 
 def test_overwriting_metadata_replaces_all_of_it(app: App) -> None:
@@ -119,20 +139,51 @@ def test_without_data_nothing_changes(app: App, action: str) -> None:
     assert (concepts(made), MessageToDict(made.data.metadata)) == ([("x", 1.0)], {"a": 1})
 
 
+OTHER_MEDIA = [
+    ("a", Data(image=Image(url="http://example.com/other.jpg"))),
+    ("a", Data(image=Image(base64=picture(2)))),
+    ("a", Data(text=Text(raw="another caption"))),
+    ("a", Data(video=Video(url="http://example.com/film.mp4"))),
+    ("letter", Data(text=Text(raw="Dear none"))),
+    ("letter", Data(image=Image(base64=picture(1)))),
+]
+
+
 @pytest.mark.parametrize("action", ["merge", "overwrite", "remove"])
-def test_a_medium_is_not_patched(app: App, action: str) -> None:
-    app.post(of_bytes(picture(1), "a"), Input(id="letter", data=Data(text=Text(raw="Dear all"))))
-    image = app.call("GetInput", input_id="a").input.data.image
+def test_another_medium_is_refused(app: App, action: str) -> None:
+    photo = Data(image=Image(base64=picture(1)), text=Text(raw="a caption"), concepts=[has("x")])
+    app.indexed(Input(id="a", data=photo), Input(id="letter", data=Data(text=Text(raw="Dear all"))))
+    before = app.call("ListInputs").inputs
 
-    (picture_input, letter) = patch(
-        app,
-        action,
-        Input(id="a", data=Data(image=Image(url="http://example.com/other.jpg"), text=Text(raw="a caption"))),
-        Input(id="letter", data=Data(text=Text(raw="Dear none"))),
-    )
+    for input_id, data in OTHER_MEDIA:
+        answer = app.ask("PatchInputs", action=action, inputs=[Input(id=input_id, data=data)])
+        assert (answer.status.code, statuses(answer)) == (FAILURE, [11102]), data
+        assert "a patch cannot change that" in answer.inputs[0].status.details
+    sent = {"id": "a", "data": {"image": {"url": "http://example.com/other.jpg"}}}
+    answer = app.rest("PATCH", "/inputs", {"action": action, "inputs": [sent]})
+    assert answer["inputs"][0]["status"]["code"] == 11102
 
-    assert (picture_input.data.image.url, picture_input.data.HasField("text")) == (image.url, False)
-    assert letter.data.text.raw == "Dear all"
+    assert app.call("ListInputs").inputs == before
+
+
+def test_an_input_comes_back_as_it_was_shown(app: App, site: Site) -> None:
+    photo = Data(image=Image(base64=picture(1)), text=Text(raw="a caption"), metadata=struct(a=1))
+    letter = Input(id="letter", data=Data(text=Text(raw="Dear all")))
+    app.indexed(Input(id="a", data=photo), of_url(site.show(picture(2)), "linked"), letter)
+
+    for input_id in ("a", "linked", "letter"):
+        shown = app.call("GetInput", input_id=input_id).input
+        for action in ("merge", "overwrite"):
+            back = Input(id=input_id, data=shown.data)
+            back.data.concepts.append(has("seen"))
+            assert concepts(patch(app, action, back)[0]) == [("seen", 1.0)]
+        shown = app.rest("GET", f"/inputs/{input_id}")["input"]
+        answer = app.rest("PATCH", "/inputs", {"action": "overwrite", "inputs": [shown]})
+        assert answer["status"]["code"] == SUCCESS
+        assert answer["inputs"][0]["data"] == shown["data"]
+    assert concepts(patch(app, "merge", of_bytes(picture(1), "a", concepts=[has("same")]))[0])[-1] == ("same", 1.0)
+    thumbnail = app.call("GetInput", input_id="a").input.data.image.url.replace("orig", "tiny")
+    patch(app, "merge", of_url(thumbnail, "a"))
 
 
 def test_a_patch_is_seen_by_the_next_search(app: App) -> None:

@@ -143,7 +143,10 @@ def test_overwriting_an_input_keeps_its_other_fields_unless_they_are_sent() -> N
 
     content = patch("overwrite", stored, Data(concepts=[Concept(id="z", value=1)])).content
 
-    assert (content.metadata, content.latitude, content.data) == (None, None, {"string_value": "s"})
+    assert [concept.id for concept in content.concepts] == ["z"]
+    assert (content.metadata, content.latitude, content.data) == ({"a": 1}, 3.0, {"string_value": "s"})
+    content = patch("overwrite", stored, Data(metadata={}, geo={})).content
+    assert (content.concepts, content.metadata, content.latitude) == ((), {}, None)
     assert patch("overwrite", stored, Data(string_value="t")).content.data == {"string_value": "t"}
     assert patch("remove", stored, Data(string_value="?")).content.data is None
 

@@ -229,10 +229,48 @@ def test_query_names_in_camel_case_and_flags_as_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["statuses=junk", "statuses={1,", "statuses=" + "[" * 4000, "user_app_id=7", "page.x=1"]
+    ("text", "problem"),
+    [
+        ("statuses=24151", "`statuses[0]` must be an object, not a text"),
+        ("statuses={'code': 24151}&statuses=junk", "`statuses[1]` must be an object, not a text"),
+        ("statuses={1,", "`statuses[0]` must be an object, not a text"),
+        ("statuses=" + "[" * 4000, "`statuses[0]` must be an object, not a text"),
+        ("statuses.code=24151", "`statuses` must be a list, not an object"),
+        ("user_app_id=7", "`user_app_id` must be an object, not a text"),
+        ("userAppId=7&user_app_id.app_id=a", "`user_app_id` must be an object, not a text"),
+    ],
 )
-def test_unreadable_query_lists_are_ignored(text: str) -> None:
+def test_what_is_no_message_is_refused_in_a_query(text: str, problem: str) -> None:
+    with pytest.raises(BadRequestFormat) as error:
+        query(service_pb2.ListAnnotationsRequest(), text)
+    assert problem in error.value.details
+
+
+@pytest.mark.parametrize("text", ["statuses=", "user_app_id=", "page.x=1", "nonsense=1", "statuses=[]"])
+def test_what_says_nothing_in_a_query_is_ignored(text: str) -> None:
     assert query(service_pb2.ListAnnotationsRequest(), text) == service_pb2.ListAnnotationsRequest()
+
+
+@pytest.mark.parametrize(
+    ("name", "closest"),
+    [
+        ("PENDING", "ANNOTATION_PENDING"),
+        ("annotation_pending", "ANNOTATION_PENDING"),
+        ("ANNOTATION_SUCESS", "ANNOTATION_SUCCESS"),
+        ("INPUT_DOWNLOAD_SUCESS", "INPUT_DOWNLOAD_SUCCESS"),
+    ],
+)
+def test_an_unknown_name_of_an_enum_is_told_the_closest(name: str, closest: str) -> None:
+    with pytest.raises(BadRequestFormat) as error:
+        read(service_pb2.ListInputsRequest(), json.dumps({"status": {"code": name}}))
+    assert f"`status.code` is `{name}`, which is none of its names; the closest: " in error.value.details
+    assert closest in error.value.details
+    assert len(error.value.details) < 300
+
+
+def test_a_name_of_an_enum_that_nothing_is_like_shows_what_names_look_like() -> None:
+    with pytest.raises(BadRequestFormat, match=r"none of its names, such as ZERO, SUCCESS, MIXED_STATUS"):
+        read(service_pb2.ListInputsRequest(), json.dumps({"status": {"code": "xyzzy"}}))
 
 
 def test_a_wrong_query_value_names_the_field() -> None:

@@ -107,6 +107,8 @@ class AnnotationFilters:
 
     async def delete(self, call: Call, request: service_pb2.DeleteAnnotationFiltersRequest) -> status_pb2.BaseResponse:
         """Unknown ids are ignored. Datasets keep the id of a filter that is gone."""
+        if not request.annotation_filter_ids:
+            raise InvalidRequest("annotation_filter_ids is empty; name the annotation filters to delete.")
         ids = [name for name in request.annotation_filter_ids if _ID.fullmatch(name)]
         async with self._database.transaction() as connection:
             values = {"bucket": call.require_app().bucket, "ids": ids}

@@ -52,7 +52,7 @@ def patched(
     """The stored annotation with ``message`` applied. A status is taken over by every action.
 
     Without ``data`` its data stay as they are. With it, overwrite leaves exactly what is sent, but for the place of the
-    annotation; of an input it leaves the medium and fields that are not sent, beside concepts, metadata and geo. Remove
+    annotation; of an input it leaves exactly the concepts that are sent, and fields that are not sent. Remove
     takes concepts by id, metadata by their rules, and any other field that is named, whatever it says. An annotation of
     a video stays where it is.
     """
@@ -145,6 +145,10 @@ def _content(stored: AnnotationRecord, sent: Content, action: Action, message: r
     if not message.HasField("data"):
         return was
     rest = _rest(stored.data or {}, sent.data or {}, action, of_input=stored.input_level)
+    if action is Action.OVERWRITE and stored.input_level:
+        point = sent if message.data.HasField("geo") else was
+        metadata = was.metadata if sent.metadata is None else sent.metadata
+        return replace(sent, metadata=metadata, latitude=point.latitude, longitude=point.longitude, data=rest or None)
     if action is Action.OVERWRITE:
         return replace(sent, data=rest or None)
     if action is Action.MERGE:

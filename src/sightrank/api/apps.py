@@ -20,6 +20,7 @@ from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER, Identity
 from sightrank.api.pages import list_page
+from sightrank.api.patterns import like_pattern
 from sightrank.api.predictions import checked_sample_ms
 from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
 from sightrank.ingest.base_workflow import want_workflow
@@ -89,7 +90,10 @@ class Apps:
         return await self._shown(app, row)
 
     async def list(self, call: Call, request: service_pb2.ListAppsRequest) -> service_pb2.MultiAppResponse:
-        """Newest first unless told otherwise. Of another user only public apps are shown."""
+        """Newest first unless told otherwise. Of another user only public apps are shown.
+
+        ``id`` and ``name`` take ``*`` for any text; without it ``id`` is a part, ``name`` the whole.
+        """
         caller = call.require_caller()
         named = request.user_app_id.user_id
         user_id = caller.user_id if named in ("", ME) else named
@@ -97,8 +101,9 @@ class Apps:
             "user_id": user_id,
             "public_only": user_id != caller.user_id,
             "template_only": request.template_only,
-            "name": plain_text(request.name, "name"),
-            "id": plain_text(request.id, "id"),
+            "visibility": request.visibility.gettable,
+            "name": like_pattern(plain_text(request.name, "name")),
+            "id": like_pattern(plain_text(request.id, "id"), part=True),
             "text": plain_text(request.search or request.query, "search"),
         }
         if request.featured_only or request.starred_only:

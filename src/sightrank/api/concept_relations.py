@@ -151,7 +151,8 @@ class ConceptRelations:
     async def delete(self, call: Call, request: service_pb2.DeleteConceptRelationsRequest) -> status_pb2.BaseResponse:
         """All of these relations, or none when one is not there. ``concept_id`` may be either end of each.
 
-        No ids delete nothing: the official SDK sends the ids it has just listed, and there may be none.
+        No ids are refused, except where there is no relation: the official SDK deletes those that it has listed, and
+        raises when that is refused.
         """
         app = call.require_app()
         ids = [*dict.fromkeys(plain_text(name, "ids") for name in request.ids)]
@@ -159,6 +160,10 @@ class ConceptRelations:
         parameters = {"bucket": app.bucket, "ids": ids, "concept_id": concept_id}
         async with self._database.transaction() as connection:
             await hold_app(connection, app.bucket)
+            if not ids and (await connection.execute(self._sql["any"], parameters)).rowcount:
+                raise InvalidRequest(
+                    "ids is empty; name the relations to delete. ListConceptRelations shows their ids."
+                )
             cursor = await connection.execute(self._sql["lock_to_delete"], parameters)
             found = {name for (name,) in await cursor.fetchall()}
             unknown = next((name for name in ids if name not in found), None)

@@ -13,6 +13,7 @@ from sightrank.api.catalogue import Catalogue
 from sightrank.api.concepts import concept_proto, is_public
 from sightrank.api.models import public_concept
 from sightrank.api.pages import Page, search_page
+from sightrank.api.patterns import like_pattern
 from sightrank.errors import InvalidRequest
 from sightrank.search.concepts import ConceptBook
 from sightrank.store.database import Database
@@ -64,7 +65,7 @@ class ConceptSearch:
         parameters = {
             "bucket": app.bucket,
             "language": language if language != app.default_language else "",
-            "pattern": _like(folded),
+            "pattern": like_pattern(folded if "*" in folded else f"{folded}*"),
             "exact": folded,
             "public_ids": [term.id for term in public],
         }
@@ -88,9 +89,3 @@ def _language(language: str) -> str:
     if language and language not in LANGUAGES:
         raise InvalidRequest(f"concept_query.language is {language}; it can be one of {', '.join(LANGUAGES)}.")
     return language or ENGLISH
-
-
-def _like(folded: str) -> str:
-    """A LIKE pattern: ``*`` is any text, and without one the query is a prefix."""
-    escaped = folded.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return escaped.replace("*", "%") if "*" in folded else f"{escaped}%"

@@ -114,8 +114,9 @@ class DatasetInputs:
         """The inputs leave the dataset and stay in the app. Ids that are no members are ignored."""
         await find_dataset(self._database, call, request.dataset_id)
         ids = _ids(request.input_ids, "input_ids")
-        if ids:
-            await retrying(lambda: self._remove(call.require_app(), request.dataset_id, ids), busy=_BUSY)
+        if not ids:
+            raise InvalidRequest("input_ids is empty; name the inputs that are to leave the dataset.")
+        await retrying(lambda: self._remove(call.require_app(), request.dataset_id, ids), busy=_BUSY)
         return status_pb2.BaseResponse()
 
     # Writing ---------------------------------------------------------------------------------------------------------

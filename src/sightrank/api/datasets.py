@@ -145,6 +145,8 @@ class Datasets:
         """Deletes datasets, never the inputs in them; unknown ids are ignored."""
         bucket = call.require_app().bucket
         ids = [plain_text(name, "dataset_ids") for name in request.dataset_ids]
+        if not ids:
+            raise InvalidRequest("dataset_ids is empty; name the datasets to delete.")
         blobs = await retrying(
             lambda: self._delete(bucket, ids), busy="These datasets are being written to; try again in a moment."
         )

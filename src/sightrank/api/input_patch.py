@@ -5,16 +5,21 @@ What an input says of itself is its input-level annotation; a patch of the one i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 
 from sightrank.api.annotation_list import storable
 from sightrank.api.annotation_patch import Action, patched
 from sightrank.api.call import AppRef, Call, Handlers
+from sightrank.api.input_medium import SentMedium, StoredMedium, check_media, sent_media
 from sightrank.api.inputs import MAX_INPUTS, fill_batch_status
 from sightrank.api.records import AnnotationRecord, InputRow, Records
 from sightrank.errors import AppError, DoesNotExist, InputInvalid, InputInvalidRequest, InvalidRequest
+from sightrank.ingest.media import HostedUrls
 from sightrank.ingest.revision import ChangedAnnotation, Revision
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database
@@ -23,13 +28,22 @@ _SQL = queries.load("inputs")
 _ANNOTATIONS = queries.load("annotations")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    """Inputs by id: their input-level annotations, and their media as far as patches send some."""
+
+    annotations: Mapping[str, AnnotationRecord]
+    media: Mapping[str, StoredMedium]
+
+
 class InputPatches:
     """The rpc PatchInputs."""
 
-    def __init__(self, database: Database, revision: Revision, records: Records) -> None:
+    def __init__(self, database: Database, revision: Revision, records: Records, urls: HostedUrls) -> None:
         self._database = database
         self._revision = revision
         self._records = records
+        self._urls = urls
 
     def handlers(self) -> Handlers:
         return {"PatchInputs": self.patch}
@@ -37,7 +51,7 @@ class InputPatches:
     async def patch(self, call: Call, request: service_pb2.PatchInputsRequest) -> service_pb2.MultiInputResponse:
         """Each input has a status of its own; those that can be patched are, all at once, whatever their state.
 
-        Done when it answers: the next search sees it. Media stay as they are, also where others are sent.
+        Done when it answers: the next search sees it. Media stay as they are; one that sends another is refused.
         """
         app = call.require_app()
         action = Action.named(request.action)
@@ -45,11 +59,14 @@ class InputPatches:
 
         results: list[ChangedAnnotation | AppError] = []
         ids = storable(item.id for item in request.inputs)
+        # In a thread: files are hashed to be compared.
+        media = await asyncio.to_thread(lambda: [sent_media(item.data, app.bucket) for item in request.inputs])
 
         async def changed(connection: Connection) -> Sequence[ChangedAnnotation]:
-            stored = await _stored(connection, app, ids)
+            stored = await _stored(connection, app, ids, with_media=any(media))
             results[:] = [
-                _patched(stored.get(item.id), item, action, f"inputs[{i}]") for i, item in enumerate(request.inputs)
+                self._patched(app, stored, item, sent, action, f"inputs[{i}]")
+                for i, (item, sent) in enumerate(zip(request.inputs, media, strict=True))
             ]
             return [result for result in results if isinstance(result, ChangedAnnotation)]
 
@@ -76,11 +93,52 @@ class InputPatches:
         fill_batch_status(response.status, [result for result in results if isinstance(result, AppError)], len(results))
         return response
 
+    def _patched(
+        self,
+        app: AppRef,
+        stored: _Stored,
+        message: resources_pb2.Input,
+        media: list[SentMedium],
+        action: Action,
+        where: str,
+    ) -> ChangedAnnotation | AppError:
+        try:
+            if not message.id:
+                raise InputInvalid(f"{where} has no id; a patch says which input it is for.")
+            annotation = stored.annotations.get(message.id)
+            if annotation is None:
+                raise DoesNotExist(f"There is no input {message.id!r} to patch.")
+            if message.data.regions:
+                raise InputInvalid(
+                    f"{where}.data.regions: regions are annotations of their own; use PostAnnotations and"
+                    " PatchAnnotations."
+                )
+            if media:
+                caption = (annotation.data or {}).get("text", {}).get("raw", "")
+                is_hosted = partial(self._is_hosted, app, message.id)
+                check_media(media, stored.media[message.id], caption, is_hosted, f"{where}.data")
+            data = message.data if message.HasField("data") else None
+            return patched(annotation, resources_pb2.Annotation(data=data), action, where)
+        except AppError as error:
+            return error
 
-async def _stored(connection: Connection, app: AppRef, ids: Sequence[str]) -> dict[str, AnnotationRecord]:
-    """The input-level annotations of these inputs, by input id."""
+    def _is_hosted(self, app: AppRef, input_id: str, url: str) -> bool:
+        image = self._urls.parse(url)
+        return image is not None and (image.user_id, image.app_id, image.input_id) == (
+            app.user_id,
+            app.app_id,
+            input_id,
+        )
+
+
+async def _stored(connection: Connection, app: AppRef, ids: Sequence[str], *, with_media: bool) -> _Stored:
     cursor = await connection.execute(_ANNOTATIONS["read_input_level"], {"bucket": app.bucket, "input_ids": ids})
-    return {record.input_id: record for record in (AnnotationRecord(*row) for row in await cursor.fetchall())}
+    annotations = {record.input_id: record for record in (AnnotationRecord(*row) for row in await cursor.fetchall())}
+    media: dict[str, StoredMedium] = {}
+    if with_media:
+        cursor = await connection.execute(_SQL["media_of"], {"bucket": app.bucket, "ids": ids})
+        media = {row[0]: StoredMedium(*row[1:]) for row in await cursor.fetchall()}
+    return _Stored(annotations=annotations, media=media)
 
 
 def _check_items(items: Sequence[resources_pb2.Input]) -> None:
@@ -91,21 +149,3 @@ def _check_items(items: Sequence[resources_pb2.Input]) -> None:
     ids = [item.id for item in items if item.id]
     if len(set(ids)) < len(ids):
         raise InvalidRequest("inputs names an input twice; send what is to be done to it in one item.")
-
-
-def _patched(
-    stored: AnnotationRecord | None, message: resources_pb2.Input, action: Action, where: str
-) -> ChangedAnnotation | AppError:
-    try:
-        if not message.id:
-            raise InputInvalid(f"{where} has no id; a patch says which input it is for.")
-        if stored is None:
-            raise DoesNotExist(f"There is no input {message.id!r} to patch.")
-        if message.data.regions:
-            raise InputInvalid(
-                f"{where}.data.regions: regions are annotations of their own; use PostAnnotations and PatchAnnotations."
-            )
-        data = message.data if message.HasField("data") else None
-        return patched(stored, resources_pb2.Annotation(data=data), action, where)
-    except AppError as error:
-        return error

@@ -170,10 +170,14 @@ class Inputs:
         return status_pb2.BaseResponse()
 
     async def delete_many(self, call: Call, request: service_pb2.DeleteInputsRequest) -> status_pb2.BaseResponse:
-        """Unknown ids are ignored, and no ids delete nothing: the official SDK sends an empty list after each batch."""
+        """Unknown ids are ignored. No ids are refused, except in an app without inputs: the official SDK deletes those
+        that it has listed, and raises when that is refused."""
+        bucket = call.require_app().bucket
         if len(request.ids) > MAX_INPUTS:
             raise InvalidRequest(f"ids has {len(request.ids)} items; delete at most {MAX_INPUTS} in one call.")
-        await self._removal.delete_inputs(call.require_app().bucket, [*request.ids])
+        if not request.ids and await self._database.rows(_SQL["any_input"], {"bucket": bucket}):
+            raise InvalidRequest("ids is empty; name the inputs to delete.")
+        await self._removal.delete_inputs(bucket, [*request.ids])
         return status_pb2.BaseResponse()
 
     def _checked(self, message: resources_pb2.Input, where: str) -> NewInput | AppError:

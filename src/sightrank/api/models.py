@@ -17,11 +17,14 @@ from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER, lists_public
 from sightrank.api.model_records import ModelRecords, model_message, model_row, no_model
 from sightrank.api.model_types import types_with
 from sightrank.api.pages import Page, list_page
+from sightrank.api.patterns import like_pattern
 from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.vision.vocabulary import ENGLISH, Term, fold, matches
 
 _SQL = queries.load("models")
+#: Filters by what no model here has.
+_KNOWN_OF_NONE = ("starred_only", "bookmark", "license_type", "source", "min_replicas")
 _SORTS = {"sort_by_name": "m.name", "sort_by_num_inputs": "v.total_input_count", "sort_by_modified_at": "m.modified_at"}
 
 
@@ -62,14 +65,16 @@ class Models:
 
     async def list(self, call: Call, request: service_pb2.ListModelsRequest) -> service_pb2.MultiModelResponse:
         """Models of the app named; of the user named; with neither, all that the caller can use (api-spec 5.1). Own
-        ones come first, newest first unless told otherwise."""
+        ones come first, newest first unless told otherwise. ``license`` is the whole text, ``creator`` the owner."""
+        if any(getattr(request, field) for field in _KNOWN_OF_NONE):
+            return service_pb2.MultiModelResponse()
         cards = [card for card in self._visible(call, request) if _wanted(card, request)]
         if request.sort_by_name:
             cards.sort(key=lambda card: card.name, reverse=not request.sort_ascending)
         own = _own_filter(call, request.user_app_id, _list_values(request))
-        if request.featured_only or request.starred_only or request.bookmark:
+        if request.featured_only or (own is not None and request.creator not in ("", own["user_id"])):
             own = None
-        models = await self._page(list_page(request), own, _order(request), cards)
+        models = await self._page(list_page(request), own, _order(request), cards, fold(request.license))
         return service_pb2.MultiModelResponse(models=models)
 
     async def search(
@@ -83,7 +88,7 @@ class Models:
             for card in self._catalogue.models
             if matches(pattern, fold(card.name)) and query.model_type_id in ("", card.type.value)
         ]
-        values = _filter_values(name=pattern, type_ids=types_with(id=query.model_type_id))
+        values = _filter_values(name=like_pattern(pattern), type_ids=types_with(id=query.model_type_id))
         own = _own_filter(call, request.user_app_id, values)
         models = await self._page(list_page(request.pagination), own, _ORDER, cards)
         return service_pb2.MultiModelResponse(models=models)
@@ -99,12 +104,23 @@ class Models:
         return None if row is None else (await self._records.messages(app, [row]))[0]
 
     async def _page(
-        self, page: Page, own: dict[str, Any] | None, order: sql.Composable, cards: Sequence[ModelCard]
+        self,
+        page: Page,
+        own: dict[str, Any] | None,
+        order: sql.Composable,
+        cards: Sequence[ModelCard],
+        license: str = "",
     ) -> Sequence[resources_pb2.Model]:
-        """Own models in that order, then public ones."""
-        models: list[resources_pb2.Model] = []
+        """Own models in that order, then public ones; of those with a folded ``license`` only."""
+        models: Sequence[resources_pb2.Model] = []
         total = 0
-        if own is not None:
+        if own is not None and license:
+            # The license stands in the message of the version, which the database does not read.
+            rows = await self._database.rows(sql.SQL("{} {}").format(sql.SQL(_SQL["list"]), order), own)
+            every = [model_message(model_row(row), names=None) for row in rows]
+            licensed = [model for model in every if fold(model.model_version.license) == license]
+            models, total = page.of(licensed), len(licensed)
+        elif own is not None:
             statement = sql.SQL(_SQL["list"])
             counted = await self._database.row(sql.SQL("SELECT count(*) FROM ({}) found").format(statement), own)
             assert counted is not None
@@ -112,7 +128,7 @@ class Models:
             rows = await self._database.rows(page.limit(sql.SQL("{} {}").format(statement, order)), own)
             models = [model_message(model_row(row), names=None) for row in rows]
         first = max(page.offset - total, 0)
-        return models + [model_proto(card) for card in cards[first : first + page.per_page - len(models)]]
+        return [*models] + [model_proto(card) for card in cards[first : first + page.per_page - len(models)]]
 
     def _visible(self, call: Call, request: service_pb2.ListModelsRequest) -> Sequence[ModelCard]:
         if request.dont_fetch_from_main and not request.user_app_id.app_id:
@@ -149,7 +165,7 @@ def _own_filter(call: Call, ids: resources_pb2.UserAppIDSet, values: dict[str, A
 def _list_values(request: service_pb2.ListModelsRequest) -> dict[str, Any]:
     name = fold(plain_text(request.name, "name"))
     return _filter_values(
-        name=name if "*" in name else f"*{name}*",
+        name=like_pattern(name, part=True),
         type_ids=types_with(
             id=request.model_type_id, input_fields=request.input_fields, output_fields=request.output_fields
         ),
@@ -164,10 +180,9 @@ def _list_values(request: service_pb2.ListModelsRequest) -> dict[str, Any]:
 
 
 def _filter_values(*, name: str, type_ids: Sequence[str], **values: Any) -> dict[str, Any]:
-    """Parameters of ``list`` in models.sql; ``name`` with ``*`` as wildcard."""
-    escaped = name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
+    """Parameters of ``list`` in models.sql; ``name`` is a pattern for LIKE."""
     return {
-        "name": escaped,
+        "name": name,
         "type_ids": list(type_ids),
         "words": [],
         "trained_only": False,
@@ -180,13 +195,18 @@ def _filter_values(*, name: str, type_ids: Sequence[str], **values: Any) -> dict
 
 
 def _wanted(card: ModelCard, request: service_pb2.ListModelsRequest) -> bool:
-    """Everything here is trained; featured are the models that name what is in an image; nothing can be starred."""
+    """Everything public here is trained; featured are the models that name what is in an image; none has tags or says
+    its license."""
     text = fold(request.search or request.query)
     name = fold(request.name)
+    types = types_with(id=request.model_type_id, input_fields=request.input_fields, output_fields=request.output_fields)
     return (
-        request.model_type_id in ("", card.type.value)
-        and not request.starred_only
+        card.type.value in types
         and not (request.featured_only and card.type is not ModelType.TAGGER)
+        and not (request.license or request.toolkits or request.use_cases or request.languages)
+        and request.creator in ("", PUBLIC_USER)
+        and request.visibility.gettable in (0, resources_pb2.Visibility.Gettable.PUBLIC)
+        and (not request.model_version_ids or card.version_id in request.model_version_ids)
         and (not name or matches(name if "*" in name else f"*{name}*", fold(card.name)))
         and (not text or text in fold(f"{card.id} {card.name} {card.description}"))
     )

@@ -72,7 +72,10 @@ class Users:
     ) -> service_pb2.GetResourceCountsResponse:
         row = await self._database.row(self._sql["resource_counts"], {"bucket": call.require_app().bucket})
         assert row is not None, "a statement that always returns a row"
-        return service_pb2.GetResourceCountsResponse(inputs=row[0], datasets=row[1])
+        inputs, datasets, models, workflows = row
+        return service_pb2.GetResourceCountsResponse(
+            inputs=inputs, datasets=datasets, models=models, workflows=workflows
+        )
 
     async def list_collaborators(
         self, call: Call, request: service_pb2.ListCollaboratorsRequest

@@ -13,12 +13,13 @@ from sightrank.api.catalogue import Catalogue
 from sightrank.api.datasets import public_only
 from sightrank.api.identity import PUBLIC_APP, PUBLIC_USER, lists_public
 from sightrank.api.pages import Page, list_page
+from sightrank.api.patterns import like_pattern
 from sightrank.api.workflow_nodes import card_version_proto, workflow_proto
 from sightrank.api.workflow_records import VersionRow, own_version_proto, own_workflow_proto
 from sightrank.errors import WorkflowDoesNotExist
 from sightrank.store import queries
 from sightrank.store.database import Database
-from sightrank.vision.vocabulary import fold
+from sightrank.vision.vocabulary import fold, matches
 
 _SQL = queries.load("workflows")
 
@@ -45,17 +46,16 @@ class Workflows:
         )
 
     async def list(self, call: Call, request: service_pb2.ListWorkflowsRequest) -> service_pb2.MultiWorkflowResponse:
-        """The app's own, newest first unless told otherwise, and then the public ones where they are asked for."""
+        """The app's own, newest first unless told otherwise, and then the public ones where they are asked for.
+
+        ``id`` takes ``*`` for any text. Nothing here is featured, starred or bookmarked.
+        """
         page = list_page(request)
-        if request.starred_only:
+        if request.featured_only or request.starred_only or request.bookmark:
             return service_pb2.MultiWorkflowResponse()
         workflows = [*await self._own_list(call, request, page)]
-        text = fold(request.search or request.query or request.search_term)
         if lists_public(call, request.user_app_id):
-            cards = [
-                card for card in self._catalogue.workflows if request.id in ("", card.id) and text in fold(card.id)
-            ]
-            workflows += map(workflow_proto, cards)
+            workflows += [workflow_proto(card) for card in self._catalogue.workflows if _wanted(card.id, request)]
         if request.sort_by_id:
             workflows.sort(key=lambda workflow: workflow.id, reverse=not request.sort_ascending)
         return service_pb2.MultiWorkflowResponse(workflows=page.of(workflows))
@@ -107,7 +107,8 @@ class Workflows:
             return []
         parameters = {
             "bucket": app.bucket,
-            "id": plain_text(request.id, "id"),
+            "id": like_pattern(plain_text(request.id, "id")),
+            "visibility": request.visibility.gettable,
             "public_only": public_only(call),
             "text": plain_text(request.search or request.query or request.search_term, "search"),
         }
@@ -123,6 +124,15 @@ class Workflows:
         parameters = {"bucket": app.bucket, "workflow_id": workflow_id, "ids": [version_id] if version_id else None}
         rows = await self._database.rows(page.limit(_SQL["read_versions"]), parameters)
         return [own_version_proto(self._catalogue, app, VersionRow(*row)) for row in rows]
+
+
+def _wanted(public_id: str, request: service_pb2.ListWorkflowsRequest) -> bool:
+    text = fold(request.search or request.query or request.search_term)
+    return (
+        matches(fold(request.id) or "*", fold(public_id))
+        and text in fold(public_id)
+        and request.visibility.gettable in (0, resources_pb2.Visibility.Gettable.PUBLIC)
+    )
 
 
 def _order(request: service_pb2.ListWorkflowsRequest) -> sql.Composed:

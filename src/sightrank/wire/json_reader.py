@@ -72,6 +72,11 @@ class JsonReader:
         except FieldError as problem:
             raise BadRequestFormat(str(problem)) from None
 
+    def unknown(self, descriptor: Descriptor, value: dict[str, Any]) -> list[str]:
+        """The names in ``value`` that are no fields of the message, and so are ignored."""
+        entries = self._plans[descriptor.full_name].entries
+        return [name for name in value if name not in entries]
+
     def _fill(self, message: Message, value: Any, depth: int) -> None:
         if not isinstance(value, dict):
             raise FieldError(f"must be an object, not {kind_of(value)}")

@@ -1,12 +1,14 @@
 """A query string to the JSON object it stands for, as the official JSON clients write their GET requests.
 
 Dotted names reach into messages (``user_app_id.app_id=x``), repeated keys make lists, and a list of messages arrives as
-Python prints its dicts (``statuses={'code': 'ANNOTATION_SUCCESS'}``). Unknown names are ignored (api-spec 1.2).
+Python prints its dicts (``statuses={'code': 'ANNOTATION_SUCCESS'}``). Unknown names are ignored (api-spec 1.2), a value
+that is no message where a message belongs is refused.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -37,7 +39,8 @@ def _place(target: dict[str, Any], descriptor: Descriptor, names: list[str], tex
     if field is None:
         return
     if len(names) > 1:
-        if field.message_type is not None and not field.is_repeated:
+        # A list of messages has no fields of its own: what is placed here is refused, with the list's name.
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
             inner = target.setdefault(field.name, {})
             if isinstance(inner, dict):
                 _place(inner, field.message_type, names[1:], text)
@@ -63,15 +66,18 @@ def _value(field: FieldDescriptor, text: str) -> Any:
         return text if text or field.type == FieldDescriptor.TYPE_STRING else None
     if field.message_type.full_name in _TEXT_FORMS or field.message_type.full_name.endswith("Value"):
         return text or None
-    return _literal(text)
+    return _literal(text) or None
 
 
-def _literal(text: str) -> dict[str, Any] | list[Any] | None:
-    """The dict or list a Python or JSON client printed into the query; None for anything else."""
+def _literal(text: str) -> dict[str, Any] | list[Any] | str:
+    """The dict or list a Python or JSON client printed into the query; any other text as it is, to be refused."""
     if not text.startswith(("{", "[")) or len(text) > _LONGEST_LITERAL:
-        return None
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
-    return value if isinstance(value, dict | list) else None
+        return text
+    for parse in (ast.literal_eval, json.loads):
+        try:
+            value = parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, dict | list):
+            return value
+    return text

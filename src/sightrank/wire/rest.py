@@ -7,7 +7,7 @@ that are no rpc go to the extra routes (health, media, later the portal).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
@@ -16,18 +16,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sightrank.errors import MethodNotAllowed
 from sightrank.wire.body import BodyLease, BodyReader, BodyTooSlow
 from sightrank.wire.credentials import Sender, read_sender
+from sightrank.wire.delete_all import refuse_delete_all
 from sightrank.wire.dispatch import Answer, Dispatcher
 from sightrank.wire.headers import preflight_headers, with_common_headers
 from sightrank.wire.json_reader import JsonReader
-from sightrank.wire.json_text import parse_object
+from sightrank.wire.json_text import clip, parse_object
 from sightrank.wire.json_writer import JsonWriter
 from sightrank.wire.query_forms import read_query
 from sightrank.wire.routes import Binding, Place, RouteTable
 from sightrank.wire.service import Rpc
+from sightrank.wire.status_codes import SUCCESS
 from sightrank.wire.watch import requests_of, send_in_time
 
 #: Bodies above this are parsed in a thread, so that other calls go on between two images.
 _PARSE_ASIDE_BYTES = 256 * 1024
+_MAX_SHOWN = 5
 _JSON = (b"content-type", b"application/json")
 
 
@@ -73,6 +76,8 @@ class RestGateway:
             return await request.message(rpc, self._reader)
 
         answer = await self._dispatcher.call(rpc, _sender(request.scope), read)
+        if request.ignored:
+            _tell_ignored(answer, rpc, request.ignored)
         await self._answer(send, answer, close=request.too_slow)
 
     async def _refuse_method(self, scope: Scope, place: Place, send: Send) -> None:
@@ -98,6 +103,8 @@ class _Request:
         self._binding = binding
         self._lease = lease
         self.too_slow = False
+        #: Names in the body that are no fields of the request.
+        self.ignored: Sequence[str] = ()
 
     async def message(self, rpc: Rpc, reader: JsonReader) -> Message:
         """The request message: query, then body, then the path, which wins (api-spec 1.2)."""
@@ -110,7 +117,10 @@ class _Request:
         request = rpc.request_type()
         query = self.scope["query_string"].decode("latin-1")
         fields = read_query(rpc.request_descriptor, query) if query else {}
-        fields.update(parse_object(body))
+        sent = parse_object(body)
+        refuse_delete_all(rpc, sent)
+        self.ignored = reader.unknown(rpc.request_descriptor, sent)
+        fields.update(sent)
         reader.fill(request, fields)
         for names, value in zip(self._binding.variables, self._place.values, strict=True):
             _set_variable(request, names, value)
@@ -125,6 +135,16 @@ class _Request:
         except BodyTooSlow:
             self.too_slow = True
             raise
+
+
+def _tell_ignored(answer: Answer, rpc: Rpc, names: Sequence[str]) -> None:
+    """A success says what it passed over: a search whose `query` is ignored shows everything."""
+    status: Any = answer.message.status  # type: ignore[attr-defined]
+    if answer.code == SUCCESS:
+        shown = ", ".join(f"`{clip(name)}`" for name in names[:_MAX_SHOWN])
+        known = ", ".join(field.name for field in rpc.request_descriptor.fields)
+        hint = f"Ignored: {shown}, which {rpc.name} does not have. Its fields: {known}."
+        status.details = f"{status.details} {hint}".strip()
 
 
 def _set_variable(request: Any, names: tuple[str, ...], value: str) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import binascii
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -22,6 +23,8 @@ _URLSAFE_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 _BLANKS = b" \t\r\n"
 _TRUE = frozenset({"true", "1"})
 _FALSE = frozenset({"false", "0"})
+#: Of what stands where a name of an enum should; comparing it with hundreds of names takes time.
+_LONGEST_NAME = 60
 _LARGEST_FLOAT = 3.4028235677973366e38
 
 
@@ -98,8 +101,17 @@ def read_enum(value: Any, numbers: Mapping[str, int]) -> int:
     if isinstance(value, str) and value in numbers:
         return numbers[value]
     if isinstance(value, str) and not value.lstrip("-").isdigit():
-        raise FieldError(f"is `{clip(value, 60)}`, which is none of its names ({clip(', '.join(numbers), 120)})")
+        raise FieldError(f"is `{clip(value, 60)}`, which is none of its names{_hint(value, numbers)}")
     return read_integer(value, -(2**31), 2**31 - 1)
+
+
+def _hint(name: str, names: Collection[str]) -> str:
+    """Names that hold this text or look like it; where none does, the first ones."""
+    wanted = name.upper()[:_LONGEST_NAME]
+    holding = sorted((each for each in names if len(wanted) >= 3 and wanted in each), key=len)
+    # Only a slip of the pen is looked for: to compare it with hundreds of names costs milliseconds.
+    closest = holding[:5] or get_close_matches(wanted, names, cutoff=0.8)
+    return f"; the closest: {', '.join(closest)}" if closest else f", such as {clip(', '.join(names), 120)}"
 
 
 def _as_integer(value: Any) -> int:

@@ -34,8 +34,8 @@ SELECT user_id, id, name, description, notes, default_language, workflow_id, own
  WHERE user_id = %(user_id)s
    AND (NOT %(public_only)s OR visibility = 50)
    AND (NOT %(template_only)s OR is_template)
-   AND (%(name)s = '' OR lower(name) = lower(%(name)s))
-   AND (%(id)s = '' OR strpos(lower(id), lower(%(id)s)) > 0)
+   AND (%(visibility)s = 0 OR visibility = %(visibility)s)
+   AND lower(name) LIKE lower(%(name)s) AND lower(id) LIKE lower(%(id)s)
    AND (%(text)s = '' OR strpos(lower(id || ' ' || name || ' ' || description), lower(%(text)s)) > 0)
 
 -- name: workflows

@@ -23,7 +23,9 @@ ON CONFLICT (id) DO NOTHING
 
 -- name: resource_counts
 SELECT (SELECT count(*) FROM inputs WHERE bucket = %(bucket)s),
-       (SELECT count(*) FROM datasets WHERE bucket = %(bucket)s)
+       (SELECT count(*) FROM datasets WHERE bucket = %(bucket)s),
+       (SELECT count(*) FROM models WHERE bucket = %(bucket)s),
+       (SELECT count(*) FROM workflows WHERE bucket = %(bucket)s)
 
 -- name: bootstrap_lock
 SELECT pg_advisory_xact_lock(7311020115)

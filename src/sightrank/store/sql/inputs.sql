@@ -153,5 +153,8 @@ SELECT blob FROM dataset_exports WHERE bucket = %(bucket)s AND blob <> '' AND bl
 -- name: any_input
 SELECT 1 FROM inputs WHERE bucket = %(bucket)s LIMIT 1
 
+-- name: media_of
+SELECT id, media, url, blob, text_raw FROM inputs WHERE bucket = %(bucket)s AND id = ANY(%(ids)s)
+
 -- name: media
 SELECT media, blob FROM inputs WHERE bucket = %(bucket)s AND id = %(id)s

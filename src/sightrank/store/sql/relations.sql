@@ -65,6 +65,11 @@ WHERE (NOT %(public_only)s OR visibility = 50) AND (%(predicate)s = '' OR predic
     AND (%(knowledge_graph_id)s = '' OR knowledge_graph_id = %(knowledge_graph_id)s)
 ORDER BY created_at, id
 
+-- name: any
+SELECT 1 FROM concept_relations
+WHERE bucket = %(bucket)s AND (%(concept_id)s = '' OR subject_id = %(concept_id)s OR object_id = %(concept_id)s)
+LIMIT 1
+
 -- name: lock_to_delete
 -- In order of id, so that two calls cannot wait for each other.
 SELECT id FROM concept_relations

@@ -101,8 +101,8 @@ FROM workflows w JOIN LATERAL (
     SELECT * FROM workflow_versions v WHERE v.bucket = w.bucket AND v.workflow_id = w.id
     ORDER BY v.created_at DESC, v.id DESC LIMIT 1
 ) v ON true
-WHERE w.bucket = %(bucket)s AND (%(id)s = '' OR w.id = %(id)s)
-    AND (NOT %(public_only)s OR w.visibility = 50)
+WHERE w.bucket = %(bucket)s AND lower(w.id) LIKE lower(%(id)s)
+    AND (NOT %(public_only)s OR w.visibility = 50) AND (%(visibility)s = 0 OR w.visibility = %(visibility)s)
     AND (%(text)s = '' OR strpos(lower(w.id || ' ' || w.description), lower(%(text)s)) > 0)
 
 -- name: rename
