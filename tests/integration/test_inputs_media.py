@@ -14,6 +14,7 @@ from tests.integration.serving import (
     FAILED,
     PAT,
     App,
+    Server,
     Site,
     by_image,
     encoded,
@@ -55,6 +56,16 @@ def test_the_original_is_byte_for_byte_what_was_posted(app: App, site: Site) -> 
     assert (answer.content, answer.headers["content-type"]) == (picture(2, "PNG"), "image/png")
 
 
+def blob_of(server: Server, app: App, input_id: str) -> str:
+    """The path of its file in the folder of blobs."""
+    ((blob,),) = server.sql(
+        "SELECT i.blob FROM inputs i JOIN apps a ON a.first_bucket = i.bucket WHERE a.id = %s AND i.id = %s",
+        app.id,
+        input_id,
+    )
+    return str(blob)
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "part"),
     [
@@ -80,6 +91,61 @@ def test_a_part_of_a_file_is_sent_where_one_is_asked_for(app: App, asked: str, s
     assert (answer.status_code, answer.headers["accept-ranges"]) == (status, "bytes")
     assert answer.headers.get("content-range") == shown[status]
     assert answer.content == BIG[part]
+
+
+@pytest.mark.parametrize("size", ["orig", "tiny"])
+def test_what_a_client_has_already_is_not_sent_again(app: App, size: str) -> None:
+    app.indexed(of_bytes(BIG, "a"))
+    url = hosted(app, "a", size)
+    first = get(app, url, key=PAT)
+    tag = first.headers["etag"]
+
+    assert first.headers["cache-control"] == "private, no-cache"
+    for same in (tag, f'"other", {tag}', "*", tag.removeprefix("W/")):
+        answer = get(app, url, key=PAT, headers={"If-None-Match": same})
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert answer.headers["etag"] == tag
+        assert answer.headers["cache-control"] == "private, no-cache"
+    assert get(app, url, key=PAT, headers={"If-None-Match": '"other"'}).content == first.content
+    assert get(app, url, headers={"If-None-Match": tag}).status_code == 404
+    other = get(app, hosted(app, "a", "small"), key=PAT, headers={"If-None-Match": tag})
+    assert (other.status_code, other.headers["etag"] != tag) == (200, True)
+
+
+def test_an_image_of_the_same_id_is_another_image(app: App) -> None:
+    app.indexed(of_bytes(BIG, "a"))
+    url = hosted(app, "a")
+    before = get(app, url, key=PAT).headers["etag"]
+    app.call("DeleteInput", input_id="a")
+    assert get(app, url, key=PAT, headers={"If-None-Match": before}).status_code == 404
+
+    app.indexed(of_bytes(picture(3), "a"))
+
+    answer = get(app, url, key=PAT, headers={"If-None-Match": before})
+    assert (answer.status_code, answer.content) == (200, picture(3))
+
+
+def test_a_file_is_gone_on_with_only_while_it_is_the_same(app: App) -> None:
+    app.indexed(of_bytes(BIG, "a"))
+    url, part = hosted(app, "a"), {"Range": "bytes=100-"}
+    tag = get(app, url, key=PAT).headers["etag"]
+
+    same = get(app, url, key=PAT, headers=part | {"If-Range": tag})
+    changed = get(app, url, key=PAT, headers=part | {"If-Range": '"other"'})
+
+    assert (same.status_code, same.content) == (206, BIG[100:])
+    assert (changed.status_code, changed.content) == (200, BIG)
+
+
+def test_what_a_client_has_already_is_not_read_again(server: Server, app: App) -> None:
+    app.indexed(of_bytes(BIG, "a"))
+    url = hosted(app, "a")
+    tag = get(app, url, key=PAT).headers["etag"]
+
+    (server.data_dir / "blobs" / blob_of(server, app, "a")).unlink()
+
+    assert get(app, url, key=PAT, headers={"If-None-Match": tag}).status_code == 304
+    assert get(app, url, key=PAT).status_code == 404
 
 
 @pytest.mark.parametrize(("size", "longest"), [("large", 1024), ("small", 320), ("tiny", 112)])
