@@ -28,6 +28,7 @@ from sightrank.api.concepts import Concepts
 from sightrank.api.dataset_inputs import DatasetInputs
 from sightrank.api.datasets import Datasets
 from sightrank.api.evaluations import Evaluations
+from sightrank.api.hosted_access import HostedAccess
 from sightrank.api.identity import Identity
 from sightrank.api.input_patch import InputPatches
 from sightrank.api.inputs import Inputs
@@ -192,6 +193,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     texts = Texts(core.database, core.book, core.wording)
     reader = SearchReader(history_days=core.settings.history_days)
     saved = SavedSearches(core.database, reader, max_image_bytes=core.settings.max_image_bytes)
+    hosted = HostedAccess(identity, core.urls, core.images)
     intake = Intake(core.database, core.blobs, removal, core.book, core.clock)
     model_records, model_writer = ModelRecords(core.database), ModelWriter(core.book, core.clock)
     models = Models(core.database, core.catalogue, model_records)
@@ -219,7 +221,9 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         ModelContents(core.database, core.catalogue, model_records, records),
         ModelTypes(),
         evaluations,
-        Outputs(core.catalogue, core.images, core.database, Asking(core.catalogue, core.database, core.workbench)),
+        Outputs(
+            core.catalogue, core.images, hosted, core.database, Asking(core.catalogue, core.database, core.workbench)
+        ),
         Workflows(core.catalogue, core.database),
         WorkflowChanges(
             core.catalogue, core.database, identity, NodeReader(core.catalogue, core.workbench), base_workflows
@@ -230,13 +234,15 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         ConceptRelations(core.database, core.book),
         KnowledgeGraphs(core.database),
         ConceptSearch(core.database, core.book, core.catalogue),
-        Inputs(core.database, intake, removal, records, wake, max_image_bytes=core.settings.max_image_bytes),
+        Inputs(core.database, intake, removal, records, hosted, wake, max_image_bytes=core.settings.max_image_bytes),
         InputPatches(core.database, revision, records),
         InputsAddJobs(AddJobs(core.database)),
         Annotations(core.database, labelling, revision, records),
         Datasets(core.database),
         DatasetInputs(core.database, core.book, records, reader, core.clock),
-        Searches(core.database, engine, search_models, records, reader, saved, texts, core.threads, identity.forget),
+        Searches(
+            core.database, engine, search_models, records, reader, saved, texts, core.threads, hosted, identity.forget
+        ),
         saved,
         AnnotationFilters(core.database, reader),
     )

@@ -19,7 +19,6 @@ from tests.integration.serving import (
     by_image,
     encoded,
     hit_inputs,
-    new_app,
     of_bytes,
     of_url,
     picture,
@@ -248,19 +247,11 @@ def test_an_image_is_gone_with_its_input(app: App) -> None:
     assert get(app, url, key=PAT).status_code == 404
 
 
-def test_a_hosted_url_is_a_query_and_an_input_of_its_own_app_only(app: App) -> None:
+def test_a_hosted_url_is_a_query_and_an_input_of_its_app(app: App) -> None:
     app.indexed(of_bytes(BIG, "a"), of_bytes(picture(7), "b"))
     url = hosted(app, "a")
-    other = new_app(app.server, app.stub)
-    other.indexed(of_bytes(picture(8), "c"))
 
     hits = app.rank(by_image(url=url))
     assert (hit_inputs(hits)[0], hits[0].score > 0.99) == ("a", True)
     app.indexed(of_url(url, "again"))
     assert get(app, hosted(app, "again"), key=PAT).content == BIG
-
-    other.post(of_url(url, "stolen"))
-    status = other.finished("stolen").status
-    assert (status.code, "another app" in status.details) == (FAILED, True)
-    query = {"searches": [{"query": {"ranks": [{"annotation": {"data": {"image": {"url": url}}}}]}}]}
-    assert other.rest("POST", "/annotations/searches", query)["status"]["code"] == 43003
