@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.ports import HOST
+from tests.waiting import wait_for
 
 PAGE_SECONDS = 120.0
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -53,7 +59,7 @@ def in_browser(script: str, *, host: str = HOST, **given: Any) -> Any:
         def log_message(self, format: str, *args: object) -> None:
             """Silence."""
 
-    with ThreadingHTTPServer((HOST, 0), Handler) as http, tempfile.TemporaryDirectory() as folder:
+    with ThreadingHTTPServer((HOST, 0), Handler) as http, _profile() as folder:
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         process = subprocess.Popen(
@@ -63,13 +69,24 @@ def in_browser(script: str, *, host: str = HOST, **given: Any) -> Any:
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             answer = told.get(timeout=PAGE_SECONDS)
         finally:
-            process.terminate()
-            process.wait(30)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
             http.shutdown()
             thread.join()
     assert "returned" in answer, answer
     return answer["returned"]
+
+
+@contextmanager
+def _profile() -> Iterator[Path]:
+    """A folder for the browser, whose processes may write in it for a moment after they were killed."""
+    folder = Path(tempfile.mkdtemp(prefix="sightrank-browser-"))
+    try:
+        yield folder
+    finally:
+        wait_for("the browser to be gone", lambda: shutil.rmtree(folder, ignore_errors=True) or not folder.exists())

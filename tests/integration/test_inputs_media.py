@@ -255,3 +255,42 @@ def test_a_hosted_url_is_a_query_and_an_input_of_its_app(app: App) -> None:
     assert (hit_inputs(hits)[0], hits[0].score > 0.99) == ("a", True)
     app.indexed(of_url(url, "again"))
     assert get(app, hosted(app, "again"), key=PAT).content == BIG
+
+
+@pytest.mark.parametrize(
+    ("origin", "credentials"),
+    [
+        ("http://127.0.0.1:3000", True),
+        ("https://127.0.0.1", True),
+        ("http://127.0.0.2:3000", False),
+        ("http://localhost:3000", False),
+        ("http://127.0.0.1.evil.example", False),
+        ("http://evil.example/127.0.0.1", False),
+        ("http://127.0.0.1@evil.example", False),
+        ("http://evil.example@127.0.0.1", False),
+        ("http://[127.0.0.1", False),
+        ("file://127.0.0.1", False),
+        ("null", False),
+        ("", False),
+    ],
+)
+def test_only_pages_of_the_same_host_may_use_cookies(app: App, origin: str, credentials: bool) -> None:
+    app.post(of_bytes(BIG, "a"))
+    url, headers = hosted(app, "a"), {"Origin": origin}
+    tag = get(app, url, key=PAT).headers["etag"]
+
+    answers = [
+        get(app, url, key=PAT, headers=headers),
+        get(app, url, headers=headers),
+        get(app, url, key=PAT, headers=headers | {"If-None-Match": tag}),
+        app.server.rest("OPTIONS", url, headers=headers | {"Access-Control-Request-Method": "GET"}),
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 404, 304, 204]
+    for answer in answers:
+        assert answer.headers.get_list("access-control-allow-origin") == [origin if credentials else "*"]
+        assert answer.headers.get("access-control-allow-credentials") == ("true" if credentials else None)
+        assert answer.headers["vary"] == "Origin"
+    of_api = app.server.rest("GET", f"{app.path}/inputs", headers=headers)
+    assert of_api.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in of_api.headers

@@ -3,30 +3,65 @@
 CORS: pages of any origin may call the API, because Clarifai's fetch examples run in browsers (api-spec 1.2). That gives
 a page nothing it has no key for: rpcs read no cookies, and browsers keep answers to requests with cookies from pages
 when the origin is "*".
+
+Hosted images are opened by a cookie too. Were every origin told that it may send cookies, any page that somebody visits
+could read what the cookie opens. So only pages of the host that was asked are told so: a cookie belongs to a host, and
+those on other ports of it have it anyway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from email.utils import formatdate
+from urllib.parse import urlsplit
 
-from starlette.types import Message, Send
+from starlette.datastructures import Headers
+from starlette.types import Message, Scope, Send
 
 #: Headers clients send; "*" would not cover Authorization. Other ``x-clarifai-`` names are allowed as asked for.
 _HEADERS = ("Authorization", "Content-Type", "Accept", "Python-Client", "X-Clarifai-Request-ID-Prefix")
-_ORIGIN = (b"access-control-allow-origin", b"*")
+_ANY_ORIGIN = [(b"access-control-allow-origin", b"*")]
+#: The paths that are opened by cookies.
+_BY_COOKIE = "/media/"
 
 
-def with_common_headers(send: Send) -> Send:
+def with_common_headers(scope: Scope, send: Send) -> Send:
     """``send`` with the date and the allowed origin on every answer, errors included."""
+    origin = _origin(scope)
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             date = (b"date", formatdate(usegmt=True).encode())
-            message = {**message, "headers": [*message.get("headers", ()), date, _ORIGIN]}
+            message = {**message, "headers": [*message.get("headers", ()), date, *origin]}
         await send(message)
 
     return send_with_headers
+
+
+def _origin(scope: Scope) -> list[tuple[bytes, bytes]]:
+    if not scope["path"].startswith(_BY_COOKIE):
+        return _ANY_ORIGIN
+    headers = Headers(scope=scope)
+    asking = headers.get("origin", "")
+    vary = (b"vary", b"Origin")
+    if not _is_of_host(asking, headers.get("host", ""), scope["scheme"]):
+        return [*_ANY_ORIGIN, vary]
+    allowed = (b"access-control-allow-origin", asking.encode("latin-1"))
+    return [allowed, (b"access-control-allow-credentials", b"true"), vary]
+
+
+def _is_of_host(origin: str, host: str, scheme: str) -> bool:
+    """Whether a page is of the host that was asked, on any port; of one with TLS only if it came by TLS itself."""
+    try:
+        asking, asked = urlsplit(origin), urlsplit(f"//{host}")
+        names = asking.hostname, asked.hostname
+    except ValueError:
+        return False
+    schemes = ("https",) if scheme == "https" else ("http", "https")
+    written = f"{asking.scheme}://{asking.netloc}"  # an origin is this and nothing more
+    if names[0] != names[1] or not names[0] or "@" in origin:
+        return False
+    return asking.scheme in schemes and origin == written
 
 
 def preflight_headers(request_headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

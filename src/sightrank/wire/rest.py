@@ -50,7 +50,7 @@ class RestGateway:
         if scope["type"] != "http":
             return
         with requests_of(scope):
-            await self._serve(scope, receive, send_in_time(with_common_headers(send), self._send_s))
+            await self._serve(scope, receive, send_in_time(with_common_headers(scope, send), self._send_s))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "OPTIONS":
