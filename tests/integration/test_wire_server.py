@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -357,6 +358,29 @@ def test_preflight() -> None:
         assert "POST" in response.headers["access-control-allow-methods"]
         allowed = response.headers["access-control-allow-headers"].lower()
         assert all(name in allowed for name in asked["access-control-request-headers"].split(","))
+
+    with_server(use)
+
+
+@pytest.mark.parametrize("place", ["/v2/users/me/apps/été/inputs/ü", "/v2/inputs/ü?user_app_id.app_id=été"])
+@pytest.mark.parametrize("pieces", [1, 2, 200])
+def test_a_url_may_hold_utf8_as_it_is_typed(place: str, pieces: int) -> None:
+    head = f"GET {place} HTTP/1.1\r\nHost: sightrank\r\nAuthorization: Key good\r\nX-Name: ü\r\n\r\n".encode()
+
+    async def use(server: WireServer) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.ports.http)
+        for _ in range(2):  # the second request of a connection as the first
+            size = -(-len(head) // pieces)
+            for start in range(0, len(head), size):
+                writer.write(head[start : start + size])
+                await writer.drain()
+                await asyncio.sleep(0)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            (length,) = re.findall(rb"content-length: (\d+)", answer)
+            found = json.loads(await reader.readexactly(int(length)))["input"]
+            assert (found["id"], found["dataset_ids"][-1]) == ("ü", "été")
+        writer.close()
 
     with_server(use)
 
