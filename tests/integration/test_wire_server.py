@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 import re
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -395,6 +397,83 @@ def test_a_body_may_be_as_much_longer_as_base64_is() -> None:
         assert longer.status_code == 413
 
     with_server(use, max_message_bytes=MIB)
+
+
+BODY = b'{"inputs": [{"id": "a"}]}'
+
+
+def raw_deflate(data: bytes) -> bytes:
+    """Without the frame of zlib, as some clients send what they call deflate."""
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", gzip.compress(BODY)),
+        ("X-GZip", gzip.compress(BODY)),
+        ("deflate", zlib.compress(BODY)),
+        ("deflate", raw_deflate(BODY)),
+        ("identity", BODY),
+        ("", BODY),
+        ("gzip", gzip.compress(BODY + b" " * MIB)),
+    ],
+    ids=["gzip", "x-gzip", "zlib", "deflate", "identity", "none", "many pieces"],
+)
+def test_a_packed_body_is_unpacked(coding: str, body: bytes) -> None:
+    async def use(server: WireServer) -> None:
+        async with web(server) as client:
+            answer = await client.post("/v2/inputs", content=body, headers={"content-encoding": coding})
+            assert [item["id"] for item in answer.json()["inputs"]] == ["a"]
+            assert server.app._bodies._held.size == 0
+
+    with_server(use)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "told"),
+    [
+        ("br", BODY, "Content-Encoding 'br'"),
+        ("gzip, gzip", gzip.compress(gzip.compress(BODY)), "Content-Encoding 'gzip, gzip'"),
+        ("gzip", BODY, "Content-Encoding: gzip"),
+        ("gzip", gzip.compress(BODY)[:-9], "Content-Encoding: gzip"),
+        ("gzip", gzip.compress(BODY) + b"more", "Content-Encoding: gzip"),
+        ("deflate", BODY, "Content-Encoding: deflate"),
+    ],
+    ids=["unknown", "twice", "not packed", "broken off", "more after it", "no deflate"],
+)
+def test_a_body_that_cannot_be_unpacked_is_refused_by_its_header(coding: str, body: bytes, told: str) -> None:
+    async def use(server: WireServer) -> None:
+        async with web(server) as client:
+            answer = await client.post("/v2/inputs", content=body, headers={"content-encoding": coding})
+        status = answer.json()["status"]
+        assert (answer.status_code, status["code"]) == (400, 11100)
+        assert told in status["details"]
+
+    with_server(use)
+
+
+def test_a_packed_body_is_bounded_by_what_it_holds() -> None:
+    async def use(server: WireServer) -> None:
+        async with web(server) as client:
+            for size, status in ((4 * MIB // 3, 400), (4 * MIB // 3 + 1, 413), (200 * MIB, 413)):
+                packed = gzip.compress(b"\0" * size)
+                answer = await client.post("/v2/inputs", content=packed, headers={"content-encoding": "gzip"})
+                assert answer.status_code == status
+        assert server.app._bodies._held.size == 0
+
+    with_server(use, max_message_bytes=MIB)
+
+
+def test_what_packed_bodies_hold_counts_among_all_bodies() -> None:
+    async def use(server: WireServer) -> None:
+        async with web(server) as client:
+            packed = gzip.compress(b" " * 2 * MIB)
+            answer = await client.post("/v2/inputs", content=packed, headers={"content-encoding": "gzip"})
+        assert (answer.status_code, answer.json()["status"]["code"]) == (503, 40031)
+
+    with_server(use, max_held_bytes=MIB)
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -21,6 +21,7 @@ from sightrank.wire.headers import preflight_headers, with_common_headers
 from sightrank.wire.json_reader import JsonReader
 from sightrank.wire.json_text import parse_object
 from sightrank.wire.json_writer import JsonWriter
+from sightrank.wire.packing import packing_of
 from sightrank.wire.query_forms import read_query
 from sightrank.wire.routes import Binding, Place, RouteTable
 from sightrank.wire.service import Rpc
@@ -120,11 +121,13 @@ class _Request:
         # DELETE has a body also where the binding names none (both JSON clients send one); a GET only if it says so.
         if self.scope["method"] == "GET" and not _content_length(self.scope):
             return b""
+        packing = packing_of(self.scope["headers"])
         try:
-            return await self._lease.read(self._receive, _content_length(self.scope))
+            body = await self._lease.read(self._receive, _content_length(self.scope))
         except BodyTooSlow:
             self.too_slow = True
             raise
+        return await self._lease.unpack(body, packing) if body and packing else body
 
 
 def _set_variable(request: Any, names: tuple[str, ...], value: str) -> None:
