@@ -6,7 +6,7 @@ import base64
 
 import pytest
 from tests.browsing import in_browser
-from tests.integration.serving import PAT, App, of_bytes, picture
+from tests.integration.serving import PAT, SUCCESS, App, of_bytes, picture
 
 _SIZE = """
 const size = async url => {
@@ -58,6 +58,21 @@ const shown = (url, crossorigin) => new Promise(resolve => {
 });
 const fetched = (url, options) => fetch(url, options).then(async answer => (await answer.blob()).size, () => "blocked");
 """
+
+
+def test_a_page_may_add_the_headers_that_its_tools_add(app: App) -> None:
+    status = in_browser(
+        """
+        const added = ["X-Requested-With", "traceparent", "sentry-trace", "baggage", "Cache-Control", "If-None-Match"];
+        const headers = {Authorization: "Key " + given.pat};
+        for (const name of added) headers[name] = "x";
+        return (await (await fetch(given.app + "/inputs", {headers})).json()).status.code;
+        """,
+        pat=PAT,
+        app=app.server.base + app.path,
+    )
+
+    assert status == SUCCESS
 
 
 @pytest.fixture

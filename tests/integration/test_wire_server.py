@@ -364,6 +364,42 @@ def test_preflight() -> None:
     with_server(use)
 
 
+def allowed_headers(asked: str) -> list[str]:
+    """What a preflight that asks for these headers is told, in lower case."""
+    found: list[str] = []
+
+    async def use(server: WireServer) -> None:
+        headers = {
+            "origin": "https://page.example",
+            "access-control-request-method": "GET",
+            "access-control-request-headers": asked,
+        }
+        async with web(server) as client:
+            answer = await client.options("/v2/inputs", headers=headers)
+        assert answer.status_code == 204
+        found.extend(answer.headers["access-control-allow-headers"].lower().split(", "))
+
+    with_server(use)
+    return found
+
+
+def test_a_page_may_send_whatever_headers_it_has() -> None:
+    added = ["x-requested-with", "traceparent", "baggage", "if-none-match", "x-grpc-web", "~odd|but.'fine`"]
+    usual = allowed_headers("")
+
+    assert allowed_headers(",".join(added)) == [*usual, *added]
+    assert allowed_headers("Accept ,, AUTHORIZATION, baggage, Baggage") == [*usual, "baggage"]
+
+
+@pytest.mark.parametrize("wrong", ["a b", "x:1", "x/y", "<b>", "(x)", "x" * 65, '"x"'])
+def test_only_names_of_headers_are_allowed(wrong: str) -> None:
+    assert allowed_headers(f"before, {wrong}, after")[-2:] == ["before", "after"]
+
+
+def test_a_preflight_answers_in_few_words() -> None:
+    assert len(allowed_headers(",".join(f"x{number}" for number in range(1000)))) < 100
+
+
 @pytest.mark.parametrize("place", ["/v2/users/me/apps/été/inputs/ü", "/v2/inputs/ü?user_app_id.app_id=été"])
 @pytest.mark.parametrize("pieces", [1, 2, 200])
 def test_a_url_may_hold_utf8_as_it_is_typed(place: str, pieces: int) -> None:

@@ -11,6 +11,7 @@ those on other ports of it have it anyway.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from email.utils import formatdate
 from urllib.parse import urlsplit
@@ -18,8 +19,13 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import Message, Scope, Send
 
-#: Headers clients send; "*" would not cover Authorization. Other ``x-clarifai-`` names are allowed as asked for.
+#: Headers clients send; "*" would not cover Authorization. Others are allowed as a page asks for them: libraries and
+#: tracing add some of their own, and none of them gives a page what it has no key for.
 _HEADERS = ("Authorization", "Content-Type", "Accept", "Python-Client", "X-Clarifai-Request-ID-Prefix")
+_KNOWN = frozenset(name.lower() for name in _HEADERS)
+#: A token (RFC 9110, 5.6.2), and no longer than names are.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_MOST_NAMES = 64
 _ANY_ORIGIN = [(b"access-control-allow-origin", b"*")]
 #: The paths that are opened by cookies.
 _BY_COOKIE = "/media/"
@@ -65,12 +71,13 @@ def _is_of_host(origin: str, host: str, scheme: str) -> bool:
 
 
 def preflight_headers(request_headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """What a preflight is told: all methods, the known headers and every ``x-clarifai-`` header it asks for."""
+    """What a preflight is told: all methods, the known headers and those it asks for, as far as they are names."""
     asked = [value.decode("latin-1") for name, value in request_headers if name == b"access-control-request-headers"]
-    names = [name.strip() for name in ",".join(asked).split(",")]
-    own = [name for name in names if name.lower().startswith("x-clarifai-") and name.replace("-", "").isalnum()]
+    names = [name.strip() for name in ",".join(asked).split(",")[:_MOST_NAMES]]
+    allowed = {name.lower(): name for name in names if _NAME.fullmatch(name)}
+    others = [name for key, name in allowed.items() if key not in _KNOWN]
     return [
         (b"access-control-allow-methods", b"GET, POST, PATCH, PUT, DELETE"),
-        (b"access-control-allow-headers", ", ".join([*_HEADERS, *own]).encode("latin-1")),
+        (b"access-control-allow-headers", ", ".join([*_HEADERS, *others]).encode("latin-1")),
         (b"access-control-max-age", b"86400"),
     ]
