@@ -143,6 +143,11 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         await wire.start()
         stack.push_async_callback(wire.stop)
         # Not before: a start that fails says why in one line and nothing else.
+        if settings.names_this_machine_only:
+            _log.warning(
+                "hosted images have URLs that other machines cannot open; set SIGHTRANK_PUBLIC_URL",
+                url=settings.http_base(settings.http_port),
+            )
         for model in core.catalogue.models:
             _log.info("model ready", model=model.id, version=model.version_id, provider=_provider(core, model))
         await warn_of_absent(core.database, core.workflows.keys() | core.idle)
