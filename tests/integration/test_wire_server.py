@@ -423,6 +423,23 @@ def test_a_url_may_hold_utf8_as_it_is_typed(place: str, pieces: int) -> None:
     with_server(use)
 
 
+def test_a_busy_server_says_when_to_come_back() -> None:
+    async def use(server: WireServer) -> None:
+        async with web(server) as client:
+            fine = await client.get("/v2/inputs")
+            endless = asyncio.create_task(client.get("/v2/inputs/endless"))
+            await until(lambda: running(server) == 1)
+            busy = await client.get("/v2/inputs")
+            endless.cancel()
+            await asyncio.gather(endless, return_exceptions=True)
+        assert (busy.status_code, busy.json()["status"]["code"]) == (503, 40031)
+        assert busy.headers["retry-after"] == "1"
+        assert busy.headers["access-control-expose-headers"] == "Retry-After"
+        assert (fine.status_code, "retry-after" in fine.headers) == (200, False)
+
+    with_server(use, max_running=1)
+
+
 def test_a_body_may_be_as_much_longer_as_base64_is() -> None:
     async def use(server: WireServer) -> None:
         async with web(server) as client:

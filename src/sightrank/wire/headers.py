@@ -27,18 +27,23 @@ _KNOWN = frozenset(name.lower() for name in _HEADERS)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _MOST_NAMES = 64
 _ANY_ORIGIN = [(b"access-control-allow-origin", b"*")]
+_NOT_NOW = 503
+#: In seconds, and for pages too.
+_LATER = [(b"retry-after", b"1"), (b"access-control-expose-headers", b"Retry-After")]
 #: The paths that are opened by cookies.
 _BY_COOKIE = "/media/"
 
 
 def with_common_headers(scope: Scope, send: Send) -> Send:
-    """``send`` with the date and the allowed origin on every answer, errors included."""
+    """``send`` with the date and the allowed origin on every answer, errors included; one that says "not now" says when
+    to come back."""
     origin = _origin(scope)
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             date = (b"date", formatdate(usegmt=True).encode())
-            message = {**message, "headers": [*message.get("headers", ()), date, *origin]}
+            later = _LATER if message["status"] == _NOT_NOW else []
+            message = {**message, "headers": [*message.get("headers", ()), date, *origin, *later]}
         await send(message)
 
     return send_with_headers
