@@ -299,6 +299,8 @@ def test_rest_errors_are_json_with_open_origin() -> None:
                 ("GET", "/v2/inputs/missing", 404, 11101),
                 ("GET", "/v2/nothing", 404, 11101),
                 ("GET", "/favicon.ico", 404, 11101),
+                ("GET", "/hello/", 404, 11101),
+                ("POST", "/hello/", 404, 11101),
                 ("PUT", "/v2/inputs", 405, 11103),
                 ("POST", "/hello", 405, 11103),
                 ("GET", "/broken", 500, 99009),
