@@ -36,6 +36,7 @@ from sightrank.api.dataset_inputs import DatasetInputs
 from sightrank.api.dataset_versions import DatasetVersions
 from sightrank.api.datasets import Datasets
 from sightrank.api.evaluations import Evaluations
+from sightrank.api.hosted_access import HostedAccess
 from sightrank.api.identity import Identity
 from sightrank.api.input_patch import InputPatches
 from sightrank.api.inputs import Inputs
@@ -162,6 +163,11 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         await wire.start()
         stack.push_async_callback(wire.stop)
         # Not before: a start that fails says why in one line and nothing else.
+        if settings.names_this_machine_only:
+            _log.warning(
+                "hosted images have URLs that other machines cannot open; set SIGHTRANK_PUBLIC_URL",
+                url=settings.http_base(settings.http_port),
+            )
         for model in core.catalogue.models:
             _log.info("model ready", model=model.id, version=model.version_id, provider=_provider(core, model))
         await warn_of_absent(core.database, core.workflows.keys() | core.idle)
@@ -222,6 +228,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
     texts = Texts(core.database, core.book, core.wording)
     reader = SearchReader(history_days=core.settings.history_days)
     saved = SavedSearches(core.database, reader, max_image_bytes=core.settings.max_image_bytes)
+    hosted = HostedAccess(identity, core.urls, core.images)
     intake = Intake(core.database, core.blobs, removal, core.book, core.clock)
     model_records, model_writer = ModelRecords(core.database), ModelWriter(core.book, core.clock)
     models = Models(core.database, core.catalogue, model_records)
@@ -250,7 +257,9 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         ModelContents(core.database, core.catalogue, model_records, records),
         ModelTypes(),
         evaluations,
-        Outputs(core.catalogue, core.images, core.database, Asking(core.catalogue, core.database, core.workbench)),
+        Outputs(
+            core.catalogue, core.images, hosted, core.database, Asking(core.catalogue, core.database, core.workbench)
+        ),
         Workflows(core.catalogue, core.database),
         WorkflowChanges(
             core.catalogue, core.database, identity, NodeReader(core.catalogue, core.workbench), base_workflows
@@ -261,7 +270,7 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         ConceptRelations(core.database, core.book),
         KnowledgeGraphs(core.database),
         ConceptSearch(core.database, core.book, core.catalogue),
-        Inputs(core.database, intake, removal, records, wake, max_image_bytes=core.settings.max_image_bytes),
+        Inputs(core.database, intake, removal, records, hosted, wake, max_image_bytes=core.settings.max_image_bytes),
         InputPatches(core.database, revision, records, core.urls),
         InputsAddJobs(AddJobs(core.database)),
         Annotations(core.database, labelling, revision, records),
@@ -269,7 +278,9 @@ def _handlers(core: Core, identity: Identity, removal: Removal, matrices: Matric
         Datasets(core.database, core.blobs),
         DatasetInputs(core.database, core.book, records, reader, core.clock),
         DatasetVersions(core.database, core.blobs, exports, core.clock, reader, core.to_count),
-        Searches(core.database, engine, search_models, records, reader, saved, texts, core.threads, identity.forget),
+        Searches(
+            core.database, engine, search_models, records, reader, saved, texts, core.threads, hosted, identity.forget
+        ),
         saved,
         AnnotationFilters(core.database, reader),
     )

@@ -23,6 +23,10 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "sightrank"
 
 
+#: By what this machine reaches a server that listens on all of its addresses.
+_LOOPBACK_OF_ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+
+
 class Settings(BaseSettings):
     """What an operator can choose. Sizes are bytes unless the name says otherwise."""
 
@@ -35,7 +39,11 @@ class Settings(BaseSettings):
     blob_url: str = Field(
         "", description="Folder for uploaded images, as a path or file:// URL; default <data-dir>/blobs"
     )
-    public_url: str = Field("", description="Base of hosted image URLs; default http://<host>:<http-port>")
+    public_url: str = Field(
+        "",
+        description="Base of hosted image URLs, as clients reach the server; default http://<host>:<http-port>, with"
+        " 127.0.0.1 for 0.0.0.0, which other machines cannot open",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 opens the server to the network")
     grpc_port: int = Field(18080, ge=0, le=65535, description="Plaintext gRPC")
     http_port: int = Field(8000, ge=0, le=65535, description="REST, and gRPC without TLS")
@@ -103,8 +111,13 @@ class Settings(BaseSettings):
 
     def client_host(self) -> str:
         """A host to connect to, for the address that is listened on."""
-        name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        name = _LOOPBACK_OF_ALL.get(self.host, self.host)
         return f"[{name}]" if ":" in name else name
+
+    @property
+    def names_this_machine_only(self) -> bool:
+        """Whether the server is open to others, who are told URLs that only this machine can open."""
+        return self.host in _LOOPBACK_OF_ALL and not self.public_url
 
     def fetch_allow_list(self) -> tuple[str, ...]:
         return tuple(part.strip() for part in self.fetch_allow.split(",") if part.strip())

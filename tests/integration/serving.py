@@ -58,6 +58,7 @@ class Server:
     grpc_port: int
     http_port: int
     command: str = "serve"
+    host: str = HOST
     process: subprocess.Popen[bytes] = field(init=False)
 
     @property
@@ -79,7 +80,7 @@ class Server:
 
     def launch(self) -> None:
         """Returns at once."""
-        ports = ["--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port), "--host", HOST]
+        ports = ["--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port), "--host", self.host]
         # What it leaves in the folder for temporary files when it is killed goes with all else.
         (temporary := self.folder / "tmp").mkdir(exist_ok=True)
         with (self.folder / f"{self.command}.log").open("wb") as log:
@@ -154,7 +155,7 @@ class Server:
 
 
 @contextmanager
-def server_at(folder: Path, *, command: str = "serve", **settings: str) -> Iterator[Server]:
+def server_at(folder: Path, *, command: str = "serve", host: str = HOST, **settings: str) -> Iterator[Server]:
     """A server that is not started yet; it is ended when the block is left."""
     grpc_port, http_port = free_ports(2)
     defaults = {"SIGHTRANK_BOOTSTRAP_PAT": PAT, "SIGHTRANK_BOOTSTRAP_API_KEY": API_KEY}
@@ -162,7 +163,12 @@ def server_at(folder: Path, *, command: str = "serve", **settings: str) -> Itera
     defaults["SIGHTRANK_LOG_LEVEL"] = "warning"
     folder.mkdir(mode=0o755, exist_ok=True)
     server = Server(
-        folder=folder, settings=defaults | settings, grpc_port=grpc_port, http_port=http_port, command=command
+        folder=folder,
+        settings=defaults | settings,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        command=command,
+        host=host,
     )
     try:
         yield server

@@ -14,11 +14,11 @@ from tests.integration.serving import (
     FAILED,
     PAT,
     App,
+    Server,
     Site,
     by_image,
     encoded,
     hit_inputs,
-    new_app,
     of_bytes,
     of_url,
     picture,
@@ -55,6 +55,16 @@ def test_the_original_is_byte_for_byte_what_was_posted(app: App, site: Site) -> 
     assert (answer.content, answer.headers["content-type"]) == (picture(2, "PNG"), "image/png")
 
 
+def blob_of(server: Server, app: App, input_id: str) -> str:
+    """The path of its file in the folder of blobs."""
+    ((blob,),) = server.sql(
+        "SELECT i.blob FROM inputs i JOIN apps a ON a.first_bucket = i.bucket WHERE a.id = %s AND i.id = %s",
+        app.id,
+        input_id,
+    )
+    return str(blob)
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "part"),
     [
@@ -80,6 +90,61 @@ def test_a_part_of_a_file_is_sent_where_one_is_asked_for(app: App, asked: str, s
     assert (answer.status_code, answer.headers["accept-ranges"]) == (status, "bytes")
     assert answer.headers.get("content-range") == shown[status]
     assert answer.content == BIG[part]
+
+
+@pytest.mark.parametrize("size", ["orig", "tiny"])
+def test_what_a_client_has_already_is_not_sent_again(app: App, size: str) -> None:
+    app.indexed(of_bytes(BIG, "a"))
+    url = hosted(app, "a", size)
+    first = get(app, url, key=PAT)
+    tag = first.headers["etag"]
+
+    assert first.headers["cache-control"] == "private, no-cache"
+    for same in (tag, f'"other", {tag}', "*", tag.removeprefix("W/")):
+        answer = get(app, url, key=PAT, headers={"If-None-Match": same})
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert answer.headers["etag"] == tag
+        assert answer.headers["cache-control"] == "private, no-cache"
+    assert get(app, url, key=PAT, headers={"If-None-Match": '"other"'}).content == first.content
+    assert get(app, url, headers={"If-None-Match": tag}).status_code == 404
+    other = get(app, hosted(app, "a", "small"), key=PAT, headers={"If-None-Match": tag})
+    assert (other.status_code, other.headers["etag"] != tag) == (200, True)
+
+
+def test_an_image_of_the_same_id_is_another_image(app: App) -> None:
+    app.indexed(of_bytes(BIG, "a"))
+    url = hosted(app, "a")
+    before = get(app, url, key=PAT).headers["etag"]
+    app.call("DeleteInput", input_id="a")
+    assert get(app, url, key=PAT, headers={"If-None-Match": before}).status_code == 404
+
+    app.indexed(of_bytes(picture(3), "a"))
+
+    answer = get(app, url, key=PAT, headers={"If-None-Match": before})
+    assert (answer.status_code, answer.content) == (200, picture(3))
+
+
+def test_a_file_is_gone_on_with_only_while_it_is_the_same(app: App) -> None:
+    app.indexed(of_bytes(BIG, "a"))
+    url, part = hosted(app, "a"), {"Range": "bytes=100-"}
+    tag = get(app, url, key=PAT).headers["etag"]
+
+    same = get(app, url, key=PAT, headers=part | {"If-Range": tag})
+    changed = get(app, url, key=PAT, headers=part | {"If-Range": '"other"'})
+
+    assert (same.status_code, same.content) == (206, BIG[100:])
+    assert (changed.status_code, changed.content) == (200, BIG)
+
+
+def test_what_a_client_has_already_is_not_read_again(server: Server, app: App) -> None:
+    app.indexed(of_bytes(BIG, "a"))
+    url = hosted(app, "a")
+    tag = get(app, url, key=PAT).headers["etag"]
+
+    (server.data_dir / "blobs" / blob_of(server, app, "a")).unlink()
+
+    assert get(app, url, key=PAT, headers={"If-None-Match": tag}).status_code == 304
+    assert get(app, url, key=PAT).status_code == 404
 
 
 @pytest.mark.parametrize(("size", "longest"), [("large", 1024), ("small", 320), ("tiny", 112)])
@@ -182,19 +247,50 @@ def test_an_image_is_gone_with_its_input(app: App) -> None:
     assert get(app, url, key=PAT).status_code == 404
 
 
-def test_a_hosted_url_is_a_query_and_an_input_of_its_own_app_only(app: App) -> None:
+def test_a_hosted_url_is_a_query_and_an_input_of_its_app(app: App) -> None:
     app.indexed(of_bytes(BIG, "a"), of_bytes(picture(7), "b"))
     url = hosted(app, "a")
-    other = new_app(app.server, app.stub)
-    other.indexed(of_bytes(picture(8), "c"))
 
     hits = app.rank(by_image(url=url))
     assert (hit_inputs(hits)[0], hits[0].score > 0.99) == ("a", True)
     app.indexed(of_url(url, "again"))
     assert get(app, hosted(app, "again"), key=PAT).content == BIG
 
-    other.post(of_url(url, "stolen"))
-    status = other.finished("stolen").status
-    assert (status.code, "another app" in status.details) == (FAILED, True)
-    query = {"searches": [{"query": {"ranks": [{"annotation": {"data": {"image": {"url": url}}}}]}}]}
-    assert other.rest("POST", "/annotations/searches", query)["status"]["code"] == 43003
+
+@pytest.mark.parametrize(
+    ("origin", "credentials"),
+    [
+        ("http://127.0.0.1:3000", True),
+        ("https://127.0.0.1", True),
+        ("http://127.0.0.2:3000", False),
+        ("http://localhost:3000", False),
+        ("http://127.0.0.1.evil.example", False),
+        ("http://evil.example/127.0.0.1", False),
+        ("http://127.0.0.1@evil.example", False),
+        ("http://evil.example@127.0.0.1", False),
+        ("http://[127.0.0.1", False),
+        ("file://127.0.0.1", False),
+        ("null", False),
+        ("", False),
+    ],
+)
+def test_only_pages_of_the_same_host_may_use_cookies(app: App, origin: str, credentials: bool) -> None:
+    app.post(of_bytes(BIG, "a"))
+    url, headers = hosted(app, "a"), {"Origin": origin}
+    tag = get(app, url, key=PAT).headers["etag"]
+
+    answers = [
+        get(app, url, key=PAT, headers=headers),
+        get(app, url, headers=headers),
+        get(app, url, key=PAT, headers=headers | {"If-None-Match": tag}),
+        app.server.rest("OPTIONS", url, headers=headers | {"Access-Control-Request-Method": "GET"}),
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 404, 304, 204]
+    for answer in answers:
+        assert answer.headers.get_list("access-control-allow-origin") == [origin if credentials else "*"]
+        assert answer.headers.get("access-control-allow-credentials") == ("true" if credentials else None)
+        assert answer.headers["vary"] == "Origin"
+    of_api = app.server.rest("GET", f"{app.path}/inputs", headers=headers)
+    assert of_api.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in of_api.headers

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import logging
 import re
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -296,6 +299,8 @@ def test_rest_errors_are_json_with_open_origin() -> None:
                 ("GET", "/v2/inputs/missing", 404, 11101),
                 ("GET", "/v2/nothing", 404, 11101),
                 ("GET", "/favicon.ico", 404, 11101),
+                ("GET", "/hello/", 404, 11101),
+                ("POST", "/hello/", 404, 11101),
                 ("PUT", "/v2/inputs", 405, 11103),
                 ("POST", "/hello", 405, 11103),
                 ("GET", "/broken", 500, 99009),
@@ -361,6 +366,82 @@ def test_preflight() -> None:
     with_server(use)
 
 
+def allowed_headers(asked: str) -> list[str]:
+    """What a preflight that asks for these headers is told, in lower case."""
+    found: list[str] = []
+
+    async def use(server: WireServer) -> None:
+        headers = {
+            "origin": "https://page.example",
+            "access-control-request-method": "GET",
+            "access-control-request-headers": asked,
+        }
+        async with web(server) as client:
+            answer = await client.options("/v2/inputs", headers=headers)
+        assert answer.status_code == 204
+        found.extend(answer.headers["access-control-allow-headers"].lower().split(", "))
+
+    with_server(use)
+    return found
+
+
+def test_a_page_may_send_whatever_headers_it_has() -> None:
+    added = ["x-requested-with", "traceparent", "baggage", "if-none-match", "x-grpc-web", "~odd|but.'fine`"]
+    usual = allowed_headers("")
+
+    assert allowed_headers(",".join(added)) == [*usual, *added]
+    assert allowed_headers("Accept ,, AUTHORIZATION, baggage, Baggage") == [*usual, "baggage"]
+
+
+@pytest.mark.parametrize("wrong", ["a b", "x:1", "x/y", "<b>", "(x)", "x" * 65, '"x"'])
+def test_only_names_of_headers_are_allowed(wrong: str) -> None:
+    assert allowed_headers(f"before, {wrong}, after")[-2:] == ["before", "after"]
+
+
+def test_a_preflight_answers_in_few_words() -> None:
+    assert len(allowed_headers(",".join(f"x{number}" for number in range(1000)))) < 100
+
+
+@pytest.mark.parametrize("place", ["/v2/users/me/apps/été/inputs/ü", "/v2/inputs/ü?user_app_id.app_id=été"])
+@pytest.mark.parametrize("pieces", [1, 2, 200])
+def test_a_url_may_hold_utf8_as_it_is_typed(place: str, pieces: int) -> None:
+    head = f"GET {place} HTTP/1.1\r\nHost: sightrank\r\nAuthorization: Key good\r\nX-Name: ü\r\n\r\n".encode()
+
+    async def use(server: WireServer) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.ports.http)
+        for _ in range(2):  # the second request of a connection as the first
+            size = -(-len(head) // pieces)
+            for start in range(0, len(head), size):
+                writer.write(head[start : start + size])
+                await writer.drain()
+                await asyncio.sleep(0)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            (length,) = re.findall(rb"content-length: (\d+)", answer)
+            found = json.loads(await reader.readexactly(int(length)))["input"]
+            assert (found["id"], found["dataset_ids"][-1]) == ("ü", "été")
+        writer.close()
+
+    with_server(use)
+
+
+def test_a_busy_server_says_when_to_come_back() -> None:
+    async def use(server: WireServer) -> None:
+        async with web(server) as client:
+            fine = await client.get("/v2/inputs")
+            endless = asyncio.create_task(client.get("/v2/inputs/endless"))
+            await until(lambda: running(server) == 1)
+            busy = await client.get("/v2/inputs")
+            endless.cancel()
+            await asyncio.gather(endless, return_exceptions=True)
+        assert (busy.status_code, busy.json()["status"]["code"]) == (503, 40031)
+        assert busy.headers["retry-after"] == "1"
+        assert busy.headers["access-control-expose-headers"] == "Retry-After"
+        assert (fine.status_code, "retry-after" in fine.headers) == (200, False)
+
+    with_server(use, max_running=1)
+
+
 def test_a_body_may_be_as_much_longer_as_base64_is() -> None:
     async def use(server: WireServer) -> None:
         async with web(server) as client:
@@ -371,6 +452,83 @@ def test_a_body_may_be_as_much_longer_as_base64_is() -> None:
         assert longer.status_code == 413
 
     with_server(use, max_message_bytes=MIB)
+
+
+BODY = b'{"inputs": [{"id": "a"}]}'
+
+
+def raw_deflate(data: bytes) -> bytes:
+    """Without the frame of zlib, as some clients send what they call deflate."""
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", gzip.compress(BODY)),
+        ("X-GZip", gzip.compress(BODY)),
+        ("deflate", zlib.compress(BODY)),
+        ("deflate", raw_deflate(BODY)),
+        ("identity", BODY),
+        ("", BODY),
+        ("gzip", gzip.compress(BODY + b" " * MIB)),
+    ],
+    ids=["gzip", "x-gzip", "zlib", "deflate", "identity", "none", "many pieces"],
+)
+def test_a_packed_body_is_unpacked(coding: str, body: bytes) -> None:
+    async def use(server: WireServer) -> None:
+        async with web(server) as client:
+            answer = await client.post("/v2/inputs", content=body, headers={"content-encoding": coding})
+            assert [item["id"] for item in answer.json()["inputs"]] == ["a"]
+            assert server.app._bodies._held.size == 0
+
+    with_server(use)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "told"),
+    [
+        ("br", BODY, "Content-Encoding 'br'"),
+        ("gzip, gzip", gzip.compress(gzip.compress(BODY)), "Content-Encoding 'gzip, gzip'"),
+        ("gzip", BODY, "Content-Encoding: gzip"),
+        ("gzip", gzip.compress(BODY)[:-9], "Content-Encoding: gzip"),
+        ("gzip", gzip.compress(BODY) + b"more", "Content-Encoding: gzip"),
+        ("deflate", BODY, "Content-Encoding: deflate"),
+    ],
+    ids=["unknown", "twice", "not packed", "broken off", "more after it", "no deflate"],
+)
+def test_a_body_that_cannot_be_unpacked_is_refused_by_its_header(coding: str, body: bytes, told: str) -> None:
+    async def use(server: WireServer) -> None:
+        async with web(server) as client:
+            answer = await client.post("/v2/inputs", content=body, headers={"content-encoding": coding})
+        status = answer.json()["status"]
+        assert (answer.status_code, status["code"]) == (400, 11100)
+        assert told in status["details"]
+
+    with_server(use)
+
+
+def test_a_packed_body_is_bounded_by_what_it_holds() -> None:
+    async def use(server: WireServer) -> None:
+        async with web(server) as client:
+            for size, status in ((4 * MIB // 3, 400), (4 * MIB // 3 + 1, 413), (200 * MIB, 413)):
+                packed = gzip.compress(b"\0" * size)
+                answer = await client.post("/v2/inputs", content=packed, headers={"content-encoding": "gzip"})
+                assert answer.status_code == status
+        assert server.app._bodies._held.size == 0
+
+    with_server(use, max_message_bytes=MIB)
+
+
+def test_what_packed_bodies_hold_counts_among_all_bodies() -> None:
+    async def use(server: WireServer) -> None:
+        async with web(server) as client:
+            packed = gzip.compress(b" " * 2 * MIB)
+            answer = await client.post("/v2/inputs", content=packed, headers={"content-encoding": "gzip"})
+        assert (answer.status_code, answer.json()["status"]["code"]) == (503, 40031)
+
+    with_server(use, max_held_bytes=MIB)
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -39,6 +39,20 @@ def test_aged_files_are_listed_folder_by_folder_without_their_variants(tmp_path:
     assert folder.aged("7/zz", min_age_s=0) == []
 
 
+def test_a_copy_in_another_app_outlives_the_file(tmp_path: Path) -> None:
+    folder = BlobFolder(tmp_path / "blobs")
+    key = folder.put(7, DATA)
+
+    copied = folder.copy(key, 12)
+
+    assert (copied, folder.copy(key, 12)) == (key_of(12, DATA), copied)
+    assert folder.delete(key)
+    assert folder.get(copied) == DATA
+    with pytest.raises(BlobMissingError):
+        folder.copy(key, 13)
+    assert [path.name for path in files(tmp_path)] == [copied.rpartition("/")[2]]
+
+
 def test_put_and_get(tmp_path: Path) -> None:
     folder = BlobFolder(tmp_path / "blobs")
     key = folder.put(7, DATA)

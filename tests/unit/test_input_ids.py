@@ -9,6 +9,7 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 
 from sightrank.api import inputs
 from sightrank.api.call import AppRef, Call
+from sightrank.api.hosted_access import HostedAccess
 from sightrank.api.records import Records
 from sightrank.ingest.intake import Intake
 from sightrank.ingest.removal import Removal
@@ -32,6 +33,9 @@ class Nothing:
     async def inputs(self, app: AppRef, rows: Any) -> list[Any]:
         return []
 
+    async def added(self, call: Any, item: Any) -> Any:
+        return item
+
     async def accept(self, bucket: int, user_id: str, items: list[Any], conflict: Any, job: Any) -> list[str]:
         return [item.id for item in items]
 
@@ -44,6 +48,7 @@ def test_an_input_deleted_before_the_answer_is_still_said_to_be_accepted() -> No
             cast(Intake, nothing),
             cast(Removal, nothing),
             cast(Records, nothing),
+            cast(HostedAccess, nothing),
             asyncio.Event(),
             max_image_bytes=10,
         )

@@ -60,6 +60,7 @@ def searches_with(engine: Any, now: Versions, workflow_id: str, forgotten: list[
         nothing,
         cast(Any, SimpleNamespace(worded=worded)),
         nothing,
+        nothing,
         lambda: forgotten.append("apps"),
     )
     searches._hits = cast(Any, SimpleNamespace(read=read))

@@ -24,9 +24,12 @@ from tests.watching import CORNER, watched_eye
 from sightrank.api.asking import Asking
 from sightrank.api.call import AppRef, Call
 from sightrank.api.catalogue import Catalogue, ModelCard, ModelType, WorkflowCard
+from sightrank.api.hosted_access import HostedAccess
+from sightrank.api.identity import Identity
 from sightrank.api.outputs import Outputs, _result
 from sightrank.api.predictions import Selection, Wanted
 from sightrank.errors import ServerBusy
+from sightrank.ingest.media import HostedUrls
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.fits import Fits
 from sightrank.search.query import ImageTerm
@@ -83,7 +86,8 @@ def outputs(detector: Detector | None = None) -> Iterator[tuple[Outputs, Threads
         catalogue = Catalogue(workflows=(workflow,), vocabulary=VOCABULARY)
         public = {card.id: PublicModel(id=card.id, type_id=card.type.value, eye=eye) for card in workflow.models}
         workbench = Workbench(database, ConceptBook(VOCABULARY), Fits(database), public, {})
-        yield Outputs(catalogue, images, database, Asking(catalogue, database, workbench)), threads
+        hosted = HostedAccess(Identity(database), HostedUrls("http://here"), images)
+        yield Outputs(catalogue, images, hosted, database, Asking(catalogue, database, workbench)), threads
     finally:
         threads.close()
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from clarifai_grpc.grpc.api import resources_pb2, service_pb2
+
 from sightrank.api.cache import ShortCache
 from sightrank.api.call import AppRef, Call, Caller
 from sightrank.api.scopes import AuthType, RpcRule, missing_for, rpc_rules
@@ -141,6 +143,20 @@ class Identity:
         if rule.auth_type is AuthType.NONE:
             return Call(rpc=rpc, request_id=request_id, caller=None, app=None)
         caller = await self.caller(credential)
+        return Call(rpc=rpc, request_id=request_id, caller=caller, app=await self._allowed(rpc, rule, caller, request))
+
+    async def app_to_read(self, caller: Caller, user_id: str, app_id: str) -> AppRef | None:
+        """The app if this caller may read its inputs, by the same rules as if GetInput was called; None for one that
+        may not be read as for one that is not there."""
+        ids = resources_pb2.UserAppIDSet(user_id=user_id, app_id=app_id)
+        request = service_pb2.GetInputRequest(user_app_id=ids)
+        try:
+            return await self._allowed("GetInput", rpc_rules()["GetInput"], caller, request)
+        except (DoesNotExist, InsufficientScopes, KeyInvalid):
+            return None
+
+    async def _allowed(self, rpc: str, rule: RpcRule, caller: Caller, request: Any) -> AppRef | None:
+        """The app of a call that this caller may make."""
         if rule.auth_type.wants_pat and caller.key_type != PAT:
             raise KeyInvalid(
                 f"{rpc} needs a personal access token; the key sent is an app key. `sightrank env` prints the token of"
@@ -149,8 +165,7 @@ class Identity:
         missing = missing_for(rpc, caller.scopes, caller.endpoints)
         if missing:
             raise InsufficientScopes(f"{rpc} needs what this key lacks: {', '.join(missing)}.")
-        app = await self._app_of_call(rpc, rule, caller, request)
-        return Call(rpc=rpc, request_id=request_id, caller=caller, app=app)
+        return await self._app_of_call(rpc, rule, caller, request)
 
     async def caller(self, credential: str | None) -> Caller:
         """The owner of a key. Raises CredentialMissing without one, KeyInvalid for an unknown or expired one."""

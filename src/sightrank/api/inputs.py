@@ -14,6 +14,7 @@ from psycopg import sql
 
 from sightrank.api.annotation_data import content_of
 from sightrank.api.call import AppRef, Call, Handlers
+from sightrank.api.hosted_access import HostedAccess
 from sightrank.api.pages import MAX_PER_PAGE, Page, list_page
 from sightrank.api.records import InputRow, Records, fill_status
 from sightrank.errors import (
@@ -54,6 +55,7 @@ class Inputs:
         intake: Intake,
         removal: Removal,
         records: Records,
+        hosted: HostedAccess,
         wake: asyncio.Event,
         *,
         max_image_bytes: int,
@@ -62,6 +64,7 @@ class Inputs:
         self._intake = intake
         self._removal = removal
         self._records = records
+        self._hosted = hosted
         self._wake = wake
         self._max_image_bytes = max_image_bytes
 
@@ -88,6 +91,7 @@ class Inputs:
         videos = sum(item.media == "video" for item in good)
         if videos > 1:
             raise InputInvalidRequest(f"inputs has {videos} videos; send one video in a call.")
+        good = [await self._hosted.added(call, item) for item in good]
         conflict = IdConflict.SUFFIX if request.input_id_conflict_resolution == _SUFFIX else IdConflict.SKIP
         job = _job(request.inputs_add_job_id, refused=len(checked) - len(good))
         accepted = iter(await self._intake.accept(app.bucket, call.require_caller().user_id, good, conflict, job))

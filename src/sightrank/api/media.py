@@ -25,11 +25,26 @@ _HEAD_BYTES = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedFile:
-    """A file to send; whoever gets it closes ``content``."""
+    """A file to send; whoever gets it closes ``content``. ``etag`` is its version (RFC 9110, 8.8.3), '' without one."""
 
     content: BinaryIO
     size: int
     content_type: str
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundMedia:
+    """A picture or a video that is there and may be read: the key of its blob, and the size asked for."""
+
+    blob: str
+    size: str
+
+    @property
+    def etag(self) -> str:
+        """Blobs are named by what is in them. Another release may make other bytes of a thumbnail: hence weak."""
+        digest = self.blob.rpartition("/")[2]
+        return f'"{digest}"' if self.size == ORIGINAL else f'W/"{digest}.{self.size}"'
 
 
 class HostedMedia:
@@ -41,8 +56,11 @@ class HostedMedia:
         self._blobs = blobs
         self._sizes = sizes
 
-    async def open(self, credential: str | None, image: HostedImage, request_id: str) -> HostedFile:
-        """The file. Without a credential it does not exist; with a wrong one KeyInvalid (api-spec 3.1)."""
+    async def find(self, credential: str | None, image: HostedImage, request_id: str) -> FoundMedia:
+        """What a URL names, with no look at the file.
+
+        Without a credential it does not exist; with a wrong one KeyInvalid (api-spec 3.1).
+        """
         ids = resources_pb2.UserAppIDSet(user_id=image.user_id, app_id=image.app_id)
         request = service_pb2.GetInputRequest(user_app_id=ids, input_id=image.input_id)
         try:
@@ -61,21 +79,26 @@ class HostedMedia:
             raise DoesNotExist(
                 f"There is no size {image.size[:40]!r} of this {media}; the sizes are {', '.join(sizes)}."
             )
-        if image.size == ORIGINAL:
-            return await self._original(key)
-        made = await self._sizes.media(key, image.size)
-        return HostedFile(content=io.BytesIO(made), size=len(made), content_type="image/jpeg")
+        return FoundMedia(blob=key, size=image.size)
 
-    async def _original(self, key: str) -> HostedFile:
+    async def open(self, found: FoundMedia) -> HostedFile:
+        """The file. Raises DoesNotExist when it has gone meanwhile, and what ``MediaSizes.media`` raises."""
+        if found.size == ORIGINAL:
+            return await self._original(found)
+        made = await self._sizes.media(found.blob, found.size)
+        return HostedFile(content=io.BytesIO(made), size=len(made), content_type="image/jpeg", etag=found.etag)
+
+    async def _original(self, found: FoundMedia) -> HostedFile:
         try:
-            file = await self._blobs.open(key)
+            file = await self._blobs.open(found.blob)
         except BlobMissingError:
             raise DoesNotExist("The file is no longer there.") from None
-        return await asyncio.to_thread(_described, file)
+        return await asyncio.to_thread(_described, file, found.etag)
 
 
-def _described(file: BinaryIO) -> HostedFile:
+def _described(file: BinaryIO, etag: str) -> HostedFile:
     """The file with its size and what its first bytes say it is."""
     head = file.read(_HEAD_BYTES)
     file.seek(0)
-    return HostedFile(content=file, size=os.fstat(file.fileno()).st_size, content_type=signature.content_type(head))
+    size = os.fstat(file.fileno()).st_size
+    return HostedFile(content=file, size=size, content_type=signature.content_type(head), etag=etag)

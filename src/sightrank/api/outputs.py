@@ -20,6 +20,7 @@ from sightrank.api.asking import Asked, Asking, Plan
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.catalogue import Catalogue
 from sightrank.api.concept_names import ConceptNames, own_names
+from sightrank.api.hosted_access import HostedAccess
 from sightrank.api.inputs import MAX_VIDEO_UPLOAD_BYTES, fill_batch_status
 from sightrank.api.predictions import Selection
 from sightrank.api.records import timestamp
@@ -54,9 +55,17 @@ _Result = Sequence[_Told] | AppError
 class Outputs:
     """PostModelOutputs and PostWorkflowResults, by models of apps and by those of clarifai/main."""
 
-    def __init__(self, catalogue: Catalogue, images: ImageSource, database: Database, asking: Asking) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        images: ImageSource,
+        hosted: HostedAccess,
+        database: Database,
+        asking: Asking,
+    ) -> None:
         self._catalogue = catalogue
         self._images = images
+        self._hosted = hosted
         self._database = database
         self._asking = asking
 
@@ -75,7 +84,7 @@ class Outputs:
             request.version_id or request.model.model_version.id,
             _model_config(request.model),
         )
-        results = await self._all(app, request.inputs, plan)
+        results = await self._all(call, request.inputs, plan)
         (answer,) = await self._answers(app, plan, results)
         response = service_pb2.MultiOutputResponse(
             outputs=[await _output(item, answer, result) for item, result in zip(request.inputs, results, strict=True)]
@@ -96,7 +105,7 @@ class Outputs:
         shown, plan = await retrying(
             lambda: self._workflow(call, request), busy="The models of this workflow keep getting other ids."
         )
-        results = await self._all(app, request.inputs, plan)
+        results = await self._all(call, request.inputs, plan)
         answers = await self._answers(app, plan, results)
         response = service_pb2.PostWorkflowResultsResponse(
             workflow=shown,
@@ -132,29 +141,32 @@ class Outputs:
         plan = await self._asking.workflow(app, card_nodes(card), request.output_config, {})
         return workflow_proto(card), plan
 
-    async def _all(self, app: AppRef, inputs: Sequence[resources_pb2.Input], plan: Plan) -> list[_Result]:
+    async def _all(self, call: Call, inputs: Sequence[resources_pb2.Input], plan: Plan) -> list[_Result]:
         held, places = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(plan.eyes[0].threads.cores)
 
         async def told(item: resources_pb2.Input) -> _Result:
             async with held:
                 try:
                     if _is_video(item):
-                        return await self._film(app, plan, item, places)
+                        return await self._film(call, plan, item, places)
                     if item.data.text.raw and plan.reads:
                         return [(None, await _said(plan, TextSight(item.data.text.raw)))]
-                    async with self._images.picture(app.bucket, _picture(item)) as data:
+                    term = _picture(item)
+                    bucket = await self._hosted.bucket(call, term.url)
+                    async with self._images.picture(bucket, term) as data:
                         return [(None, await _said(plan, PictureSight(data, Lane.INTERACTIVE, plan.detecting, places)))]
                 except AppError as error:
                     return error
 
         return list(await asyncio.gather(*map(told, inputs)))
 
-    async def _film(self, app: AppRef, plan: Plan, item: resources_pb2.Input, places: asyncio.Semaphore) -> _Result:
+    async def _film(self, call: Call, plan: Plan, item: resources_pb2.Input, places: asyncio.Semaphore) -> _Result:
         data, url = _take_video(item)
-        sample_ms = plan.sample_ms or app.sample_ms
+        bucket = await self._hosted.bucket(call, url)
+        sample_ms = plan.sample_ms or call.require_app().sample_ms
         film = _Film(plan, places)
         async with (
-            self._images.video(app.bucket, Lane.INTERACTIVE, url=url, data=data) as content,
+            self._images.video(bucket, Lane.INTERACTIVE, url=url, data=data) as content,
             aclosing(view(plan.eyes[0], content, Lane.INTERACTIVE, sample_ms=sample_ms)) as groups,
         ):
             return [told async for group in groups for told in await film.told(group)]

@@ -15,6 +15,7 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.hits import HitPage, Hits
+from sightrank.api.hosted_access import HostedAccess
 from sightrank.api.pages import MAX_SEARCH_DEPTH, Page, search_page
 from sightrank.api.records import Records
 from sightrank.api.saved_searches import SavedSearches, without_images
@@ -78,6 +79,7 @@ class Searches:
         saved: SavedSearches,
         texts: Texts,
         threads: Threads,
+        hosted: HostedAccess,
         forget: Callable[[], None],
     ) -> None:
         """``forget`` drops what this process knows of apps: one of them has changed."""
@@ -86,6 +88,7 @@ class Searches:
         self._engine = engine
         self._texts = texts
         self._threads = threads
+        self._hosted = hosted
         self._models = models
         self._reader = reader
         self._saved = saved
@@ -128,7 +131,7 @@ class Searches:
         page = search_page(request.pagination)
         app = call.require_app()
         saved = await self._saved.read(app, request.id)
-        query = self._reader.read(call, saved.kind, saved.message, page)
+        query = await self._hosted.searched(call, self._reader.read(call, saved.kind, saved.message, page))
         response = service_pb2.MultiSearchResponse(searches=[without_images(saved.message)])
         await self._run(app, query, response, count=False)
         return response
@@ -153,7 +156,8 @@ class Searches:
         queries = []
         for name, search in zip(names, wanted, strict=True):
             with _naming(name):
-                queries.append(self._reader.read(call, kind, search, page))
+                query = self._reader.read(call, kind, search, page)
+                queries.append(await self._hosted.searched(call, query))
         for name, search, query in zip(names, wanted, queries, strict=True):
             if not search.save:
                 with _naming(name):

@@ -49,13 +49,15 @@ class IdConflict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewInput:
-    """A checked input. ``id`` may be '' (one is made up). ``url`` or ``data`` or ``text_raw`` holds the medium."""
+    """A checked input. ``id`` may be '' (one is made up). ``url`` or ``data`` or ``text_raw`` holds the medium.
+    ``blob``: the key of what is at the URL, where this app has it already."""
 
     id: str
     media: str
     content: Content
     url: str = ""
     data: bytes = b""
+    blob: str = ""
     text_raw: str = ""
     allow_duplicate_url: bool = False
     dataset_ids: tuple[str, ...] = ()
@@ -97,7 +99,7 @@ class Intake:
         ``job`` is made or extended with them. Raises InvalidRequest, with nothing written, when it was cancelled.
         """
         keys = iter(await self._blobs.put_all(bucket, [item.data for item in inputs if item.data]))
-        blobs = [next(keys) if item.data else "" for item in inputs]
+        blobs = [next(keys) if item.data else item.blob for item in inputs]
         unused = set(blobs)
         try:
             results = await self._accept_all(bucket, user_id, inputs, blobs, conflict, job)

@@ -16,7 +16,7 @@ from sightrank.errors import InputFailed, InputOverLimit
 from sightrank.ingest.fetch import Fetcher
 from sightrank.search.query import ImageTerm
 from sightrank.store import queries
-from sightrank.store.blobs import BlobStore
+from sightrank.store.blobs import BlobMissingError, BlobStore
 from sightrank.store.database import Database
 from sightrank.vision.eye import Eye, ImageLimits, Queries
 from sightrank.vision.threads import Lane
@@ -125,6 +125,22 @@ class ImageSource:
                 data = await (self._blobs.get(blob) if blob else self._read_video(bucket, url))
             yield data
 
+    async def copied(self, bucket: int, url: str, *, to: int) -> str:
+        """The blob, in the app ``to``, of a copy of what the app of ``bucket`` hosts at a URL.
+
+        Raises InputFailed when there is no such image, and for the thumbnail of a video what ``MediaSizes.media``
+        raises.
+        """
+        hosted = self._urls.parse(url)
+        assert hosted is not None, "only hosted pictures are copied"
+        blob, media = await self._hosted(bucket, url, hosted)
+        if hosted.size == THUMBNAIL and media == "video":
+            return await self._blobs.put(to, await self._sizes.media(blob, THUMBNAIL))
+        try:
+            return await self._blobs.copy(blob, to)
+        except BlobMissingError:
+            raise _not_found(url) from None
+
     async def keep(self, bucket: int, data: bytes) -> str:
         """Keeps a fetched image or video and returns its blob: crops, thumbnails and a later re-index outlive its URL.
 
@@ -162,16 +178,25 @@ class ImageSource:
         hosted = self._urls.parse(url)
         if hosted is None:
             return (await self._fetcher.fetch(url, max_bytes=max_bytes, total_s=total_s)).data
-        app = await self._database.row(_SQL["app_of_bucket"], {"bucket": bucket})
-        if app != (hosted.user_id, hosted.app_id):
-            raise InputFailed(f"{url} belongs to another app; what it hosts cannot be used here.")
-        row = await self._database.row(_SQL["blob_of_input"], {"bucket": bucket, "id": hosted.input_id})
-        if row is None or not row[0]:
-            raise InputFailed(f"404 Client Error: Not Found for url: {url} (this app has no such image)")
-        blob, media = row
+        blob, media = await self._hosted(bucket, url, hosted)
         if hosted.size == THUMBNAIL and media == "video":
             return await self._sizes.media(blob, THUMBNAIL)
         size = await self._blobs.size(blob)
         if size > max_bytes:
             raise InputOverLimit(f"{url} has {size} bytes; at most {max_bytes} are accepted here.")
         return await self._blobs.get(blob)
+
+    async def _hosted(self, bucket: int, url: str, hosted: HostedImage) -> tuple[str, str]:
+        """The blob and the medium of what the app of ``bucket`` hosts at a URL."""
+        app = await self._database.row(_SQL["app_of_bucket"], {"bucket": bucket})
+        if app != (hosted.user_id, hosted.app_id):
+            raise InputFailed(f"{url} is of another app, where your key can read nothing at this URL.")
+        row = await self._database.row(_SQL["blob_of_input"], {"bucket": bucket, "id": hosted.input_id})
+        if row is None or not row[0]:
+            raise _not_found(url)
+        blob, media = row
+        return blob, media
+
+
+def _not_found(url: str) -> InputFailed:
+    return InputFailed(f"404 Client Error: Not Found for url: {url} (its app has no such image)")

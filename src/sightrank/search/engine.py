@@ -54,7 +54,7 @@ from sightrank.vision.eye import Eye
 _SQL = queries.load("search")
 _T = TypeVar("_T")
 
-#: Turns a query image (url or bytes) into its unit vector; the bucket allows hosted URLs of the app's own inputs.
+#: Turns a query image (url or bytes) into its unit vector; the bucket is of the app whose hosted URLs may be read.
 Look = Callable[[int, Eye, ImageTerm], Awaitable[NDArray[np.float32]]]
 
 
@@ -207,7 +207,7 @@ class SearchEngine:
 
     async def _image(self, bucket: int, eye: Eye, term: ImageTerm) -> NDArray[np.float32]:
         try:
-            return await self._look(bucket, eye, term)
+            return await self._look(term.bucket or bucket, eye, term)
         except AppError as error:
             if error.code in (30002, 30105, 30106, 39996):
                 raise SearchPredictionFailed(f"The query image could not be used: {error}") from error

@@ -47,10 +47,14 @@ class ConceptTerm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTerm:
-    """Looks like this picture: exactly one of ``url`` and ``data`` is set."""
+    """Looks like this picture: exactly one of ``url`` and ``data`` is set.
+
+    ``bucket``: of the app that a hosted URL may name; 0 is the app that is searched.
+    """
 
     url: str = ""
     data: bytes = b""
+    bucket: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

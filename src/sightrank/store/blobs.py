@@ -73,7 +73,19 @@ class BlobFolder:
             _sync_directory(folder)
         return keys
 
-    def _place(self, key: str, data: bytes) -> Path | None:
+    def copy(self, key: str, bucket: int) -> str:
+        """Keeps the file ``key`` in another app bucket too, on disk when this returns, and returns its key there.
+
+        Raises BlobMissingError.
+        """
+        copied = f"{int(bucket)}/{key.partition('/')[2]}"
+        with self.open(key) as file:
+            folder = self._place(copied, file)
+        if folder is not None:
+            _sync_directory(folder)
+        return copied
+
+    def _place(self, key: str, data: bytes | BinaryIO) -> Path | None:
         """Puts a file where its key says; the folder that must now be synced, None where nothing changed."""
         path = self._path(key)
         _make_directory(path.parent, self._root)
@@ -206,12 +218,15 @@ class BlobFolder:
         return path
 
     @contextmanager
-    def _written(self, data: bytes) -> Iterator[Path]:
-        """A file on disk with ``data``, to be renamed inside the block; else it is removed."""
+    def _written(self, data: bytes | BinaryIO) -> Iterator[Path]:
+        """A file on disk with ``data``, or with what is in it, to be renamed inside the block; else it is removed."""
         path = self._unfinished / secrets.token_hex(16)
         try:
             with path.open("xb") as file:
-                file.write(data)
+                if isinstance(data, bytes):
+                    file.write(data)
+                else:
+                    shutil.copyfileobj(data, file)
                 file.flush()
                 os.fsync(file.fileno())
             yield path
@@ -254,6 +269,10 @@ class BlobStore:
     async def keep(self, bucket: int, draft: Path) -> str:
         """Keeps what was written into a draft and returns its key, which no other file ever has."""
         return await self._run(lambda: self._folder.keep(bucket, draft))
+
+    async def copy(self, key: str, bucket: int) -> str:
+        """Keeps the file ``key`` in another app bucket too, and returns its key there. Raises BlobMissingError."""
+        return await self._run(lambda: self._folder.copy(key, bucket))
 
     async def put_variant(self, key: str, name: str, data: bytes) -> None:
         """Keeps what was made from ``key``. Raises BlobMissingError when that is gone."""

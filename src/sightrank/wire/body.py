@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sightrank.errors import BadRequestFormat, DeadlinePassed, MessageTooLarge, ServerBusy
+from sightrank.wire.packing import Packing, unpacked
 
 #: One ASGI event from the client.
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -66,6 +67,19 @@ class BodyLease:
         except TimeoutError:
             seconds = min(self._reader.idle_s, self._reader.total_s)
             raise BodyTooSlow(f"The request body did not arrive in time (within {seconds:g} s).") from None
+
+    async def unpack(self, body: bytes, packing: Packing) -> bytes:
+        """What is in a packed body, under the same bounds. Raises MessageTooLarge, ServerBusy or BadRequestFormat."""
+        pieces: list[bytes] = []
+        source = unpacked(body, packing)
+        size = 0
+        while (piece := await asyncio.to_thread(next, source, None)) is not None:
+            size += len(piece)
+            self._check_size(size)
+            self._reader.count(len(piece))
+            self.size += len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
 
     async def _collect(self, receive: Receive) -> bytes:
         pieces: list[bytes] = []

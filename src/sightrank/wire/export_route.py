@@ -29,8 +29,7 @@ def model_export_route(exports: ModelExports, dispatcher: Dispatcher) -> Route:
             version_id=parts["version_id"],
         )
         file = await dispatcher.run("GET /exports", sender, lambda: exports.open(sender.key, wanted, sender.request_id))
-        # The same URL is another file once the app has another embedder, or another model has got the id.
-        return FileResponse(file, asked_part(request.headers, file.size), fresh_s=0)
+        return FileResponse(file, asked_part(request.headers, file))
 
     return Route("/exports/{user_id}/{app_id}/{model_id}/{version_id}/model.tar", export, methods=["GET"])
 
@@ -48,7 +47,7 @@ def dataset_export_route(exports: DatasetExports, dispatcher: Dispatcher) -> Rou
             signature=parts["signature"],
         )
         file = await dispatcher.run("GET /exports/datasets", sender, lambda: exports.open(wanted))
-        return FileResponse(file, asked_part(request.headers, file.size), fresh_s=0)
+        return FileResponse(file, asked_part(request.headers, file))
 
     path = "/exports/datasets/{bucket:int}/{export_id}/{expires:int}/{signature}/{name}"
     return Route(path, export, methods=["GET"])

@@ -41,7 +41,9 @@ def make_pages(dispatcher: Dispatcher, ready: Ready, extra_routes: Sequence[Base
 
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/v2/auth/methods", auth_methods)]
     handlers = {HTTPException: refuse, AppError: refuse, Exception: refuse}
-    return _Answered(Starlette(routes=[*routes, *extra_routes], exception_handlers=handlers))
+    app = Starlette(routes=[*routes, *extra_routes], exception_handlers=handlers)
+    app.router.redirect_slashes = False  # an answer without a body; a path that is none is told so in JSON
+    return _Answered(app)
 
 
 class _Answered:

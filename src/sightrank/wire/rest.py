@@ -22,6 +22,7 @@ from sightrank.wire.headers import preflight_headers, with_common_headers
 from sightrank.wire.json_reader import JsonReader
 from sightrank.wire.json_text import clip, parse_object
 from sightrank.wire.json_writer import JsonWriter
+from sightrank.wire.packing import packing_of
 from sightrank.wire.query_forms import read_query
 from sightrank.wire.routes import Binding, Place, RouteTable
 from sightrank.wire.service import Rpc
@@ -53,7 +54,7 @@ class RestGateway:
         if scope["type"] != "http":
             return
         with requests_of(scope):
-            await self._serve(scope, receive, send_in_time(with_common_headers(send), self._send_s))
+            await self._serve(scope, receive, send_in_time(with_common_headers(scope, send), self._send_s))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "OPTIONS":
@@ -130,11 +131,13 @@ class _Request:
         # DELETE has a body also where the binding names none (both JSON clients send one); a GET only if it says so.
         if self.scope["method"] == "GET" and not _content_length(self.scope):
             return b""
+        packing = packing_of(self.scope["headers"])
         try:
-            return await self._lease.read(self._receive, _content_length(self.scope))
+            body = await self._lease.read(self._receive, _content_length(self.scope))
         except BodyTooSlow:
             self.too_slow = True
             raise
+        return await self._lease.unpack(body, packing) if body and packing else body
 
 
 def _tell_ignored(answer: Answer, rpc: Rpc, names: Sequence[str]) -> None:
