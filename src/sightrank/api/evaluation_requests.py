@@ -10,9 +10,9 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call
 from sightrank.api.datasets import find_dataset
+from sightrank.api.model_drafts import id_or_new
 from sightrank.api.model_records import no_model
 from sightrank.errors import DuplicateKey, ModelDoesNotExist, ModelInvalidArgument, ServerBusy
-from sightrank.ingest.rows import new_id
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database
 from sightrank.store.status import MODEL_QUEUED, MODEL_TRAINED, MODEL_TRAINING
@@ -72,7 +72,7 @@ async def queue(connection: Connection, app: AppRef, wanted: resources_pb2.EvalM
         return str(same)
     if waiting >= MAX_WAITING:
         raise ServerBusy(f"{waiting} evaluations of app {app.app_id!r} wait already; ask again when some are done.")
-    evaluation_id = plain_text(wanted.id, "id") or new_id()
+    evaluation_id = id_or_new(wanted.id, "eval_metrics.id")
     cursor = await connection.execute(_SQL["insert"], {**values, "id": evaluation_id})
     if not cursor.rowcount:
         raise DuplicateKey(
