@@ -31,6 +31,7 @@ from sightrank.vision.vocabulary import LANGUAGES
 
 PRIVATE = resources_pb2.Visibility.Gettable.PRIVATE
 PUBLIC = resources_pb2.Visibility.Gettable.PUBLIC
+MAX_TEXT_BYTES = 64 * 1024  # of notes, by the proto; of names, descriptions and all other texts too
 
 #: Removes what an app keeps outside of the database, its images, once its rows are gone.
 OnDeleted = Callable[[int], Awaitable[None]]
@@ -282,7 +283,9 @@ def new_id(wanted: str) -> str:
 
 
 def plain_text(text: str, field: str) -> str:
-    """Text as PostgreSQL can hold it. Raises InvalidRequest for a NUL character."""
+    """Text as PostgreSQL can hold it. Raises InvalidRequest for a NUL character, and for more than MAX_TEXT_BYTES."""
+    if len(text.encode()) > MAX_TEXT_BYTES:
+        raise InvalidRequest(f"{field} has {len(text.encode())} bytes; {MAX_TEXT_BYTES} is the limit.")
     if "\0" in text:
         raise InvalidRequest(f"{field} holds a NUL character, which cannot be stored; remove it.")
     return text
