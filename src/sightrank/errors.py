@@ -54,7 +54,7 @@ _LONGEST = 140  # characters of something sent that a message repeats
 
 def quoted(text: str) -> str:
     """Something that was sent, as ``details`` repeat it: in quotes, and no more of it than one can read."""
-    return repr(text) if len(text) <= _LONGEST else f"{text[:_LONGEST]!r}… ({len(text)} characters)"
+    return repr(text) if len(text) <= _LONGEST else f"{text[:_LONGEST] + '…'!r} ({len(text)} characters)"
 
 
 class AppError(Exception):

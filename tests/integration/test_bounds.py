@@ -1,4 +1,4 @@
-"""Texts and metadata have one bound each, wherever they are sent."""
+"""Texts and metadata have one bound each, wherever they are sent, and no answer repeats an endless id."""
 
 from __future__ import annotations
 
@@ -101,3 +101,50 @@ def test_what_is_within_the_bounds_is_kept(app: App) -> None:
 
     found = app.call("GetDataset", dataset_id="large").dataset
     assert (found.description, found.metadata) == (text, some())
+
+
+LONG_ID = "i" * 5000
+REFUSED: dict[str, Any] = {
+    "PostModels": {"models": [Model(id=LONG_ID)]},
+    "PostDatasets": {"datasets": [Dataset(id=LONG_ID)]},
+    "PostWorkflows": {"workflows": [Workflow(id=LONG_ID, nodes=NODES)]},
+    "PostInputs": {"inputs": [of_bytes(picture(2), LONG_ID)]},
+    "PostConcepts": {"concepts": [Concept(id=LONG_ID)]},
+    "GetModel": {"model_id": LONG_ID},
+    "DeleteModelVersion": {"model_id": LONG_ID, "version_id": LONG_ID},
+    "GetDataset": {"dataset_id": LONG_ID},
+    "GetWorkflow": {"workflow_id": LONG_ID},
+    "GetInput": {"input_id": LONG_ID},
+    "GetAnnotation": {"input_id": LONG_ID, "annotation_id": LONG_ID},
+    "GetConcept": {"concept_id": LONG_ID},
+    "GetEvaluation": {"evaluation_id": LONG_ID},
+    "GetSearch": {"id": LONG_ID},
+}
+
+
+@pytest.mark.parametrize("rpc", REFUSED)
+def test_a_long_id_is_repeated_in_part_and_with_its_length(app: App, rpc: str) -> None:
+    said = refused_by(app.ask(rpc, **REFUSED[rpc]))
+
+    assert "…' (5000 characters)" in said
+    assert len(said) < 800
+
+
+@pytest.mark.parametrize("rpc", ["PostModels", "PostDatasets", "PostWorkflows", "PostInputs"])
+def test_what_an_id_begins_with_is_said(app: App, rpc: str) -> None:
+    ((field, (item,)),) = REFUSED[rpc].items()
+    bad = type(item)()
+    bad.CopyFrom(item)
+    bad.id = "-"
+
+    said = refused_by(app.ask(rpc, **{field: [bad]}))
+
+    assert "is '-'; use up to" in said
+    assert "beginning with a letter or digit" in said
+
+
+def test_a_name_that_is_too_long_for_an_id_is_called_a_name(app: App) -> None:
+    said = refused_by(app.ask("PostConcepts", concepts=[Concept(name="w" * 300)]))
+
+    assert said.startswith("A concept without an id has its name as id, and 'www")
+    assert said.endswith("Give a short id beside the name.")

@@ -171,9 +171,7 @@ def test_other_apps_do_not_see_a_private_workflow(app: App) -> None:
 def test_who_names_a_workflow_that_is_not_there_learns_where_it_was_looked_for(app: App) -> None:
     assert post(app, node("a", TAGGER), id="mine").status.code == 10000
     nowhere = f"App '{app.id}' has no workflow 'min'; ListWorkflows names its own. clarifai/main has none such either:"
-    of_main = resources_pb2.App(
-        id=app.id, default_workflow=Workflow(id="mine", user_id="clarifai", app_id="main")
-    )
+    of_main = resources_pb2.App(id=app.id, default_workflow=Workflow(id="mine", user_id="clarifai", app_id="main"))
 
     got = app.ask("GetWorkflow", workflow_id="min").status
     asked = app.ask("PostWorkflowResults", workflow_id="min", inputs=[Input(data=Data())]).status
@@ -207,9 +205,9 @@ def test_who_names_a_workflow_that_is_not_there_learns_where_it_was_looked_for(a
         ([node("a", "over")], GRAPH, "name it in node_inputs"),
         ([node("a", EMBEDDER), node("b", "over", "a")], GRAPH, "takes concepts; its node_inputs give embeddings"),
         ([node("a", TAGGER), node("b", "crop", "a")], GRAPH, "takes regions"),
-        ([node("a", "nobody")], NO_MODEL, "Node 'a': There is no model nobody"),
-        ([node("a", TAGGER, version_id="nope")], NO_MODEL, "has no version nope"),
-        ([node("a", TAGGER), node("b", "over", "a", version_id="nope")], NO_MODEL, "Model over has no version nope"),
+        ([node("a", "nobody")], NO_MODEL, "Node 'a': There is no model 'nobody'"),
+        ([node("a", TAGGER, version_id="nope")], NO_MODEL, "has no version 'nope'"),
+        ([node("a", TAGGER), node("b", "over", "a", version_id="nope")], NO_MODEL, "Model over has no version 'nope'"),
         (
             [node("a", TAGGER), node("b", "lost", "a")],
             INVALID,

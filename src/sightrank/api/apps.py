@@ -21,7 +21,7 @@ from sightrank.api.catalogue import Catalogue
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER, Identity
 from sightrank.api.pages import list_page
 from sightrank.api.predictions import checked_sample_ms
-from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
+from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest, quoted
 from sightrank.ingest.base_workflow import want_workflow
 from sightrank.ingest.reindex_progress import progress_of
 from sightrank.search.contents import struct_to_json
@@ -262,7 +262,7 @@ async def _delete_everything(connection: Connection, app: AppRef) -> Sequence[in
 
 
 def _no_app(user_id: str, app_id: str) -> DoesNotExist:
-    return DoesNotExist(f"There is no app {app_id or '(empty id)'} of user {user_id}.")
+    return DoesNotExist(f"There is no app {quoted(app_id)} of user {quoted(user_id)}.")
 
 
 def _now(user_id: str, app_id: str, bucket: int, workflow_id: str, own_workflow_id: str) -> AppNow:
@@ -277,7 +277,8 @@ def new_id(wanted: str) -> str:
         return secrets.token_hex(16)
     if not _ID.fullmatch(wanted):
         raise InvalidRequest(
-            f"The id {wanted!r} is not allowed: 1 to 64 letters, digits, - and _, beginning with a letter or digit."
+            f"The id {quoted(wanted)} is not allowed: 1 to 64 letters, digits, - and _, beginning with a letter or"
+            " digit."
         )
     return wanted
 

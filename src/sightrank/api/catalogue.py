@@ -120,12 +120,11 @@ class Catalogue:
         """
         model = self.find_model(model_id)
         if model is None:
-            raise ModelDoesNotExist(
-                f"There is no model {model_id or '(empty model_id)'}; ListModels names those that exist."
-            )
+            raise ModelDoesNotExist(f"There is no model {quoted(model_id)}; ListModels names those that exist.")
         if version_id not in ("", model.version_id, *model.stands_for):
             raise ModelDoesNotExist(
-                f"Model {model.id} has no version {version_id}. The version installed here is {model.version_id}; leave"
+                f"Model {model.id} has no version {quoted(version_id)}. The version installed here is"
+                f" {model.version_id}; leave"
                 " the version id out to use it."
             )
         return model
@@ -139,7 +138,7 @@ class Catalogue:
         workflow = next((workflow for workflow in self.workflows if workflow.id == workflow_id), None)
         if workflow is None:
             known = ", ".join(workflow.id for workflow in self.workflows)
-            wanted = quoted(workflow_id) if workflow_id else "(empty id)"
+            wanted = quoted(workflow_id)
             if after_app in ("", PUBLIC_APP):
                 raise WorkflowDoesNotExist(f"clarifai/main has no workflow {wanted}: it has {known}.")
             raise WorkflowDoesNotExist(
@@ -148,7 +147,8 @@ class Catalogue:
             )
         if version_id not in ("", workflow.version_id):
             raise WorkflowDoesNotExist(
-                f"Workflow {workflow_id} of clarifai/main has no version {quoted(version_id)}. The version installed here"
+                f"Workflow {workflow_id} of clarifai/main has no version {quoted(version_id)}. The version installed"
+                " here"
                 f" is {workflow.version_id}; leave the version id out to use it."
             )
         return workflow

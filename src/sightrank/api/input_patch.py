@@ -14,7 +14,7 @@ from sightrank.api.annotation_patch import Action, patched
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.inputs import MAX_INPUTS, fill_batch_status
 from sightrank.api.records import AnnotationRecord, InputRow, Records
-from sightrank.errors import AppError, DoesNotExist, InputInvalid, InputInvalidRequest, InvalidRequest
+from sightrank.errors import AppError, DoesNotExist, InputInvalid, InputInvalidRequest, InvalidRequest, quoted
 from sightrank.ingest.revision import ChangedAnnotation, Revision
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database
@@ -100,7 +100,7 @@ def _patched(
         if not message.id:
             raise InputInvalid(f"{where} has no id; a patch says which input it is for.")
         if stored is None:
-            raise DoesNotExist(f"There is no input {message.id!r} to patch.")
+            raise DoesNotExist(f"There is no input {quoted(message.id)} to patch.")
         if message.data.regions:
             raise InputInvalid(
                 f"{where}.data.regions: regions are annotations of their own; use PostAnnotations and PatchAnnotations."

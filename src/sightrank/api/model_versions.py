@@ -26,7 +26,7 @@ from sightrank.api.models import version_proto
 from sightrank.api.output_drafts import MAX_CONCEPTS
 from sightrank.api.pages import list_page
 from sightrank.api.version_drafts import VersionDraft, new_version, patched_version
-from sightrank.errors import AppError, InvalidRequest, ModelInvalidArgument, ServerBusy, WorkflowNeedsModel
+from sightrank.errors import AppError, InvalidRequest, ModelInvalidArgument, ServerBusy, WorkflowNeedsModel, quoted
 from sightrank.ingest.rows import NamedConcept, hold_app
 from sightrank.store import queries
 from sightrank.store.buckets import next_version
@@ -238,7 +238,9 @@ async def _check_dataset(connection: Connection, app: AppRef, dataset_id: str) -
         return
     keys = {"bucket": app.bucket, "dataset_id": dataset_id}
     if await (await connection.execute(_SQL["dataset"], keys)).fetchone() is None:
-        raise ModelInvalidArgument(f"train_info names dataset {dataset_id!r}, and app {app.app_id!r} has none such.")
+        raise ModelInvalidArgument(
+            f"train_info names dataset {quoted(dataset_id)}, and app {app.app_id!r} has none such."
+        )
 
 
 async def _all_concepts(connection: Connection, app: AppRef) -> tuple[NamedConcept, ...]:

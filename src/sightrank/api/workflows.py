@@ -15,7 +15,7 @@ from sightrank.api.identity import PUBLIC_APP, PUBLIC_USER, lists_public
 from sightrank.api.pages import Page, list_page
 from sightrank.api.workflow_nodes import card_version_proto, workflow_proto
 from sightrank.api.workflow_records import VersionRow, own_version_proto, own_workflow_proto
-from sightrank.errors import WorkflowDoesNotExist
+from sightrank.errors import WorkflowDoesNotExist, quoted
 from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.vision.vocabulary import fold
@@ -70,7 +70,7 @@ class Workflows:
         versions = await self._versions(call.require_app(), request.workflow_id, wanted, Page(1, 1))
         if not versions or not wanted:
             raise WorkflowDoesNotExist(
-                f"Workflow {request.workflow_id} has no version {wanted or '(empty id)'}; ListWorkflowVersions names"
+                f"Workflow {request.workflow_id} has no version {quoted(wanted)}; ListWorkflowVersions names"
                 " those it has."
             )
         return service_pb2.SingleWorkflowVersionResponse(workflow_version=versions[0])
