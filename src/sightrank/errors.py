@@ -49,6 +49,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+_LONGEST = 140  # characters of something sent that a message repeats
+
+
+def quoted(text: str) -> str:
+    """Something that was sent, as ``details`` repeat it: in quotes, and no more of it than one can read."""
+    return repr(text) if len(text) <= _LONGEST else f"{text[:_LONGEST] + '…'!r} ({len(text)} characters)"
+
 
 class AppError(Exception):
     """Base of all errors with a status code. ``details`` says what, where and what to do."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+_ROUNDING = 1e-4  # of rates that the API tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,6 +37,16 @@ class ConceptReport:
         """Whether there are both positives and negatives, without which nothing can be told apart."""
         return bool(self.positives and self.negatives)
 
+    @property
+    def has_best_threshold(self) -> bool:
+        """Whether some threshold is better than predicting the concept everywhere."""
+        everywhere = 2 * self.positives / max(2 * self.positives + self.negatives, 1)
+        return self.measurable and self.best_f1 > everywhere + _ROUNDING
+
+    def judged_like(self, other: ConceptReport) -> bool:
+        """Whether both seem to be judged by the same labels."""
+        return (self.positives, self.negatives) == (other.positives, other.negatives)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Report:
@@ -56,6 +67,26 @@ class Report:
     confusion: Floats
     cooccurrence: Floats
     calibration: Floats
+
+    @property
+    def measured(self) -> Mapping[str, float | None]:
+        """The summary; None where no concept has the labels that a number takes."""
+        apart = any(concept.measurable for concept in self.concepts)
+        some = any(concept.positives for concept in self.concepts)
+        return {
+            name: number if (apart if name in _OF_BOTH_KINDS else some) else None
+            for name, number in self.summary.items()
+        }
+
+    def judged_like(self, other: Report) -> bool:
+        """Whether both are judged by the same concepts and, it seems, the same labels: else no number of the one says
+        anything about the other."""
+        theirs = {concept.id: concept for concept in other.concepts}
+        return (
+            (self.input_count, self.area_count) == (other.input_count, other.area_count)
+            and {concept.id for concept in self.concepts} == theirs.keys()
+            and all(concept.judged_like(theirs[concept.id]) for concept in self.concepts)
+        )
 
     @property
     def judged_by(self) -> str:
@@ -80,6 +111,7 @@ SUMMARY = {
     "top1_accuracy": "top 1",
     "top5_accuracy": "top 5",
 }
+_OF_BOTH_KINDS = ("macro_avg_roc_auc", "macro_std_roc_auc")  # these take positives and negatives, the others positives
 
 
 def read_report(message: Mapping[str, Any]) -> Report:

@@ -13,6 +13,7 @@ _WIDTH = 120  # of tables that go into a file
 _MATRIX = 10  # so many concepts fit side by side
 _PAIRS = 10
 _MUCH = 0.1  # of what is one thing, taken for another
+_SMALL_THRESHOLD = 0.01  # smaller ones would be 0.00
 _SMALLEST = 0.005  # differences below that are shown as none
 
 
@@ -28,7 +29,7 @@ def show(console: Console, report: Report) -> None:
     table = _table("")
     table.add_column("value", justify="right")
     for name, words in SUMMARY.items():
-        table.add_row(words, f"{report.summary[name]:.3f}")
+        table.add_row(words, _shown(report.measured[name]))
     console.print(table)
     console.print()
     console.print(_concepts(report))
@@ -45,13 +46,22 @@ def compare(console: Console, report: Report, other: Report) -> None:
             "Each is judged by what it was trained with. Only --dataset judges both by the same inputs.",
             style="yellow",
         )
+    alike = report.judged_like(other)
+    if not alike:
+        shared = len({concept.id for concept in report.concepts} & {concept.id for concept in other.concepts})
+        console.print(
+            f"Not judged alike: {_scope(report)}, {_scope(other)}; {shared} {'is' if shared == 1 else 'are'} shared."
+            " A difference is shown where both have the same labels.",
+            style="yellow",
+            markup=False,
+        )
     table = _table("")
     for name in (_short(report), _short(other), "difference"):
         table.add_column(name, justify="right")
     for name, words in SUMMARY.items():
-        one, two = report.summary[name], other.summary[name]
-        plain = name.startswith("macro_std")
-        table.add_row(words, f"{one:.3f}", f"{two:.3f}", _difference(one - two, plain=plain))
+        one, two = report.measured[name], other.measured[name]
+        difference = _difference(one, two, alike=alike, plain=name.startswith("macro_std"))
+        table.add_row(words, _shown(one), _shown(two), difference)
     console.print(table)
     console.print()
     console.print(_compared_concepts(report, other))
@@ -69,15 +79,34 @@ def _concepts(report: Report) -> Table:
     for name in ("has it", "has not", "ROC AUC", "avg precision", "precision", "recall", "F1", "best F1", "at"):
         table.add_column(name, justify="right")
     for one in sorted(report.concepts, key=lambda concept: (concept.f1, concept.average_precision)):
-        numbers = (one.roc_auc, one.average_precision, one.precision, one.recall, one.f1)
-        shown = [_number(one, number) for number in (*numbers, one.best_f1)]
-        shown.append(f"{one.best_threshold:.2f}" if one.measurable else "-")
-        table.add_row(Text(one.name), str(one.positives), str(one.negatives), *shown)
+        numbers = [_roc_auc(one), *(_of_positives(one, number) for number in _by_positives(one))]
+        best = one.best_f1 if one.measurable else None
+        cells = [_shown(number) for number in (*numbers, best)]
+        table.add_row(Text(one.name), str(one.positives), str(one.negatives), *cells, _threshold(one))
     return table
 
 
-def _number(concept: ConceptReport, number: float) -> str:
-    return f"{number:.3f}" if concept.measurable else "-"
+def _by_positives(concept: ConceptReport) -> tuple[float, ...]:
+    return concept.average_precision, concept.precision, concept.recall, concept.f1
+
+
+def _roc_auc(concept: ConceptReport) -> float | None:
+    return concept.roc_auc if concept.measurable else None
+
+
+def _of_positives(concept: ConceptReport, number: float) -> float | None:
+    return number if concept.positives else None
+
+
+def _shown(number: float | None) -> str:
+    return "-" if number is None else f"{number:.3f}"
+
+
+def _threshold(concept: ConceptReport) -> str:
+    """Nothing where none helps: it would read as a proposal."""
+    if not concept.has_best_threshold:
+        return "-"
+    return f"{concept.best_threshold:.{2 if concept.best_threshold >= _SMALL_THRESHOLD else 3}f}"
 
 
 def _compared_concepts(report: Report, other: Report) -> Table:
@@ -90,13 +119,20 @@ def _compared_concepts(report: Report, other: Report) -> Table:
         table.add_column(name, justify="right")
     for one, two in both:
         cells: list[str | Text] = []
-        for mine, its in ((one.roc_auc, two.roc_auc), (one.average_precision, two.average_precision), (one.f1, two.f1)):
-            cells += [_number(one, mine), _difference(mine - its) if one.measurable and two.measurable else "-"]
+        for mine, its in (
+            (_roc_auc(one), _roc_auc(two)),
+            (_of_positives(one, one.average_precision), _of_positives(two, two.average_precision)),
+            (_of_positives(one, one.f1), _of_positives(two, two.f1)),
+        ):
+            cells += [_shown(mine), _difference(mine, its, alike=one.judged_like(two))]
         table.add_row(Text(one.name), *cells)
     return table
 
 
-def _difference(value: float, *, plain: bool = False) -> Text:
+def _difference(one: float | None, two: float | None, *, alike: bool, plain: bool = False) -> Text:
+    if one is None or two is None or not alike:
+        return Text("-")
+    value = one - two
     if abs(value) < _SMALLEST / 10:
         return Text("0.000", style="dim")
     style = "" if plain or abs(value) < _SMALLEST else "green" if value > 0 else "red"
@@ -149,6 +185,14 @@ def _wrong(report: Report) -> Floats:
     wrong = report.confusion - report.cooccurrence / counts
     np.fill_diagonal(wrong, 0)
     return wrong
+
+
+def _scope(report: Report) -> str:
+    inputs, concepts = report.input_count, len(report.concepts)
+    return (
+        f"{_short(report)} by {inputs} input{'s' if inputs != 1 else ''}"
+        f" and {concepts} concept{'s' if concepts != 1 else ''}"
+    )
 
 
 def _short(report: Report) -> str:

@@ -152,7 +152,7 @@ def test_workflows_can_be_read(world: Worlds) -> None:
         )
         assert (await world.call("GetWorkflowVersion", one)).workflow_version == version
         one.workflow_version_id = "other"
-        with pytest.raises(WorkflowDoesNotExist, match="version other"):
+        with pytest.raises(WorkflowDoesNotExist, match="version 'other'"):
             await world.call("GetWorkflowVersion", one)
 
     world.run(scenario)

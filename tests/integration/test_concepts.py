@@ -111,7 +111,7 @@ def test_an_id_is_taken_once(world: Worlds) -> None:
         (("", ""), "neither id nor name"),
         (("  ", " "), "neither id nor name"),
         (("a\0", ""), "NUL"),
-        (("a" * 129, ""), "129 characters"),
+        (("a" * 129, ""), "too long; 128 is the limit"),
         (("a", "n" * 501), "too long"),
         (("a", "\ufdfa" * 200), "too long"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,13 +22,13 @@ EVALUATED, EVALUATING = 21300, 21301
 NAMES = {"few": "Few [colours]", "many": "Many", "other": "Other"}
 
 
-def train(app: App) -> str:
-    data = resources_pb2.Data(concepts=[Concept(id=id, value=1) for id in NAMES])
+def train(app: App, concept_ids: Iterable[str] = NAMES, *, model_id: str = MODEL) -> str:
+    data = resources_pb2.Data(concepts=[Concept(id=id, value=1) for id in concept_ids])
     version = ModelVersion(output_info=OutputInfo(data=data))
-    version_id: str = app.call("PostModelVersions", model_id=MODEL, model_versions=[version]).model.model_version.id
+    version_id: str = app.call("PostModelVersions", model_id=model_id, model_versions=[version]).model.model_version.id
 
     def look() -> bool:
-        code = app.call("GetModelVersion", model_id=MODEL, version_id=version_id).model_version.status.code
+        code = app.call("GetModelVersion", model_id=model_id, version_id=version_id).model_version.status.code
         assert code in (TRAINED, TRAINING, QUEUED)
         return bool(code == TRAINED)
 
@@ -81,7 +82,8 @@ def test_the_latest_version_is_evaluated_and_shown(server: Server, app: App, ver
     assert "ROC AUC" in out
     concept, confusion = [line.split()[2:] for line in out.splitlines() if line.startswith("Few [colours]")]
     assert concept[:2] == ["6", "12"]
-    assert all(0 <= float(number) <= 1 for number in concept[2:])
+    assert all(0 <= float(number) <= 1 for number in concept[2:-1])
+    assert concept[-1] == "-" or 0 < float(concept[-1]) <= 1
     assert len(confusion) == 3
     assert "share of it that is predicted" in out
 
@@ -98,8 +100,27 @@ def test_two_versions_are_compared_by_one_dataset(
     assert "trained on 9 of these 12 inputs" in out
     assert "difference" in out
     assert "Only --dataset" not in out
+    assert "Not judged alike" not in out
     head = next(line for line in out.splitlines() if line.split()[-1:] == ["difference"])
     assert head.split() == [second[:8], first[:8], "difference"]
+
+
+def test_versions_of_different_concepts_are_judged_by_different_inputs_of_a_dataset(
+    server: Server, app: App, dataset: str
+) -> None:
+    app.call("PostModels", models=[Model(id="growing")])
+    three, one = train(app, model_id="growing"), train(app, ["few"], model_id="growing")
+
+    out, err, code = evaluate(server, app, "growing", "--version", three, "--against", one, "--dataset", dataset)
+
+    assert code == 0, err
+    shown = [f"{three[:8]} by 12 inputs and 3 concepts", f"{one[:8]} by 4 inputs and 1 concept"]
+    assert f"Not judged alike: {shown[0]}, {shown[1]}; 1 is shared." in out
+    compared = out[out.index("Not judged alike") :]
+    summary = next(line.split() for line in compared.splitlines() if line.startswith("ROC AUC"))
+    assert summary[-2:] == ["-", "-"], "the other version has no negatives, and a difference would say nothing"
+    row = next(line.split() for line in compared.splitlines() if line.startswith("Few [colours]"))
+    assert [row[3], row[5], row[7]] == ["-", "-", "-"]
 
 
 def test_without_a_dataset_a_comparison_says_what_it_is_worth(

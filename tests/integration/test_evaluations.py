@@ -282,7 +282,10 @@ def test_what_cannot_be_evaluated_is_refused_and_nothing_of_the_call_is_made(wor
         await refused(DoesNotExist, of_version(version, ground_truth_dataset=on("d", version=at)), "no dataset 'd'")
         elsewhere = EvalMetrics(model=Model(id=MODEL, app_id="main", user_id="clarifai"))
         await refused(ModelInvalidArgument, elsewhere, "clarifai/main")
-        await refused(InvalidRequest, of_version(version, id="bad\0"), "id")
+        for bad_id in ("x" * 129, "a\nb", ".", "..", "-", "a b/ü", "bad\0"):
+            await refused(
+                ModelInvalidArgument, of_version(version, id=bad_id), "eval_metrics.id is .*up to 128 letters"
+            )
         search = resources_pb2.Search(name="x")
         with pytest.raises(InvalidRequest, match="test_search"):
             await place.call("PostModelVersionMetrics", model_id=MODEL, version_id=version, test_search=search)

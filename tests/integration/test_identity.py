@@ -106,9 +106,9 @@ def test_an_app_key_opens_no_other_private_app(world: Worlds) -> None:
     async def scenario(world: World) -> None:
         await make_app(world, "second")
         for user, app in [("me", "second"), ("admin", "second"), ("me", "nowhere"), ("stranger", "photos")]:
-            with pytest.raises(KeyInvalid, match=f"admin/photos only, and the request names app {app} of user"):
+            with pytest.raises(KeyInvalid, match=f"admin/photos only, and the request names app '{app}' of user"):
                 await world.identity.authenticate("ListConcepts", API_KEY, concepts(user, app), "r")
-        with pytest.raises(KeyInvalid, match="names user stranger"):
+        with pytest.raises(KeyInvalid, match="names user 'stranger'"):
             await world.identity.authenticate("ListConcepts", API_KEY, concepts("stranger"), "r")
 
     world.run(scenario)

@@ -166,7 +166,7 @@ def test_two_servers_that_start_at_once_make_one_set_of_keys(database_url: str, 
         ({"bootstrap_pat": "short"}, "SIGHTRANK_BOOTSTRAP_PAT"),
         ({"bootstrap_api_key": "with space inside"}, "SIGHTRANK_BOOTSTRAP_API_KEY"),
         ({"bootstrap_pat": "x" * 32, "bootstrap_api_key": "x" * 32}, "must differ"),
-        ({"base_workflow": "Nope"}, "Workflows here"),
+        ({"base_workflow": "Nope"}, "has no workflow .Nope.: it has General"),
     ],
 )
 def test_wrong_settings_stop_the_start_and_leave_nothing(

@@ -555,6 +555,11 @@ def test_versions_are_read_patched_and_removed(world: Worlds) -> None:
             world, ModelInvalidArgument, "PatchModelVersions", model_id="m", action="merge", model_versions=fixed
         )
         assert "versions do not change" in words
+        nowhere = [ModelVersion(id="v-9", description="new")]
+        words = await refused(
+            world, ModelDoesNotExist, "PatchModelVersions", model_id="m", action="merge", model_versions=nowhere
+        )
+        assert "no model 'm' with version 'v-9'" in words
 
         await ask(world, "DeleteModelVersion", model_id="m", version_id="v-1")
         for rpc in ("GetModelVersion", "DeleteModelVersion", "GetModel", "GetModelOutputInfo"):

@@ -556,7 +556,7 @@ def test_a_workflow_that_cannot_be_a_base_is_refused(flowing: Flowing) -> None:
             with pytest.raises(error) as caught:
                 await flows.patch(name)
         assert "General" in caught.value.details
-        assert "App photos has stranger, bare, untrained." in caught.value.details
+        assert "App 'photos' has stranger, bare, untrained." in caught.value.details
 
         rows = await flows.database.rows("SELECT workflow_id, own_workflow_id FROM apps WHERE id = 'photos'")
         assert rows == [("General", "")]

@@ -177,7 +177,7 @@ def test_models_that_cannot_predict_say_why(app: App) -> None:
     assert "has not been trained; train a version" in untrained.status.details
     assert "works on what other models say" in alone.status.details
     assert (unknown.status.code, version.status.code) == (21200, 21200)
-    assert "Model over has no version nope" in version.status.details
+    assert "Model over has no version 'nope'" in version.status.details
 
 
 def test_an_app_that_indexes_nothing_has_no_vectors_to_predict_by(app: App) -> None:

@@ -207,7 +207,7 @@ def test_the_latest_version_answers_unless_another_is_named(taught: App) -> None
 
     assert (latest.model.id, named.model.id) == (EMBEDDER, TAGGER)
     assert (unknown.status.code, nowhere.status.code) == (22102, 22102)
-    assert "Workflow flow has no version nope" in unknown.status.details
+    assert "Workflow flow has no version 'nope'" in unknown.status.details
     asked = ask(taught, of_bytes(WARM)).workflow
     assert (asked.id, asked.app_id, [one.id for one in asked.nodes]) == ("flow", taught.id, ["b"])
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from clarifai_grpc.grpc.api.resources_pb2 import (
+    Data,
+    Input,
     Model,
     ModelVersion,
     NodeInput,
@@ -166,6 +168,26 @@ def test_other_apps_do_not_see_a_private_workflow(app: App) -> None:
     assert app.call("GetWorkflow", workflow_id="General").workflow.app_id == "main"
 
 
+def test_who_names_a_workflow_that_is_not_there_learns_where_it_was_looked_for(app: App) -> None:
+    assert post(app, node("a", TAGGER), id="mine").status.code == 10000
+    nowhere = f"App '{app.id}' has no workflow 'min'; ListWorkflows names its own. clarifai/main has none such either:"
+    of_main = resources_pb2.App(id=app.id, default_workflow=Workflow(id="mine", user_id="clarifai", app_id="main"))
+
+    got = app.ask("GetWorkflow", workflow_id="min").status
+    asked = app.ask("PostWorkflowResults", workflow_id="min", inputs=[Input(data=Data())]).status
+    patched = app.ask("PatchApps", apps=[of_main], action="overwrite").status
+    mistyped = app.ask(
+        "PatchApps", apps=[resources_pb2.App(id=app.id, default_workflow_id="min")], action="overwrite"
+    ).status
+
+    assert [status.code for status in (got, asked, patched, mistyped)] == [UNKNOWN] * 4
+    assert got.details.startswith(f"{nowhere} it has General, ")
+    assert asked.details == got.details
+    assert patched.details.startswith("clarifai/main has no workflow 'mine': it has General, ")
+    assert patched.details.endswith(f"App '{app.id}' has one of that id: name it by default_workflow_id.")
+    assert mistyped.details.endswith(f"App '{app.id}' has mine.")
+
+
 # What is refused -----------------------------------------------------------------------------------------------------
 
 
@@ -183,9 +205,9 @@ def test_other_apps_do_not_see_a_private_workflow(app: App) -> None:
         ([node("a", "over")], GRAPH, "name it in node_inputs"),
         ([node("a", EMBEDDER), node("b", "over", "a")], GRAPH, "takes concepts; its node_inputs give embeddings"),
         ([node("a", TAGGER), node("b", "crop", "a")], GRAPH, "takes regions"),
-        ([node("a", "nobody")], NO_MODEL, "Node 'a': There is no model nobody"),
-        ([node("a", TAGGER, version_id="nope")], NO_MODEL, "has no version nope"),
-        ([node("a", TAGGER), node("b", "over", "a", version_id="nope")], NO_MODEL, "Model over has no version nope"),
+        ([node("a", "nobody")], NO_MODEL, "Node 'a': There is no model 'nobody'"),
+        ([node("a", TAGGER, version_id="nope")], NO_MODEL, "has no version 'nope'"),
+        ([node("a", TAGGER), node("b", "over", "a", version_id="nope")], NO_MODEL, "Model over has no version 'nope'"),
         (
             [node("a", TAGGER), node("b", "lost", "a")],
             INVALID,

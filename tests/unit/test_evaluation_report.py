@@ -13,10 +13,10 @@ from sightrank.evaluation_report import read_report
 from sightrank.evaluation_tables import compare, confused, show
 
 
-def concept(id: str, *, roc_auc: float, f1: float = 0.5, negatives: int = 4) -> dict[str, Any]:
+def concept(id: str, *, roc_auc: float, f1: float = 0.5, positives: int = 4, negatives: int = 4) -> dict[str, Any]:
     return {
         "concept": {"id": id, "name": f"The {id}"},
-        "num_pos": 4,
+        "num_pos": positives,
         "num_neg": negatives,
         "roc_auc": roc_auc,
         "avg_precision": roc_auc - 0.1,
@@ -65,6 +65,11 @@ def printed(*messages: dict[str, Any]) -> str:
     return file.getvalue()
 
 
+def of_one(one: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation of one concept."""
+    return message(binary_metrics=[one], confusion_matrix={}, cooccurrence_matrix={})
+
+
 def test_an_evaluation_is_read() -> None:
     report = read_report(message())
 
@@ -103,8 +108,58 @@ def test_the_weakest_concept_comes_first_and_what_cannot_be_measured_is_a_dash()
     rows = [line.split() for line in printed(lonely).splitlines() if line.startswith("The ")]
 
     assert [row[1] for row in rows[:2]] == ["dog", "cat"]
-    assert rows[0][2:] == ["4", "0"] + ["-"] * 7
+    # Without negatives there is nothing to tell it from, and no threshold is too low.
+    assert rows[0][2:] == ["4", "0", "-", "0.400", "0.750", "0.250", "0.250", "-", "-"]
     assert rows[1][2:6] == ["4", "4", "0.900", "0.800"]
+
+
+def test_a_concept_that_nothing_has_is_not_measured() -> None:
+    absent = message(binary_metrics=[concept("cat", roc_auc=0.9), concept("dog", roc_auc=0.5, f1=0, positives=0)])
+
+    rows = [line.split() for line in printed(absent).splitlines() if line.startswith("The dog")]
+
+    assert rows[0][2:] == ["0", "4"] + ["-"] * 7
+
+
+def test_the_summary_shows_no_number_that_nobody_measured() -> None:
+    def summary(**counts: int) -> dict[str, str]:
+        lines = printed(of_one(concept("cat", roc_auc=0.5, **counts))).splitlines()
+        found = [line.rsplit("  ", 1) for line in lines if line.strip()]
+        return {words[0].strip(): words[-1].strip() for words in found}
+
+    no_negatives, no_positives = summary(negatives=0), summary(positives=0)
+
+    assert [no_negatives[name] for name in ("ROC AUC", "ROC AUC, deviation")] == ["-", "-"]
+    assert [no_negatives[name] for name in ("average precision", "F1", "top 1")] == ["0.700", "0.600", "0.000"]
+    assert [no_positives[name] for name in ("ROC AUC", "average precision", "precision", "F1", "top 5")] == ["-"] * 5
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "shown"),
+    [([0.0, 0.25, 0.5, 1.0], "0.25"), ([0.0, 0.002, 0.5, 1.0], "0.002"), ([0.0, 1.0, 1.0, 1.0], "1.00")],
+)
+def test_the_best_threshold_is_shown(thresholds: list[float], shown: str) -> None:
+    one = concept("cat", roc_auc=0.9)
+    one["precision_recall_curve"]["thresholds"] = thresholds
+
+    (row,) = [line.split() for line in printed(of_one(one)).splitlines() if line.startswith("The ")]
+
+    assert row[-1] == shown
+
+
+def test_no_threshold_is_proposed_where_predicting_it_everywhere_is_as_good() -> None:
+    hopeless = concept("cat", roc_auc=0.4)
+    # Of eight four have it: to predict it everywhere has precision 0.5, recall 1, and so F1 0.667.
+    hopeless["precision_recall_curve"] = {
+        "recall": [1, 1, 0.25, 0],
+        "precision": [0.5, 0.5, 0.5, 1],
+        "thresholds": [0.0, 0.1, 0.5, 1.0],
+    }
+
+    text = printed(of_one(hopeless))
+    (row,) = [line.split() for line in text.splitlines() if line.startswith("The ")]
+
+    assert row[-2:] == ["0.667", "-"]
 
 
 def test_many_concepts_are_told_by_their_worst_confusions() -> None:
@@ -132,6 +187,31 @@ def test_a_comparison_says_how_much_better_the_first_is() -> None:
     assert lines["ROC AUC"][-3:] == ["0.800", "0.850", "-0.050"]
     assert lines["F1"][-3:] == ["0.600", "0.600", "0.000"]
     assert "Only --dataset judges both by the same inputs" in text
-    assert "Only --dataset" not in printed(
-        message(ground_truth_dataset={"id": "d"}), message(ground_truth_dataset={"id": "d"})
+    alike = printed(message(ground_truth_dataset={"id": "d"}), message(ground_truth_dataset={"id": "d"}))
+    assert "Only --dataset" not in alike
+    assert "Not judged alike" not in alike
+
+
+def test_versions_that_are_not_judged_alike_have_no_difference() -> None:
+    dataset = {"id": "d"}
+    both = [concept("cat", roc_auc=0.9), concept("dog", roc_auc=0.7)]
+    more = message(ground_truth_dataset=dataset, binary_metrics=[*both, concept("cow", roc_auc=0.8)])
+    more["extended_metrics"]["user_metrics"]["sightrank"] |= {"folds": 0, "inputs": 46, "areas": 46}
+    more["extended_metrics"]["user_metrics"]["sightrank"]["concepts"]["cow"] = {"precision": 1.0, "recall": 1.0}
+    less = message(
+        "v2",
+        ground_truth_dataset=dataset,
+        binary_metrics=[concept("cat", roc_auc=0.5), concept("dog", roc_auc=0.7, negatives=0)],
+        summary={"macro_avg_roc_auc": 0.5},
     )
+    less["extended_metrics"]["user_metrics"]["sightrank"] |= {"folds": 0, "inputs": 7, "areas": 7}
+
+    text = printed(more, less)
+
+    rows = {line.split("  ")[0]: line.split() for line in text.splitlines() if line.strip()}
+    assert "Not judged alike: v1 by 46 inputs and 3 concepts, v2 by 7 inputs and 2 concepts; 2 are shared." in text
+    assert text.index("Not judged alike") < text.index("difference")
+    assert rows["ROC AUC"] == ["ROC", "AUC", "0.800", "0.500", "-"]
+    # The cats' labels are the same in both, the dogs' are not.
+    assert rows["The cat"] == ["The", "cat", "0.900", "+0.400", "0.800", "+0.400", "0.500", "0.000"]
+    assert rows["The dog"] == ["The", "dog", "0.700", "-", "0.600", "-", "0.500", "-"]

@@ -14,7 +14,7 @@ from sightrank.api.pages import list_page
 from sightrank.api.records import timestamp
 from sightrank.api.saved_searches import check_number, check_outline, check_patch, replace_fields
 from sightrank.api.search_kinds import SearchKind, SearchReader
-from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest, SearchInvalid
+from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest, SearchInvalid, quoted
 from sightrank.ingest.rows import hold_app, new_id
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database
@@ -53,7 +53,10 @@ class AnnotationFilters:
                 raise InvalidRequest("An annotation filter needs a search: say which annotations it leaves.")
             name = item.id or new_id()
             if not _ID.fullmatch(name):
-                raise InvalidRequest(f"Annotation filter id {name[:140]!r}: use up to 128 letters, digits, '-', '_'.")
+                raise InvalidRequest(
+                    f"Annotation filter id {quoted(name)}: use up to 128 letters, digits, '-' and '_', beginning with a"
+                    " letter or digit."
+                )
             if name in wanted:
                 raise DuplicateKey(f"The request has two annotation filters of the id {name!r}.")
             wanted[name] = self._message(call, name, resources_pb2.Search(), item.search)
@@ -153,6 +156,6 @@ def _filter(app: AppRef, row: Sequence[Any]) -> resources_pb2.AnnotationFilter:
 
 def _missing(app: AppRef, name: str) -> DoesNotExist:
     return DoesNotExist(
-        f"There is no annotation filter {name[:140]!r} in app {app.app_id!r}; ListAnnotationFilters names those there"
+        f"There is no annotation filter {quoted(name)} in app {app.app_id!r}; ListAnnotationFilters names those there"
         " are."
     )

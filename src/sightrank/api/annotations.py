@@ -21,6 +21,7 @@ from sightrank.errors import (
     AppError,
     DoesNotExist,
     InvalidRequest,
+    quoted,
 )
 from sightrank.ingest.labelling import Labelling, NewAnnotation
 from sightrank.ingest.revision import ChangedAnnotation, Revision
@@ -77,7 +78,9 @@ class Annotations:
         async with self._database.connection() as connection:
             rows = await _read(connection, app, [(request.input_id, request.annotation_id)])
         if not rows:
-            raise DoesNotExist(f"There is no annotation {request.annotation_id!r} on input {request.input_id!r}.")
+            raise DoesNotExist(
+                f"There is no annotation {quoted(request.annotation_id)} on input {quoted(request.input_id)}."
+            )
         (message,) = await self._records.annotations(app, rows)
         return service_pb2.SingleAnnotationResponse(annotation=message)
 
@@ -131,7 +134,9 @@ class Annotations:
         async with self._database.connection() as connection:
             rows = await _read(connection, app, [pair])
         if not rows:
-            raise DoesNotExist(f"There is no annotation {request.annotation_id!r} on input {request.input_id!r}.")
+            raise DoesNotExist(
+                f"There is no annotation {quoted(request.annotation_id)} on input {quoted(request.input_id)}."
+            )
         if rows[0].input_level:
             raise AnnotationInvalid(
                 f"Annotation {request.annotation_id!r} is the input-level one and lives as long as its input;"
@@ -238,7 +243,7 @@ def _patched(
         if not message.input_id or not message.id:
             raise AnnotationInvalid(f"{where} has no {'id' if message.input_id else 'input_id'}; a patch needs both.")
         if stored is None:
-            raise DoesNotExist(f"There is no annotation {message.id!r} on input {message.input_id!r}.")
+            raise DoesNotExist(f"There is no annotation {quoted(message.id)} on input {quoted(message.input_id)}.")
         _check_status(message.status.code, where)
         changed = patched(stored, message, action, where, in_videos.get(stored.area_id))
         vanishes = deletes_empty and not stored.input_level and is_empty(changed.content)
@@ -253,7 +258,7 @@ def _new_annotation(
     if not message.input_id:
         raise AnnotationInvalid(f"{where}.input_id is missing; say which input the annotation is about.")
     if not storable([message.input_id]):
-        raise DoesNotExist(f"There is no input {message.input_id!r} to annotate.")
+        raise DoesNotExist(f"There is no input {quoted(message.input_id)} to annotate.")
     author = message.worker.user.id or message.user_id
     author = user_id if author in ("", "me") else author
     if author != user_id and user_id != app.user_id:

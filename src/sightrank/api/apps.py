@@ -22,7 +22,7 @@ from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER, Identity
 from sightrank.api.pages import list_page
 from sightrank.api.patterns import like_pattern
 from sightrank.api.predictions import checked_sample_ms
-from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
+from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest, quoted
 from sightrank.ingest.base_workflow import want_workflow
 from sightrank.ingest.reindex_progress import progress_of
 from sightrank.search.contents import struct_to_json
@@ -32,6 +32,7 @@ from sightrank.vision.vocabulary import LANGUAGES
 
 PRIVATE = resources_pb2.Visibility.Gettable.PRIVATE
 PUBLIC = resources_pb2.Visibility.Gettable.PUBLIC
+MAX_TEXT_BYTES = 64 * 1024  # of notes, by the proto; of names, descriptions and all other texts too
 
 #: Removes what an app keeps outside of the database, its images, once its rows are gone.
 OnDeleted = Callable[[int], Awaitable[None]]
@@ -266,7 +267,7 @@ async def _delete_everything(connection: Connection, app: AppRef) -> Sequence[in
 
 
 def _no_app(user_id: str, app_id: str) -> DoesNotExist:
-    return DoesNotExist(f"There is no app {app_id or '(empty id)'} of user {user_id}.")
+    return DoesNotExist(f"There is no app {quoted(app_id)} of user {quoted(user_id)}.")
 
 
 def _now(user_id: str, app_id: str, bucket: int, workflow_id: str, own_workflow_id: str) -> AppNow:
@@ -281,13 +282,16 @@ def new_id(wanted: str) -> str:
         return secrets.token_hex(16)
     if not _ID.fullmatch(wanted):
         raise InvalidRequest(
-            f"The id {wanted!r} is not allowed: 1 to 64 letters, digits, - and _, beginning with a letter or digit."
+            f"The id {quoted(wanted)} is not allowed: 1 to 64 letters, digits, - and _, beginning with a letter or"
+            " digit."
         )
     return wanted
 
 
 def plain_text(text: str, field: str) -> str:
-    """Text as PostgreSQL can hold it. Raises InvalidRequest for a NUL character."""
+    """Text as PostgreSQL can hold it. Raises InvalidRequest for a NUL character, and for more than MAX_TEXT_BYTES."""
+    if len(text.encode()) > MAX_TEXT_BYTES:
+        raise InvalidRequest(f"{field} has {len(text.encode())} bytes; {MAX_TEXT_BYTES} is the limit.")
     if "\0" in text:
         raise InvalidRequest(f"{field} holds a NUL character, which cannot be stored; remove it.")
     return text

@@ -16,7 +16,7 @@ from sightrank.api.catalogue import Catalogue, ModelType
 from sightrank.api.datasets import public_only
 from sightrank.api.models import model_proto
 from sightrank.api.predictions import Wanted, over, read_config, selected_ids
-from sightrank.errors import ModelDoesNotExist, ModelInvalidArgument, WorkflowDoesNotExist
+from sightrank.errors import ModelDoesNotExist, ModelInvalidArgument, WorkflowDoesNotExist, quoted
 from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.teach.graph import Node, ordered, sees_input
@@ -147,7 +147,7 @@ class Asking:
             return None
         if found is None:
             raise WorkflowDoesNotExist(
-                f"Workflow {workflow_id} has no version {version_id}; ListWorkflowVersions names those it has."
+                f"Workflow {workflow_id} has no version {quoted(version_id)}; ListWorkflowVersions names those it has."
             )
         return found
 
@@ -159,7 +159,7 @@ class Asking:
             return None
         if found is None:
             raise ModelDoesNotExist(
-                f"Model {model_id} has no version {version_id}; ListModelVersions names those it has."
+                f"Model {model_id} has no version {quoted(version_id)}; ListModelVersions names those it has."
             )
         return found
 

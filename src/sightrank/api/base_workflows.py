@@ -106,11 +106,17 @@ class BaseWorkflows:
         try:
             return Checked(app=app, own_id="", card=self._catalogue.usable_workflow(named.id))
         except WorkflowDoesNotExist as error:
-            keys = {"bucket": app.bucket, "limit": _NAMED}
-            names = [name for (name,) in await self._database.rows(_SQL["own_workflows"], keys)] if may_be_own else []
-            if not names:
-                raise
-            raise WorkflowDoesNotExist(f"{error.details} App {app.app_id} has {', '.join(names)}.") from error
+            raise WorkflowDoesNotExist(error.details + await self._own_ones(app, named.id, may_be_own)) from error
+
+    async def _own_ones(self, app: AppNow, workflow_id: str, may_be_own: bool) -> str:
+        """What to say of the app's own workflows when there is no public one of that id."""
+        keys = {"bucket": app.bucket, "limit": _NAMED}
+        names = [name for (name,) in await self._database.rows(_SQL["own_workflows"], keys)]
+        if may_be_own:
+            return f" App {app.app_id!r} has {', '.join(names)}." if names else ""
+        if "\0" in workflow_id or await self._workflows.find(app.bucket, workflow_id) is None:
+            return ""
+        return f" App {app.app_id!r} has one of that id: name it by default_workflow_id."
 
     async def wanted(self, connection: Connection, checked: Checked, now: AppNow, *, reindex: bool) -> WantedWorkflow:
         """What the app asks for; the caller holds its row. Raises TryAgain where its workflows changed since it was

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sightrank.errors import ModelDoesNotExist, WorkflowDoesNotExist, WorkflowNeedsModel
+from sightrank.api.identity import PUBLIC_APP
+from sightrank.errors import ModelDoesNotExist, WorkflowDoesNotExist, WorkflowNeedsModel, quoted
 from sightrank.vision.vocabulary import Vocabulary
 
 EMPTY_WORKFLOW = "Empty"
@@ -119,12 +120,11 @@ class Catalogue:
         """
         model = self.find_model(model_id)
         if model is None:
-            raise ModelDoesNotExist(
-                f"There is no model {model_id or '(empty model_id)'}; ListModels names those that exist."
-            )
+            raise ModelDoesNotExist(f"There is no model {quoted(model_id)}; ListModels names those that exist.")
         if version_id not in ("", model.version_id, *model.stands_for):
             raise ModelDoesNotExist(
-                f"Model {model.id} has no version {version_id}. The version installed here is {model.version_id}; leave"
+                f"Model {model.id} has no version {quoted(version_id)}. The version installed here is"
+                f" {model.version_id}; leave"
                 " the version id out to use it."
             )
         return model
@@ -132,18 +132,30 @@ class Catalogue:
     def has_workflow(self, workflow_id: str) -> bool:
         return any(workflow.id == workflow_id for workflow in self.workflows)
 
-    def workflow(self, workflow_id: str, version_id: str = "") -> WorkflowCard:
-        """The workflow by id, whether it can run or not. Raises WorkflowDoesNotExist."""
+    def workflow(self, workflow_id: str, version_id: str = "", *, after_app: str = "") -> WorkflowCard:
+        """The workflow by id, whether it can run or not; ``after_app`` is where it was looked for before. Raises
+        WorkflowDoesNotExist."""
         workflow = next((workflow for workflow in self.workflows if workflow.id == workflow_id), None)
-        if workflow is None or version_id not in ("", workflow.version_id):
-            wanted = f"{workflow_id} (version {version_id})" if workflow else workflow_id or "(empty id)"
+        if workflow is None:
             known = ", ".join(workflow.id for workflow in self.workflows)
-            raise WorkflowDoesNotExist(f"There is no workflow {wanted}. Workflows here: {known}.")
+            wanted = quoted(workflow_id)
+            if after_app in ("", PUBLIC_APP):
+                raise WorkflowDoesNotExist(f"clarifai/main has no workflow {wanted}: it has {known}.")
+            raise WorkflowDoesNotExist(
+                f"App {after_app!r} has no workflow {wanted}; ListWorkflows names its own. clarifai/main has none such"
+                f" either: it has {known}."
+            )
+        if version_id not in ("", workflow.version_id):
+            raise WorkflowDoesNotExist(
+                f"Workflow {workflow_id} of clarifai/main has no version {quoted(version_id)}. The version installed"
+                " here"
+                f" is {workflow.version_id}; leave the version id out to use it."
+            )
         return workflow
 
-    def usable_workflow(self, workflow_id: str, version_id: str = "") -> WorkflowCard:
+    def usable_workflow(self, workflow_id: str, version_id: str = "", *, after_app: str = "") -> WorkflowCard:
         """The workflow by id, to be run. Raises WorkflowDoesNotExist, or WorkflowNeedsModel where one is missing."""
-        workflow = self.workflow(workflow_id, version_id)
+        workflow = self.workflow(workflow_id, version_id, after_app=after_app)
         if workflow.lacks:
             raise WorkflowNeedsModel(f"Workflow {workflow.id} cannot run: {workflow.lacks}")
         return workflow

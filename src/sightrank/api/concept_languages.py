@@ -10,7 +10,7 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.pages import list_page
-from sightrank.errors import ConceptsInvalid, DoesNotExist, InvalidRequest
+from sightrank.errors import ConceptsInvalid, DoesNotExist, InvalidRequest, quoted
 from sightrank.search.concepts import ConceptBook, check_concept
 from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database
@@ -100,7 +100,9 @@ class ConceptLanguages:
             return [_entry(row) for row in rows]
         term = self._book.vocabulary.get(concept_id)
         if term is None:
-            raise DoesNotExist(f"There is no concept {concept_id} in {app.user_id}/{app.app_id}, and no public one.")
+            raise DoesNotExist(
+                f"There is no concept {quoted(concept_id)} in {app.user_id}/{app.app_id}, and no public one."
+            )
         return [_entry((language, term.names[language], "")) for language in LANGUAGES if language in term.names]
 
     async def _check_own(self, connection: Connection, app: AppRef, concept_id: str) -> None:

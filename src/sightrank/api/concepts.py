@@ -13,7 +13,7 @@ from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.identity import PUBLIC_APP, PUBLIC_USER
 from sightrank.api.models import public_concept
 from sightrank.api.pages import list_page
-from sightrank.errors import ConceptsInvalid, DoesNotExist, InvalidRequest
+from sightrank.errors import ConceptsInvalid, DoesNotExist, InvalidRequest, quoted
 from sightrank.search.concepts import ConceptBook, NewConcepts, check_concept
 from sightrank.store.buckets import next_version
 from sightrank.store.database import Database
@@ -62,7 +62,9 @@ class Concepts:
             return service_pb2.SingleConceptResponse(concept=concept_proto(app, row))
         term = self._book.vocabulary.get(concept_id)
         if term is None:
-            raise DoesNotExist(f"There is no concept {concept_id} in {app.user_id}/{app.app_id}, and no public one.")
+            raise DoesNotExist(
+                f"There is no concept {quoted(concept_id)} in {app.user_id}/{app.app_id}, and no public one."
+            )
         return service_pb2.SingleConceptResponse(concept=public_concept(term, app.default_language))
 
     async def list(self, call: Call, request: service_pb2.ListConceptsRequest) -> service_pb2.MultiConceptResponse:

@@ -27,6 +27,7 @@ from sightrank.errors import (
     InputInvalidRequest,
     InvalidRequest,
     SearchInvalid,
+    quoted,
 )
 from sightrank.ingest.dataset_freeze import between_versions
 from sightrank.ingest.rows import hold_app
@@ -106,7 +107,7 @@ class DatasetInputs:
         joined = await self._joined(app, request.dataset_id, [request.input_id])
         inputs = await self._inputs(app, list(joined))
         if request.input_id not in inputs:
-            raise DoesNotExist(f"There is no input {request.input_id!r} in dataset {request.dataset_id!r}.")
+            raise DoesNotExist(f"There is no input {quoted(request.input_id)} in dataset {quoted(request.dataset_id)}.")
         member = _member(inputs[request.input_id], joined[request.input_id])
         return service_pb2.SingleDatasetInputResponse(dataset_input=member)
 
@@ -210,7 +211,9 @@ class DatasetInputs:
                 # Between the commit and this look another call may have deleted it: then its id must do.
                 response.dataset_inputs.append(_member(inputs.get(name), joined.get(name), name))
                 continue
-            errors.append(InputDoesNotExist(f"There is no input {name!r} in app {app.app_id!r} to add to a dataset."))
+            errors.append(
+                InputDoesNotExist(f"There is no input {quoted(name)} in app {app.app_id!r} to add to a dataset.")
+            )
             response.dataset_inputs.append(_refused(name, errors[-1]))
         fill_batch_status(response.status, errors, len(posted))
         return response

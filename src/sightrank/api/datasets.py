@@ -20,7 +20,7 @@ from sightrank.api.dataset_version_records import VersionRow, version_message
 from sightrank.api.pages import list_page
 from sightrank.api.records import timestamp
 from sightrank.api.texts import bounded_text, image_link, visibility_of
-from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
+from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest, quoted
 from sightrank.ingest.rows import hold_app, new_id
 from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
@@ -131,7 +131,7 @@ class Datasets:
             stored = {row[0]: _Row(*row) for row in await cursor.fetchall()}
             unknown = [name for name in ids if name not in stored]
             if unknown:
-                raise DoesNotExist(f"There is no dataset {unknown[0]!r} in app {app.app_id!r}.")
+                raise DoesNotExist(f"There is no dataset {quoted(unknown[0])} in app {app.app_id!r}.")
             rows = [
                 _patched(stored[item.id], item, request.action, f"datasets[{i}]")
                 for i, item in enumerate(request.datasets)
@@ -175,7 +175,7 @@ async def find_dataset(database: Database, call: Call, dataset_id: str) -> Seque
     parameters = {"bucket": app.bucket, "id": dataset_id, "public_only": public_only(call)}
     row = None if "\0" in dataset_id else await database.row(_SQL["read"], parameters)
     if row is None:
-        raise DoesNotExist(f"There is no dataset {dataset_id!r} in app {app.app_id!r}.")
+        raise DoesNotExist(f"There is no dataset {quoted(dataset_id)} in app {app.app_id!r}.")
     return row
 
 
@@ -187,7 +187,10 @@ def public_only(call: Call) -> bool:
 def _new_values(item: resources_pb2.Dataset, where: str) -> dict[str, Any]:
     name = item.id or new_id()
     if not _ID.fullmatch(name):
-        raise InvalidRequest(f"{where}.id is {name[:140]!r}; use up to 128 letters, digits, '-' and '_'.")
+        raise InvalidRequest(
+            f"{where}.id is {quoted(name)}; use up to 128 letters, digits, '-' and '_', beginning with a letter or"
+            " digit."
+        )
     return {
         "id": name,
         "description": bounded_text(item.description, f"{where}.description", InvalidRequest),

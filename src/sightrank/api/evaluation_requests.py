@@ -11,9 +11,10 @@ from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call
 from sightrank.api.dataset_versions import find_version
 from sightrank.api.datasets import find_dataset
+from sightrank.api.model_drafts import id_or_new
 from sightrank.api.model_records import no_model
 from sightrank.errors import DuplicateKey, ModelDoesNotExist, ModelInvalidArgument, ServerBusy
-from sightrank.ingest.rows import new_id
+from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database
 from sightrank.store.status import MODEL_QUEUED, MODEL_TRAINED, MODEL_TRAINING
@@ -48,7 +49,7 @@ async def queue(connection: Connection, app: AppRef, wanted: resources_pb2.EvalM
     A version that is being trained is evaluated afterwards. One that waits already and asks for the same is as good.
     Raises ModelDoesNotExist, ModelInvalidArgument, DuplicateKey and ServerBusy.
     """
-    model_id, dataset_id = wanted.model.id, _dataset_id(wanted)
+    model_id, dataset_id, request = wanted.model.id, _dataset_id(wanted), _stored(wanted)
     if wanted.model.app_id not in ("", app.app_id) or wanted.model.user_id not in ("", "me", app.user_id):
         raise ModelInvalidArgument(
             f"Model {wanted.model.user_id}/{wanted.model.app_id}/{model_id} is not of app {app.app_id!r}; a model can"
@@ -59,7 +60,6 @@ async def queue(connection: Connection, app: AppRef, wanted: resources_pb2.EvalM
         raise ModelInvalidArgument(
             f"Version {version_id!r} of model {model_id!r} is not trained and cannot be evaluated. {details}".rstrip()
         )
-    request = _stored(wanted)
     values = {
         "bucket": app.bucket,
         "model_id": model_id,
@@ -76,7 +76,7 @@ async def queue(connection: Connection, app: AppRef, wanted: resources_pb2.EvalM
         return str(same)
     if waiting >= MAX_WAITING:
         raise ServerBusy(f"{waiting} evaluations of app {app.app_id!r} wait already; ask again when some are done.")
-    evaluation_id = plain_text(wanted.id, "id") or new_id()
+    evaluation_id = id_or_new(wanted.id, "eval_metrics.id")
     cursor = await connection.execute(_SQL["insert"], {**values, "id": evaluation_id})
     if not cursor.rowcount:
         raise DuplicateKey(
@@ -126,7 +126,9 @@ def _parameter(wanted: resources_pb2.EvalMetrics, name: str) -> str:
 
 
 def _stored(wanted: resources_pb2.EvalMetrics) -> bytes:
-    """What of a posted evaluation is shown again as it came."""
+    """What of a posted evaluation is shown again as it came. Raises ModelInvalidArgument."""
+    struct_to_json(wanted.extended_metrics.user_metrics, ModelInvalidArgument, "extended_metrics.user_metrics")
+    struct_to_json(wanted.eval_info.params, ModelInvalidArgument, "eval_info.params")
     kept = resources_pb2.EvalMetrics()
     for name in ("eval_info", "extended_metrics"):
         if wanted.HasField(name):

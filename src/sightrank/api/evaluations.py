@@ -17,7 +17,7 @@ from sightrank.api.evaluation_requests import check_dataset, name_model, queue
 from sightrank.api.model_records import ModelRecords, no_model, version_message
 from sightrank.api.pages import Page, list_page
 from sightrank.api.records import InputRow, Records
-from sightrank.errors import DoesNotExist, InvalidRequest
+from sightrank.errors import DoesNotExist, InvalidRequest, quoted
 from sightrank.ingest.rows import hold_app
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
@@ -228,7 +228,7 @@ class Evaluations:
         wanted = plain_text(evaluation_id, "evaluation_id")
         rows = await self._rows(app, sql.SQL("e.id = {}").format(wanted))
         if not rows:
-            raise DoesNotExist(f"There is no evaluation {wanted!r} in app {app.app_id!r}.")
+            raise DoesNotExist(f"There is no evaluation {quoted(wanted)} in app {app.app_id!r}.")
         return rows[0]
 
     async def _rows(

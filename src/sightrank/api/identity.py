@@ -27,6 +27,7 @@ from sightrank.errors import (
     InvalidRequest,
     KeyInvalid,
     NotImplementedHere,
+    quoted,
 )
 from sightrank.store.database import Database
 from sightrank.store.queries import load
@@ -237,7 +238,7 @@ class Identity:
         if caller.app is not None and (app is None or not app.public):
             raise _other_app(caller.app, user_id, app_id)
         if app is None:
-            raise DoesNotExist(f"There is no app {app_id} of user {user_id}.")
+            raise DoesNotExist(f"There is no app {quoted(app_id)} of user {quoted(user_id)}.")
         return app
 
     async def _check_user(self, rpc: str, caller: Caller, user_id: str) -> None:
@@ -251,7 +252,7 @@ class Identity:
         if user_id in ("", caller.user_id, PUBLIC_USER):
             return
         if "\0" in user_id or await self._database.row(self._sql["user"], {"user_id": user_id}) is None:
-            raise DoesNotExist(f"There is no user {user_id}.")
+            raise DoesNotExist(f"There is no user {quoted(user_id)}.")
 
     async def _load_key(self, hashed: bytes) -> _Known | None:
         row = await self._database.row(self._sql["caller_of_key"], {"hash": hashed})
@@ -273,7 +274,7 @@ class Identity:
 
 
 def _other_app(own: AppRef, user_id: str, app_id: str) -> KeyInvalid:
-    asked = f"app {app_id} of user {user_id}" if app_id else f"user {user_id}"
+    asked = f"app {quoted(app_id)} of user {quoted(user_id)}" if app_id else f"user {quoted(user_id)}"
     return KeyInvalid(
         f"This app key opens {own.user_id}/{own.app_id} only, and the request names {asked}. Leave user_app_id out, or"
         " send a personal access token."

@@ -25,6 +25,7 @@ from sightrank.errors import (
     InputInvalidUrl,
     InputOverLimit,
     InvalidRequest,
+    quoted,
 )
 from sightrank.ingest.add_jobs import JobShare
 from sightrank.ingest.intake import IdConflict, Intake, NewInput
@@ -103,7 +104,7 @@ class Inputs:
         app = call.require_app()
         rows = await self._database.rows(_SQL["read"], {"bucket": app.bucket, "ids": _storable([request.input_id])})
         if not rows:
-            raise DoesNotExist(f"There is no input {request.input_id!r} in app {app.app_id!r}.")
+            raise DoesNotExist(f"There is no input {quoted(request.input_id)} in app {app.app_id!r}.")
         (message,) = await self._records.inputs(app, [InputRow(*rows[0])])
         return service_pb2.SingleInputResponse(input=message)
 
@@ -130,13 +131,14 @@ class Inputs:
             raise InvalidRequest(f"per_page is {request.per_page}; it can be at most {MAX_PER_PAGE}. Fetch more often.")
         last_id = "".join(_storable([request.last_id]))
         if last_id != request.last_id:
-            raise DoesNotExist(f"There is no input {request.last_id!r} to go on from.")
+            raise DoesNotExist(f"There is no input {quoted(request.last_id)} to go on from.")
         parameters: dict[str, Any] = {"bucket": app.bucket, "last_id": last_id}
         if last_id and not request.order_by_id:
             row = await self._database.row(_SQL["created"], parameters)
             if row is None:
                 raise DoesNotExist(
-                    f"There is no input {last_id!r} (any more) to go on from; begin anew without last_id, or stream"
+                    f"There is no input {quoted(last_id)} (any more) to go on from; begin anew without last_id, or"
+                    " stream"
                     " with order_by_id, which needs no input of that id."
                 )
             parameters["created_at"] = row[0]
@@ -170,7 +172,7 @@ class Inputs:
 
     async def delete(self, call: Call, request: service_pb2.DeleteInputRequest) -> status_pb2.BaseResponse:
         if not await self._removal.delete_inputs(call.require_app().bucket, [request.input_id]):
-            raise DoesNotExist(f"There is no input {request.input_id!r} to delete.")
+            raise DoesNotExist(f"There is no input {quoted(request.input_id)} to delete.")
         return status_pb2.BaseResponse()
 
     async def delete_many(self, call: Call, request: service_pb2.DeleteInputsRequest) -> status_pb2.BaseResponse:
@@ -193,7 +195,7 @@ class Inputs:
     def _new_input(self, message: resources_pb2.Input, where: str) -> NewInput:
         if message.id and not _ID.fullmatch(message.id):
             raise InputInvalid(
-                f"{where}.id is {message.id[:140]!r}; use up to 128 ASCII letters, digits, '-', '_', '.', ':'"
+                f"{where}.id is {quoted(message.id)}; use up to 128 ASCII letters, digits, '-', '_', '.', ':'"
                 " or '~', beginning with a letter or digit."
             )
         if message.id in _PATHS:
@@ -254,7 +256,7 @@ def _job(job_id: str, *, refused: int) -> JobShare | None:
         return None
     if not _ID.fullmatch(job_id):
         raise InvalidRequest(
-            f"inputs_add_job_id is {job_id[:140]!r}; use up to 128 ASCII letters, digits, '-', '_', '.', ':' or '~',"
+            f"inputs_add_job_id is {quoted(job_id)}; use up to 128 ASCII letters, digits, '-', '_', '.', ':' or '~',"
             " beginning with a letter or digit."
         )
     return JobShare(job_id, refused)

@@ -10,7 +10,7 @@ from sightrank.api.annotation_list import storable
 from sightrank.api.call import Call, Handlers
 from sightrank.api.pages import list_page
 from sightrank.api.records import timestamp
-from sightrank.errors import DoesNotExist
+from sightrank.errors import DoesNotExist, quoted
 from sightrank.ingest.add_jobs import AddJob, AddJobs
 
 _QUEUED, _RUNNING, _COMPLETED, _CANCELLED = 64000, 64001, 64002, 64004
@@ -58,7 +58,7 @@ class InputsAddJobs:
 
 def _checked_id(job_id: str) -> str:
     if not storable([job_id]):
-        raise DoesNotExist(f"There is no job {job_id!r} of adding inputs.")
+        raise DoesNotExist(f"There is no job {quoted(job_id)} of adding inputs.")
     return job_id
 
 

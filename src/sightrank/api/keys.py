@@ -20,7 +20,7 @@ from sightrank.api.call import Call, Caller, Handlers
 from sightrank.api.identity import APP_KEY, ME, PAT, Identity, key_hash
 from sightrank.api.pages import list_page
 from sightrank.api.scopes import missing_to_grant, parse_endpoints, parse_scopes
-from sightrank.errors import DoesNotExist, InsufficientScopes, InvalidRequest, KeyNotFound
+from sightrank.errors import DoesNotExist, InsufficientScopes, InvalidRequest, KeyNotFound, quoted
 from sightrank.store.database import Connection, Database
 from sightrank.store.queries import load
 
@@ -142,7 +142,7 @@ class Keys:
         user_id = caller.user_id if apps[0].user_id in ("", ME) else apps[0].user_id
         app = await self._identity.app(user_id, apps[0].id) if user_id == caller.user_id else None
         if app is None:
-            raise DoesNotExist(f"There is no app {apps[0].id or '(empty id)'} of user {user_id} that you own.")
+            raise DoesNotExist(f"There is no app {quoted(apps[0].id)} of user {quoted(user_id)} that you own.")
         return app.user_id, app.app_id
 
     async def _patch(self, connection: Connection, call: Call, key: resources_pb2.Key) -> Sequence[Any]:

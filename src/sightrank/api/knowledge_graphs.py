@@ -10,7 +10,7 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 
 from sightrank.api.apps import new_id, plain_text
 from sightrank.api.call import Call, Handlers
-from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
+from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest, quoted
 from sightrank.ingest.rows import hold_app
 from sightrank.store.database import Connection, Database
 from sightrank.store.queries import load
@@ -67,7 +67,7 @@ async def check_graphs(connection: Connection, bucket: int, ids: Sequence[str]) 
     cursor = await connection.execute(_SQL["graphs"], {"bucket": bucket, "ids": wanted})
     unknown = sorted(set(wanted) - {name for (name,) in await cursor.fetchall()})
     if unknown:
-        raise DoesNotExist(f"There is no knowledge graph {unknown[0]!r}; make it with PostKnowledgeGraphs first.")
+        raise DoesNotExist(f"There is no knowledge graph {quoted(unknown[0])}; make it with PostKnowledgeGraphs first.")
 
 
 def _row(graph: resources_pb2.KnowledgeGraph, place: int) -> dict[str, Any]:

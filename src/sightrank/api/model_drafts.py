@@ -24,7 +24,7 @@ from sightrank.api.output_drafts import (
     without_concepts,
 )
 from sightrank.api.texts import bounded_text, image_link, visibility_of
-from sightrank.errors import InvalidRequest, ModelInvalidArgument
+from sightrank.errors import InvalidRequest, ModelInvalidArgument, quoted
 from sightrank.ingest.rows import NamedConcept, new_id
 from sightrank.search.contents import struct_to_json
 
@@ -126,14 +126,17 @@ def checked_action(action: str) -> str:
 
 
 def id_or_new(wanted: str, where: str) -> str:
-    """The id of a model or a version that is to be made. Raises ModelInvalidArgument."""
+    """The id of a model, a version or an evaluation that is to be made. Raises ModelInvalidArgument."""
     return checked_id(wanted, where) if wanted else new_id()
 
 
 def checked_id(wanted: str, where: str) -> str:
-    """The same. Raises ModelInvalidArgument for what can be no id of a model or a version."""
+    """The same. Raises ModelInvalidArgument for what can be no id of a model, a version or an evaluation."""
     if not _ID.fullmatch(wanted):
-        raise ModelInvalidArgument(f"{where} is {wanted[:140]!r}; use up to 128 letters, digits, '-', '_' and '.'.")
+        raise ModelInvalidArgument(
+            f"{where} is {quoted(wanted)}; use up to 128 letters, digits, '-', '_' and '.', beginning with a letter or"
+            " digit."
+        )
     return wanted
 
 

@@ -10,7 +10,7 @@ from clarifai_grpc.grpc.api import resources_pb2
 
 from sightrank.api.call import AppRef
 from sightrank.api.records import fill_timestamp
-from sightrank.errors import ModelDoesNotExist
+from sightrank.errors import ModelDoesNotExist, quoted
 from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.store.status import (
@@ -165,11 +165,12 @@ class ModelRecords:
 def no_model(app: AppRef, model_id: str, version_id: str = "") -> ModelDoesNotExist:
     if version_id:
         return ModelDoesNotExist(
-            f"There is no model {model_id!r} with version {version_id!r} in app {app.app_id!r}; ListModelVersions names"
+            f"There is no model {quoted(model_id)} with version {quoted(version_id)} in app {app.app_id!r};"
+            " ListModelVersions names"
             " a model's versions."
         )
     return ModelDoesNotExist(
-        f"There is no model {model_id!r} in app {app.app_id!r}; ListModels names those that exist."
+        f"There is no model {quoted(model_id)} in app {app.app_id!r}; ListModels names those that exist."
     )
 
 

@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from sightrank.api.call import Call, Handlers
 from sightrank.api.model_type_table import PARAMS, THRESHOLDS, TYPES, Field, FieldKind, TypeCard
 from sightrank.api.pages import list_page
-from sightrank.errors import DoesNotExist, ModelInvalidArgument
+from sightrank.errors import DoesNotExist, ModelInvalidArgument, quoted
 
 
 def type_card(model_type_id: str) -> TypeCard:
@@ -20,7 +20,7 @@ def type_card(model_type_id: str) -> TypeCard:
         if model_type_id == card.id or model_type_id in card.aliases:
             return card
     known = ", ".join(card.id for card in TYPES if card.creatable)
-    raise ModelInvalidArgument(f"There is no model type {model_type_id!r}; models can be made of {known}.")
+    raise ModelInvalidArgument(f"There is no model type {quoted(model_type_id)}; models can be made of {known}.")
 
 
 def types_with(*, id: str = "", input_fields: Collection[str] = (), output_fields: Collection[str] = ()) -> list[str]:

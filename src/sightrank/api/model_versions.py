@@ -26,7 +26,7 @@ from sightrank.api.models import version_proto
 from sightrank.api.output_drafts import MAX_CONCEPTS
 from sightrank.api.pages import list_page
 from sightrank.api.version_drafts import VersionDraft, new_version, patched_version
-from sightrank.errors import InvalidRequest, ModelInvalidArgument, ServerBusy, WorkflowNeedsModel
+from sightrank.errors import AppError, InvalidRequest, ModelInvalidArgument, ServerBusy, WorkflowNeedsModel, quoted
 from sightrank.ingest.rows import NamedConcept, hold_app
 from sightrank.store import queries
 from sightrank.store.buckets import next_version
@@ -118,11 +118,7 @@ class ModelVersions:
             stored = dict(await (await connection.execute(_SQL["lock_versions"], keys)).fetchall())
             for i, item in enumerate(request.model_versions):
                 if item.id not in stored:
-                    raise (
-                        unknown_model(self._catalogue, app, request.model_id)
-                        if not stored
-                        else no_model(app, request.model_id, item.id)
-                    )
+                    raise await self._unknown(app, request.model_id, item.id)
                 message = patched_version(stored[item.id], item, action, f"model_versions[{i}]")
                 await connection.execute(
                     _SQL["update_version"], {"bucket": app.bucket, "id": item.id, "message": message}
@@ -180,13 +176,13 @@ class ModelVersions:
         async with self._database.transaction() as connection:
             await hold_app(connection, app.bucket)
             if not (await connection.execute(_SQL["delete_version"], keys)).rowcount:
-                own = await self._records.find(app, keys["model_id"])
-                raise (
-                    no_model(app, keys["model_id"], keys["id"])
-                    if own
-                    else unknown_model(self._catalogue, app, keys["model_id"])
-                )
+                raise await self._unknown(app, keys["model_id"], keys["id"])
             await next_version(connection, app.bucket, labels=True)
+
+    async def _unknown(self, app: AppRef, model_id: str, version_id: str) -> AppError:
+        """What to tell somebody who wants to write to a version that is none of the app's model."""
+        own = await self._records.find(app, model_id)
+        return no_model(app, model_id, version_id) if own else unknown_model(self._catalogue, app, model_id)
 
     async def _draft(
         self, connection: Connection, app: AppRef, model_id: str, item: resources_pb2.ModelVersion
@@ -242,10 +238,12 @@ async def _check_dataset(connection: Connection, app: AppRef, dataset_id: str, v
         return
     keys = {"bucket": app.bucket, "dataset_id": dataset_id, "version_id": version_id}
     if await (await connection.execute(_SQL["dataset"], keys)).fetchone() is None:
-        raise ModelInvalidArgument(f"train_info names dataset {dataset_id!r}, and app {app.app_id!r} has none such.")
+        raise ModelInvalidArgument(
+            f"train_info names dataset {quoted(dataset_id)}, and app {app.app_id!r} has none such."
+        )
     if version_id and await (await connection.execute(_SQL["dataset_version"], keys)).fetchone() is None:
         raise ModelInvalidArgument(
-            f"train_info names version {version_id!r} of dataset {dataset_id!r}, which has none such;"
+            f"train_info names version {quoted(version_id)} of dataset {quoted(dataset_id)}, which has none such;"
             " ListDatasetVersions names those there are."
         )
 

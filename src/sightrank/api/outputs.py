@@ -135,7 +135,7 @@ class Outputs:
             }
             plan = await self._asking.workflow(app, own.nodes, request.output_config, overrides, own)
             return named_workflow_proto(self._catalogue, app, own.id, own.version_id, version.nodes), plan
-        card = self._catalogue.usable_workflow(workflow_id, request.version_id)
+        card = self._catalogue.usable_workflow(workflow_id, request.version_id, after_app=app.app_id)
         if not card.models:
             raise InvalidRequest(f"Workflow {card.id} runs no model, so it predicts nothing.")
         plan = await self._asking.workflow(app, card_nodes(card), request.output_config, {})

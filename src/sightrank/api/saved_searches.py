@@ -22,7 +22,7 @@ from sightrank.api.pages import list_page
 from sightrank.api.records import timestamp
 from sightrank.api.scopes import ALL
 from sightrank.api.search_kinds import SearchKind, SearchReader
-from sightrank.errors import DoesNotExist, DuplicateKey, InsufficientScopes, InvalidRequest, SearchInvalid
+from sightrank.errors import DoesNotExist, DuplicateKey, InsufficientScopes, InvalidRequest, SearchInvalid, quoted
 from sightrank.ingest.rows import hold_app, new_id
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database
@@ -169,7 +169,10 @@ class SavedSearches:
 
     def _check_storable(self, message: _Search) -> None:
         if not _ID.fullmatch(message.id):
-            raise InvalidRequest(f"Search id {message.id[:140]!r}: use up to 128 letters, digits, '-' and '_'.")
+            raise InvalidRequest(
+                f"Search id {quoted(message.id)}: use up to 128 letters, digits, '-' and '_', beginning with a letter"
+                " or digit."
+            )
         check_outline(without_images(message), f"Search {message.id!r}")
         size = message.ByteSize()
         if size > self._max_bytes:
@@ -287,5 +290,5 @@ def _check_may_save(call: Call, app: AppRef) -> None:
 
 def _missing(app: AppRef, search_id: str) -> DoesNotExist:
     return DoesNotExist(
-        f"There is no saved search {search_id[:140]!r} in app {app.app_id!r}; ListSearches names those there are."
+        f"There is no saved search {quoted(search_id)} in app {app.app_id!r}; ListSearches names those there are."
     )

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from clarifai_grpc.grpc.api import resources_pb2
 
-from sightrank.api.apps import plain_text
+from sightrank.api.apps import MAX_TEXT_BYTES, plain_text
 from sightrank.errors import AppError, InvalidRequest
-
-_MAX_TEXT_BYTES = 64 * 1024  # of notes, by the proto; of other texts too
 
 
 def bounded_text(text: str, where: str, refuse: type[AppError]) -> str:
     """The same. Raises ``refuse`` where it is too long, and InvalidRequest where it cannot be stored."""
-    if len(text.encode()) > _MAX_TEXT_BYTES:
-        raise refuse(f"{where} has {len(text.encode())} bytes; {_MAX_TEXT_BYTES} is the limit.")
+    if len(text.encode()) > MAX_TEXT_BYTES:
+        raise refuse(f"{where} has {len(text.encode())} bytes; {MAX_TEXT_BYTES} is the limit.")
     return plain_text(text, where)
 
 

@@ -9,7 +9,7 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 from sightrank.api.call import Call, Handlers
 from sightrank.api.identity import APP_KEY, ME, PAT, PUBLIC_USER
 from sightrank.api.scopes import AuthType, endpoint_of, rpc_rules, scope_dependencies
-from sightrank.errors import DoesNotExist, InvalidRequest
+from sightrank.errors import DoesNotExist, InvalidRequest, quoted
 from sightrank.store.database import Database
 from sightrank.store.queries import load
 
@@ -37,7 +37,7 @@ class Users:
         user_id = call.require_caller().user_id if named in ("", ME) else named
         row = await self._database.row(self._sql["user"], {"user_id": user_id})
         if row is None:
-            raise DoesNotExist(f"There is no user {user_id}.")
+            raise DoesNotExist(f"There is no user {quoted(user_id)}.")
         return service_pb2.SingleUserResponse(user=_user_proto(row))
 
     async def my_scopes(self, call: Call, request: service_pb2.MyScopesRequest) -> service_pb2.MultiScopeResponse:

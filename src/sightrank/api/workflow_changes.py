@@ -21,7 +21,7 @@ from sightrank.api.identity import PUBLIC_USER, Identity
 from sightrank.api.texts import visibility_of
 from sightrank.api.workflow_nodes import MAX_ID_CHARACTERS, NodeReader
 from sightrank.api.workflow_records import own_workflow_proto
-from sightrank.errors import ModelDoesNotExist, WorkflowDoesNotExist, WorkflowDuplicate, WorkflowInvalid
+from sightrank.errors import ModelDoesNotExist, WorkflowDoesNotExist, WorkflowDuplicate, WorkflowInvalid, quoted
 from sightrank.ingest.rows import hold_app, new_id
 from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
@@ -281,7 +281,7 @@ def checked_id(workflow_id: str, where: str) -> str:
     """Raises WorkflowInvalid for what can be no id of a workflow."""
     if not _ID.fullmatch(workflow_id):
         raise WorkflowInvalid(
-            f"{where} is {workflow_id[:140]!r}; use up to {MAX_ID_CHARACTERS} letters, digits, '-' and '_', beginning"
+            f"{where} is {quoted(workflow_id)}; use up to {MAX_ID_CHARACTERS} letters, digits, '-' and '_', beginning"
             " with a letter or digit."
         )
     return workflow_id
@@ -289,7 +289,7 @@ def checked_id(workflow_id: str, where: str) -> str:
 
 def _missing(app: AppRef, workflow_id: str) -> WorkflowDoesNotExist:
     return WorkflowDoesNotExist(
-        f"There is no workflow {workflow_id or '(empty id)'} in app {app.app_id}. Those of clarifai/main cannot change."
+        f"There is no workflow {quoted(workflow_id)} in app {app.app_id}. Those of clarifai/main cannot change."
     )
 
 

@@ -15,7 +15,7 @@ from sightrank.api.catalogue import Catalogue, ModelCard, WorkflowCard
 from sightrank.api.identity import ME, PUBLIC_APP, PUBLIC_USER
 from sightrank.api.models import version_proto
 from sightrank.api.predictions import read_config
-from sightrank.errors import InvalidRequest, ModelDoesNotExist, WorkflowInvalid, WorkflowNeedsModel
+from sightrank.errors import InvalidRequest, ModelDoesNotExist, WorkflowInvalid, WorkflowNeedsModel, quoted
 from sightrank.store.status import MODEL_TRAINED
 from sightrank.teach.graph import Node, check
 from sightrank.teach.own_models import OwnModel
@@ -101,7 +101,7 @@ class NodeReader:
         if found is None:
             if version_id and await self._workbench.find(app.bucket, named.id):
                 raise ModelDoesNotExist(
-                    f"Model {named.id} has no version {version_id}; ListModelVersions names those it has."
+                    f"Model {named.id} has no version {quoted(version_id)}; ListModelVersions names those it has."
                 )
             return None
         if found.status != MODEL_TRAINED:

@@ -18,7 +18,7 @@ from sightrank.api.identity import Identity
 from sightrank.api.texts import visibility_of
 from sightrank.api.workflow_changes import lock_workflows
 from sightrank.api.workflow_records import VersionRow, own_version_proto
-from sightrank.errors import WorkflowDoesNotExist, WorkflowInvalid
+from sightrank.errors import WorkflowDoesNotExist, WorkflowInvalid, quoted
 from sightrank.search.contents import struct_to_json
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database, TryAgain, retrying
@@ -121,7 +121,7 @@ class WorkflowVersions:
 
 def _missing(workflow_id: str, version_id: str) -> WorkflowDoesNotExist:
     return WorkflowDoesNotExist(
-        f"Workflow {workflow_id} has no version {version_id or '(empty id)'}; ListWorkflowVersions names those it has."
+        f"Workflow {workflow_id} has no version {quoted(version_id)}; ListWorkflowVersions names those it has."
     )
 
 

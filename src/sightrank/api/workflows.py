@@ -9,14 +9,14 @@ from psycopg import sql
 
 from sightrank.api.apps import plain_text
 from sightrank.api.call import AppRef, Call, Handlers
-from sightrank.api.catalogue import Catalogue
+from sightrank.api.catalogue import Catalogue, WorkflowCard
 from sightrank.api.datasets import public_only
 from sightrank.api.identity import PUBLIC_APP, PUBLIC_USER, lists_public
 from sightrank.api.pages import Page, list_page
 from sightrank.api.patterns import like_pattern
 from sightrank.api.workflow_nodes import card_version_proto, workflow_proto
 from sightrank.api.workflow_records import VersionRow, own_version_proto, own_workflow_proto
-from sightrank.errors import WorkflowDoesNotExist
+from sightrank.errors import WorkflowDoesNotExist, quoted
 from sightrank.store import queries
 from sightrank.store.database import Database
 from sightrank.vision.vocabulary import fold, matches
@@ -42,7 +42,7 @@ class Workflows:
     async def get(self, call: Call, request: service_pb2.GetWorkflowRequest) -> service_pb2.SingleWorkflowResponse:
         own = await self._own(call, request.workflow_id)
         return service_pb2.SingleWorkflowResponse(
-            workflow=own or workflow_proto(self._catalogue.workflow(request.workflow_id))
+            workflow=own or workflow_proto(self._public(call, request.workflow_id))
         )
 
     async def list(self, call: Call, request: service_pb2.ListWorkflowsRequest) -> service_pb2.MultiWorkflowResponse:
@@ -65,12 +65,12 @@ class Workflows:
     ) -> service_pb2.SingleWorkflowVersionResponse:
         wanted = plain_text(request.workflow_version_id, "workflow_version_id")
         if await self._own(call, request.workflow_id) is None:
-            card = self._catalogue.workflow(request.workflow_id, wanted)
+            card = self._public(call, request.workflow_id, wanted)
             return service_pb2.SingleWorkflowVersionResponse(workflow_version=card_version_proto(card))
         versions = await self._versions(call.require_app(), request.workflow_id, wanted, Page(1, 1))
         if not versions or not wanted:
             raise WorkflowDoesNotExist(
-                f"Workflow {request.workflow_id} has no version {wanted or '(empty id)'}; ListWorkflowVersions names"
+                f"Workflow {request.workflow_id} has no version {quoted(wanted)}; ListWorkflowVersions names"
                 " those it has."
             )
         return service_pb2.SingleWorkflowVersionResponse(workflow_version=versions[0])
@@ -81,10 +81,14 @@ class Workflows:
         """Newest first."""
         page = list_page(request)
         if await self._own(call, request.workflow_id) is None:
-            only = [card_version_proto(self._catalogue.workflow(request.workflow_id))]
+            only = [card_version_proto(self._public(call, request.workflow_id))]
             return service_pb2.MultiWorkflowVersionResponse(workflow_versions=page.of(only))
         versions = await self._versions(call.require_app(), request.workflow_id, "", page)
         return service_pb2.MultiWorkflowVersionResponse(workflow_versions=versions)
+
+    def _public(self, call: Call, workflow_id: str, version_id: str = "") -> WorkflowCard:
+        """A public one, where the app has none of that id. Raises WorkflowDoesNotExist."""
+        return self._catalogue.workflow(workflow_id, version_id, after_app=call.require_app().app_id)
 
     async def _own(self, call: Call, workflow_id: str) -> resources_pb2.Workflow | None:
         """The app's workflow; None where it has none that this caller may see."""

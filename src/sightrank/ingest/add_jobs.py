@@ -7,7 +7,7 @@ from datetime import datetime
 
 from psycopg import sql
 
-from sightrank.errors import DoesNotExist, InvalidRequest
+from sightrank.errors import DoesNotExist, InvalidRequest, quoted
 from sightrank.store import queries
 from sightrank.store.database import Connection, Database, retrying
 
@@ -91,4 +91,6 @@ async def extend(connection: Connection, bucket: int, share: JobShare) -> None:
 
 
 def _unknown(job_id: str) -> DoesNotExist:
-    return DoesNotExist(f"There is no job {job_id!r} of adding inputs; PostInputs with inputs_add_job_id makes one.")
+    return DoesNotExist(
+        f"There is no job {quoted(job_id)} of adding inputs; PostInputs with inputs_add_job_id makes one."
+    )

@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sightrank.errors import AppError, DoesNotExist, InputDuplicateUrl, InputInvalid
+from sightrank.errors import AppError, DoesNotExist, InputDuplicateUrl, InputInvalid, quoted
 from sightrank.ingest.add_jobs import JobShare, extend
 from sightrank.ingest.dataset_freeze import between_versions
 from sightrank.ingest.removal import Removal
@@ -280,7 +280,7 @@ def _refusal(item: NewInput, name: str, known_urls: set[str], known_datasets: se
         return InputDuplicateUrl(_url_taken(item))
     unknown = [dataset_id for dataset_id in item.dataset_ids if dataset_id not in known_datasets]
     if unknown:
-        return InputInvalid(f"There is no dataset {unknown[0]!r} in this app; create it with PostDatasets first.")
+        return InputInvalid(f"There is no dataset {quoted(unknown[0])} in this app; create it with PostDatasets first.")
     return None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sightrank.errors import AnnotationInvalid, AppError, DoesNotExist, DuplicateKey
+from sightrank.errors import AnnotationInvalid, AppError, DoesNotExist, DuplicateKey, quoted
 from sightrank.ingest.areas import Area, read_areas
 from sightrank.ingest.base_workflow import has_workflow, workflow_of
 from sightrank.ingest.dataset_freeze import between_versions
@@ -223,7 +223,7 @@ def _check(
     """Raises what is wrong with an annotation: DoesNotExist, DuplicateKey or AnnotationInvalid."""
     target = present.get(item.input_id)
     if target is None:
-        raise DoesNotExist(f"There is no input {item.input_id!r} to annotate.")
+        raise DoesNotExist(f"There is no input {quoted(item.input_id)} to annotate.")
     if item.id and (target.number, item.id) in taken:
         raise DuplicateKey(f"Input {item.input_id!r} has an annotation {item.id!r} already; choose another id.")
     place = places.get(item.region_id) if item.region_id else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sightrank.errors import ConceptsInvalid, DoesNotExist
+from sightrank.errors import ConceptsInvalid, DoesNotExist, quoted
 from sightrank.search.query import ConceptName
 from sightrank.store.database import Connection
 from sightrank.store.queries import load
@@ -192,10 +192,15 @@ def check_concept(concept_id: str, name: str) -> None:
         raise ConceptsInvalid("A concept has neither id nor name; give it one of them.")
     if "\0" in concept_id + name:
         raise ConceptsInvalid("A concept's id or name holds a NUL character, which cannot be stored; remove it.")
-    if len(concept_id or name) > MAX_ID_CHARACTERS:
+    if not concept_id and len(name) > MAX_ID_CHARACTERS:
         raise ConceptsInvalid(
-            f"The concept id {concept_id or name:.40}… has {len(concept_id or name)} characters; {MAX_ID_CHARACTERS} is"
-            " the limit. Give a short id, and the long text as name."
+            f"A concept without an id has its name as id, and {quoted(name)} is too long for one; {MAX_ID_CHARACTERS}"
+            " is the limit. Give a short id beside the name."
+        )
+    if len(concept_id) > MAX_ID_CHARACTERS:
+        raise ConceptsInvalid(
+            f"The concept id {quoted(concept_id)} is too long; {MAX_ID_CHARACTERS} is the limit. Give a short id, and"
+            " the long text as name."
         )
     if len(name) > MAX_NAME_CHARACTERS or len(fold(name).encode("utf-8", "replace")) > _MAX_INDEXED_BYTES:
         raise ConceptsInvalid(

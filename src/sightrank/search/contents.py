@@ -11,6 +11,8 @@ from google.protobuf import struct_pb2
 
 from sightrank.errors import AppError, InputInvalid, SearchInvalid
 
+#: What a Struct can have that is stored: metadata, or parameters.
+MAX_BYTES = 2**20
 #: Bounds of one Struct in a filter: values of any kind in it, and how deep they may lie.
 MAX_VALUES = 1000
 MAX_DEPTH = 32
@@ -20,7 +22,14 @@ MAX_CHARACTERS = 100_000
 def struct_to_json(
     struct: struct_pb2.Struct, refuse: type[AppError] = InputInvalid, where: str = "metadata"
 ) -> dict[str, Any]:
-    """A Struct as plain JSON; whole numbers stay whole. Raises ``refuse`` for what the database cannot store."""
+    """A Struct as plain JSON; whole numbers stay whole. Raises ``refuse`` for what the database cannot store, and for
+    more than MAX_BYTES."""
+    if struct.ByteSize() > MAX_BYTES:
+        raise refuse(f"{where} has {struct.ByteSize()} bytes; {MAX_BYTES} is the limit.")
+    return _object(struct, refuse, where)
+
+
+def _object(struct: struct_pb2.Struct, refuse: type[AppError], where: str) -> dict[str, Any]:
     fields = struct.fields
     return {_text(key, refuse, where): _plain(fields[key], refuse, f"{where}.{key}") for key in fields}
 
@@ -55,7 +64,7 @@ def _inside(value: struct_pb2.Value, where: str) -> Iterator[tuple[str, struct_p
 def _plain(value: struct_pb2.Value, refuse: type[AppError], where: str) -> Any:
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
-        return struct_to_json(value.struct_value, refuse, where)
+        return _object(value.struct_value, refuse, where)
     if kind == "list_value":
         return [_plain(item, refuse, f"{where}[{place}]") for place, item in enumerate(value.list_value.values)]
     if kind == "number_value":

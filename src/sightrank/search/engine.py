@@ -21,6 +21,7 @@ from sightrank.errors import (
     SearchNotIndexed,
     SearchPredictionFailed,
     WorkflowNeedsModel,
+    quoted,
 )
 from sightrank.search import candidates, sql, suggest
 from sightrank.search.candidates import CandidateCache, Candidates
@@ -216,7 +217,7 @@ class SearchEngine:
     async def _input_number(self, bucket: int, term: InputTerm) -> int:
         row = await self._database.row(_SQL["input_to_rank_by"], {"bucket": bucket, "id": term.input_id})
         if row is None:
-            raise DoesNotExist(f"There is no input {term.input_id!r} in this app to rank by.")
+            raise DoesNotExist(f"There is no input {quoted(term.input_id)} in this app to rank by.")
         if row[1] != sql.INDEXED:
             raise SearchNotIndexed(
                 f"Input {term.input_id!r} has status {row[1]}; rank by it once it has {sql.INDEXED}."

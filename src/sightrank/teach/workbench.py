@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sightrank.errors import ModelBeingTrained, ModelDoesNotExist, ModelNotTrained, WorkflowInvalid, WorkflowNeedsModel
+from sightrank.errors import (
+    ModelBeingTrained,
+    ModelDoesNotExist,
+    ModelNotTrained,
+    WorkflowInvalid,
+    WorkflowNeedsModel,
+    quoted,
+)
 from sightrank.search.concepts import ConceptBook
 from sightrank.search.fits import Fits
 from sightrank.store import queries
@@ -140,7 +147,8 @@ class Workbench:
             _RELATIONS["graphs"], {"bucket": model.bucket, "ids": [graph_id]}
         ):
             raise WorkflowInvalid(
-                f"Model {model.id} maps by the knowledge graph {graph_id!r}, and the app has none such; make it with"
+                f"Model {model.id} maps by the knowledge graph {quoted(graph_id)}, and the app has none such; make it"
+                " with"
                 " PostKnowledgeGraphs, or post a version of the model without knowledge_graph_id for all relations."
             )
 
