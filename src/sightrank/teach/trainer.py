@@ -30,8 +30,8 @@ from sightrank.vision.fitting import EFFORT_OF_CONCEPT, Examples, effort, fit, r
 _log = structlog.get_logger(__name__)
 
 LEASE_S = 30.0
-# Trainings at once, and how many of them may be large: the place that is left is never taken for long. A small one is no
-# more work than 10 concepts with 5,000 labels each, a second or two.
+# Trainings at once, and how many of them may be large: the place that is left is never taken for long. A small one is
+# no more work than 10 concepts with 5,000 labels each, a second or two.
 _AT_ONCE, _LARGE_AT_ONCE = 3, 2
 SMALL = 10 * (EFFORT_OF_CONCEPT + 5_000)
 _REFITS_S = 2.0  # how often it is looked for models that lack a fit, in apps that are about to change over

@@ -34,7 +34,10 @@ class Lane(Enum):
 
 
 class Threads:
-    """Pools for decoding and inference, ``cores`` threads each in either lane, and for learning. ``close()`` ends them."""
+    """Pools for decoding and for inference, ``cores`` threads each in either lane, and one for learning.
+
+    ``close()`` ends them.
+    """
 
     def __init__(self, cores: int) -> None:
         self.cores = cores
