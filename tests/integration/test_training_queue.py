@@ -110,7 +110,11 @@ def test_other_inputs_are_not_waited_for(database_url: str, what: str) -> None:
         if what == "not in the dataset":
             await place.database.execute("""UPDATE model_versions SET training = '{"dataset_id": "some"}'""")
         if what == "posted later":
-            await posted(place, bucket, 3, cat=1.0)
+            later = await posted(place, bucket, 3, cat=1.0)
+            await place.database.execute(
+                "UPDATE inputs SET created_at = now() + interval '2 seconds' WHERE number = ANY(%s)",
+                [[photo.number for photo in later]],
+            )
 
         async with training(place):
             done = await until_status(place, bucket, TRAINED)

@@ -67,7 +67,8 @@ class Trainer:
         full = self._large >= _LARGE_AT_ONCE
         training = await self._queue.claim(self._room.workflow_ids, most=SMALL if full else ANY_EFFORT)
         if training is not None:
-            self._awaiting.discard(training.bucket)
+            if not training.behind:
+                self._awaiting.discard(training.bucket)
             return training
         return None if full else await self._claim_unfitted()
 

@@ -24,6 +24,7 @@ ORDER BY array_position(%(served)s::bigint[], w.bucket) NULLS FIRST, min(w.creat
 -- name: claim
 -- The one of an app that waits longest of those that may be taken. No lock outlives the statement: the lease is what holds the
 -- row. Also whether inputs that were posted before it are yet to be indexed, and whether it has waited long enough for them.
+-- Times of inputs are by a server's clock and those of versions by the database's, which may be a little apart.
 UPDATE model_versions v SET status = 21101, lease_owner = %(owner)s,
     lease_until = now() + %(lease_s)s * interval '1 second', attempts = attempts + 1, modified_at = clock_timestamp(),
     status_details = ''
@@ -41,7 +42,7 @@ WHERE bucket = %(bucket)s AND id = (
 )
 RETURNING id, model_id, concept_ids, training, attempts, EXISTS (
     SELECT FROM inputs i
-    WHERE i.bucket = %(bucket)s AND i.status IN (30001, 30003) AND i.created_at <= v.created_at
+    WHERE i.bucket = %(bucket)s AND i.status IN (30001, 30003) AND i.created_at <= v.created_at + interval '1 second'
 ), created_at < now() - %(patience_s)s * interval '1 second'
 
 -- name: awaited
@@ -49,7 +50,9 @@ RETURNING id, model_id, concept_ids, training, attempts, EXISTS (
 SELECT string_agg(int8send(i.number), ''::bytea ORDER BY i.number)
 FROM inputs i
 WHERE i.bucket = %(bucket)s AND i.status IN (30001, 30003)
-    AND i.created_at <= (SELECT v.created_at FROM model_versions v WHERE v.bucket = %(bucket)s AND v.id = %(id)s)
+    AND i.created_at <= (
+        SELECT v.created_at + interval '1 second' FROM model_versions v WHERE v.bucket = %(bucket)s AND v.id = %(id)s
+    )
     AND EXISTS (
         SELECT FROM labels l
         WHERE l.bucket = %(bucket)s AND l.input_number = i.number AND l.concept_id = ANY(%(concept_ids)s::text[])
