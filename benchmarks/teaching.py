@@ -15,6 +15,7 @@ from benchmarks.stage import Stage
 from sightrank.vision.bundle import built_in_bundle, load_bundle
 from sightrank.vision.concept_model import ConceptModel
 from sightrank.vision.fitting import Examples, FitOptions, fit
+from sightrank.vision.tagger import Tagger
 from sightrank.vision.vocabulary import Vocabulary
 
 Floats = NDArray[np.float32]
@@ -25,20 +26,26 @@ SEEDS = 5
 TARGET = 1.3
 _BINS = 10
 _INPUTS, _CONCEPTS = 10_000, 50
+#: Labels of either kind for what the tagger knows: of so many concepts of a source, that so many photos show at least.
+_FEW, _KNOWN, _SHOWN = (1, 2, 5, 10, 20), 20, 9
+_LEFT = 4  # photos of a concept that have no label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lesson:
-    """Photos that somebody labelled, and the rest of the app: which of them show it only the judge knows."""
+    """Photos that somebody labelled, and the rest of the app, which is at these places: what shows it only the judge
+    knows.
+    """
 
     positive: Floats
     negative: Floats
     rest: Floats
     truth: Truth
+    places: NDArray[np.intp]
 
 
 def run(stage: Stage) -> None:
-    """Two tables: what ranking gains, for things that the tagger has no word for; and what learning takes."""
+    """What ranking gains, for things that the tagger has no word for and for some it knows; and what learning takes."""
     sources = labelled(stage.data)
     if not sources:
         console.print(f"teaching: {stage.data} has no labelled photographs (eval-*.zip)")
@@ -47,16 +54,16 @@ def run(stage: Stage) -> None:
     known = [thing for things in THINGS.values() for thing in things if vocabulary.by_name(thing)]
     assert not known, f"the tagger knows {known}"
     _ranking(sources)
+    _beside_the_tagger(sources, vocabulary)
     _probabilities(sources)
     _time(sources)
 
 
-def lessons(photos: Photos, thing: str, *, count: int = LABELLED) -> Iterator[Lesson]:
-    """The thing taught by other photos in turn; negatives are any that do not show it."""
-    shown = photos.show(thing)
+def lessons(photos: Photos, shown: Truth, *, count: int = LABELLED) -> Iterator[Lesson]:
+    """What is ``shown`` taught by other photos in turn; negatives are any that do not show it."""
     for seed in range(SEEDS):
         random = np.random.default_rng(seed)
-        positive = random.choice(np.flatnonzero(shown), min(count, int(shown.sum()) - 4), replace=False)
+        positive = random.choice(np.flatnonzero(shown), min(count, int(shown.sum()) - _LEFT), replace=False)
         negative = random.choice(np.flatnonzero(~shown), count, replace=False)
         rest = np.ones(len(shown), np.bool_)
         rest[positive] = rest[negative] = False
@@ -65,6 +72,7 @@ def lessons(photos: Photos, thing: str, *, count: int = LABELLED) -> Iterator[Le
             negative=photos.vectors[negative],
             rest=photos.vectors[rest],
             truth=shown[rest],
+            places=np.flatnonzero(rest),
         )
 
 
@@ -106,7 +114,7 @@ def _ranking(sources: Sequence[Photos]) -> None:
     for photos in sources:
         for thing in THINGS[photos.source]:
             of_mean, of_model = [], []
-            for lesson in lessons(photos, thing):
+            for lesson in lessons(photos, photos.show(thing)):
                 of_mean.append(average_precision(lesson.rest @ lesson.positive.mean(axis=0), lesson.truth))
                 of_model.append(average_precision(taught(lesson), lesson.truth))
             before, after = float(np.mean(of_mean)), float(np.mean(of_model))
@@ -127,12 +135,51 @@ def _ranking(sources: Sequence[Photos]) -> None:
     )
 
 
+def _beside_the_tagger(sources: Sequence[Photos], vocabulary: Vocabulary) -> None:
+    """From how many labels on it pays to train what the tagger knows already."""
+    known = [one for photos in sources for one in _known(photos, vocabulary)]
+    rows = []
+    for count in _FEW:
+        figures = []
+        for photos, shown, own in known:
+            if shown.sum() < count + _LEFT:
+                continue
+            for lesson in lessons(photos, shown, count=count):
+                scores = (own[lesson.places], lesson.rest @ lesson.positive.mean(axis=0), taught(lesson))
+                figures.append([average_precision(one, lesson.truth) for one in scores])
+        of_tagger, of_mean, of_model = np.mean(figures, axis=0)
+        better = np.mean([model > tagger for tagger, _, model in figures])
+        what = f"{count} + {count} labels, {len(figures) // SEEDS} concepts"
+        value = f"{of_tagger:.3f}, {of_mean:.3f}, {of_model:.3f}"
+        rows.append(Row(what, f"{value} (better in {better:.0%})", f"{of_model / of_tagger:.2f}"))
+    show(
+        "What General knows: by General's own head, likeness to the positives, the trained model",
+        rows,
+        caption=f"Average precision over the photos without a label, mean of {SEEDS} choices of labelled photos."
+        " Ratio: of the trained model to General's own head.",
+    )
+
+
+def _known(photos: Photos, vocabulary: Vocabulary) -> Iterator[tuple[Photos, Truth, Floats]]:
+    """Some labels of the source that the tagger knows: which photos show it, and what the tagger says of all photos."""
+    tagger = Tagger.load(load_bundle(built_in_bundle()))
+    probabilities = tagger.probabilities(photos.vectors)
+    columns = {concept_id: column for column, concept_id in enumerate(tagger.ids)}
+    found = 0
+    for name in np.random.default_rng(0).permutation(np.unique(photos.names)):
+        same = [columns[id] for id in vocabulary.by_name(str(name).replace("_", " ")) if id in columns]
+        shown = photos.names == name
+        if same and shown.sum() >= _SHOWN and found < _KNOWN:
+            found += 1
+            yield photos, shown, probabilities[:, same].max(axis=1)
+
+
 def _probabilities(sources: Sequence[Photos]) -> None:
     """As many photos that show it as such that do not, as among the labels."""
     said, true = [], []
     for photos in sources:
         for thing in THINGS[photos.source]:
-            for lesson in lessons(photos, thing):
+            for lesson in lessons(photos, photos.show(thing)):
                 showing = np.flatnonzero(lesson.truth)
                 others = np.flatnonzero(~lesson.truth)[: len(showing)]
                 judged = np.concatenate([showing[: len(others)], others])

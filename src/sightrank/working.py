@@ -20,11 +20,11 @@ from sightrank.teach.trainer import Trainer
 @asynccontextmanager
 async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[None]:
     """``count`` ingest workers for the length of the block, and one each that re-indexes, trains and evaluates."""
-    workers = [_worker(core, wake) for _ in range(count)]
+    room = _classroom(core)
+    trainer, evaluator = Trainer(room, core.to_train), Evaluator(room, core.fits, core.to_evaluate)
+    workers = [_worker(core, wake, trainer) for _ in range(count)]
     tasks = [asyncio.create_task(worker.run(), name="ingest worker") for worker in workers]
     if count:
-        room = _classroom(core)
-        trainer, evaluator = Trainer(room, core.to_train), Evaluator(room, core.fits, core.to_evaluate)
         tasks.append(asyncio.create_task(_reindexer(core).run(), name="re-indexing"))
         tasks.append(asyncio.create_task(trainer.run(), name="training"))
         tasks.append(asyncio.create_task(evaluator.run(), name="evaluation"))
@@ -34,10 +34,12 @@ async def working(core: Core, count: int, wake: asyncio.Event) -> AsyncIterator[
         await end(tasks)
 
 
-def _worker(core: Core, wake: asyncio.Event) -> Worker:
+def _worker(core: Core, wake: asyncio.Event, trainer: Trainer) -> Worker:
     able = core.workflows.keys() | core.idle
     jobs = Jobs(core.database, core.clock, core.book, owner=new_owner(), lease_s=LEASE_S, workflow_ids=able)
-    return Worker(jobs, core.images, core.workflows, core.annotator, wake, threads=core.threads)
+    return Worker(
+        jobs, core.images, core.workflows, core.annotator, wake, threads=core.threads, settled=trainer.settled
+    )
 
 
 def _reindexer(core: Core) -> Reindexer:

@@ -157,3 +157,31 @@ def test_a_search_ranks_by_the_model_as_soon_as_it_is_trained_and_no_longer_once
     assert {name: taught[name] for name in names[:6]} == dict.fromkeys(names[:3], 1.0) | dict.fromkeys(names[3:6], 0.0)
     assert all(taught[name] != by_mean[name] for name in unlabelled)
     assert scores() == by_mean
+
+
+@pytest.mark.parametrize("labelled_by", ["PostInputs", "PatchInputs", "PostAnnotations"])
+def test_a_model_learns_from_all_that_was_labelled_before_the_call(app: App, labelled_by: str) -> None:
+    """Nobody waits for the inputs to be indexed but the training."""
+    names = [picture.name for picture in drawings()]
+    values = dict(zip(names, [1.0, 0.0] * len(names), strict=False))
+
+    def data(name: str) -> Data:
+        return Data(concepts=[Concept(id="mine", value=values[name])])
+
+    inputs = [of_bytes(picture, id=picture.name) for picture in drawings()]
+    if labelled_by == "PostInputs":
+        for item in inputs:
+            item.data.MergeFrom(data(item.id))
+    app.call("PostModels", models=[Model(id="taught")])
+    app.call("PostInputs", inputs=inputs)
+    if labelled_by == "PatchInputs":
+        app.call(
+            "PatchInputs", action="merge", inputs=[resources_pb2.Input(id=name, data=data(name)) for name in names]
+        )
+    if labelled_by == "PostAnnotations":
+        app.call("PostAnnotations", annotations=[Annotation(input_id=name, data=data(name)) for name in names])
+
+    version = train(app, "taught", ["mine"])
+
+    assert version.status.code == status_code_pb2.MODEL_TRAINED, version
+    assert (version.total_input_count, version.status.details) == (len(names), "")

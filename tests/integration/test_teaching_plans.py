@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from psycopg import sql
 from tests.integration.explaining import OF_APPS, Read, compared_in_vain, looked_at, on_grown_apps, reads, strays, teach
 
@@ -15,9 +16,10 @@ from sightrank.teach.training_queue import UNFITTED, UNFITTED_IN_CHANGE
 TABLE = EmbedderTable(id=1, dims=4)
 MODELS, VERSIONS = 50, 200  # of an app
 _KEYS = {"bucket": 1, "id": "1-7-2", "owner": "me", "lease_s": 30}
-_LEASE = {"owner": "me", "lease_s": 30, "workflow_ids": ["General"]}
+_ROOM = {"most": 10_000, "effort_of_concept": 5_000, "patience_s": 600}
+_LEASE: dict[str, object] = {"owner": "me", "lease_s": 30, "workflow_ids": ["General"], "served": [2], **_ROOM}
 _UNFITTED: dict[str, object] = {**_LEASE, "embedder_ids": [1], "attempts": 4}
-_OF_ONE: dict[str, object] = {"bucket": 1, "owner": "me", "lease_s": 30}
+_OF_ONE: dict[str, object] = {"bucket": 1, "owner": "me", "lease_s": 30, **_ROOM}
 _FLOW = {"bucket": 1, "workflow_id": "1-7", "version_id": ""}
 _PAGE = {"bucket": 1, "id": "", "public_only": False, "text": ""}
 _SAID = {"bucket": 1, "id": "1-7", "version_id": "version-2", "created_at": "-infinity", "after_id": ""}
@@ -35,10 +37,12 @@ _HOT: list[tuple[str, str, dict[str, object]]] = [
     ("workflows", "hold_models", {"bucket": 1, "ids": ["1-7"]}),
     ("models", "waiting", {"bucket": 1}),
     ("training", "claim", _OF_ONE),
+    ("training", "wait_for", {**_KEYS, "numbers": [8], "reason": ""}),
+    ("training", "wait_as_large", {**_KEYS, "effort": 1}),
     ("training", "keep", {**_KEYS, "progress": 0.5}),
     ("training", "hold", _KEYS),
     ("training", "hand_back", {**_KEYS, "pause_s": 0, "blameless": True}),
-    ("training", "trained", {**_KEYS, "inputs": 1, "examples": b""}),
+    ("training", "trained", {**_KEYS, "inputs": 1, "examples": b"", "details": ""}),
     ("training", "failed", {**_KEYS, "status": 21106, "reason": "none"}),
     ("training", "fitted_anew", _KEYS),
     (
@@ -176,6 +180,44 @@ def test_what_waits_is_found_without_a_look_at_the_rest(database_url: str) -> No
         assert looked_at(of_apps) <= 20, name
         assert name in looks or strays(read) == [], name
     assert not any(one.rows for one in found["nothing in change"] if one.table in OF_APPS)
+
+
+def test_what_a_training_waits_for_is_found_among_what_is_pending(database_url: str) -> None:
+    """In each app 15 of 1,500 inputs are pending, those of numbers like 12 in bucket 1, labelled with c-3."""
+    pending = "SELECT array_agg(number) FROM inputs WHERE bucket = 1 AND status = 30001"
+    asked = {"bucket": 1, "id": "1-7-3", "concept_ids": ["c-3", "c-8"], "dataset_id": "all"}
+    training = queries.load("training")
+
+    async def scenario(database: Database) -> tuple[Any, list[Read], dict[str, list[Read]]]:
+        await teach(database)
+        await database.execute("UPDATE model_versions SET created_at = now() WHERE status = 21103")
+        row = await database.row(pending)
+        assert row is not None
+        found = await database.row(training["awaited"], asked)
+        read = await reads(database, training["awaited"], asked)
+        await database.execute(
+            "UPDATE model_versions SET awaited = %(numbers)s || ARRAY(SELECT 4 * n FROM generate_series(1, 85) n)"
+            " WHERE id = '1-7-3'",
+            {"numbers": row[0]},
+        )
+        waiting = {"look": await reads(database, training["buckets_with_work"], _LEASE)}
+        waiting["claim"] = await reads(database, training["claim"], _OF_ONE)
+        assert await database.rows("SELECT FROM model_versions WHERE lease_owner = 'me'") == []
+        await database.execute("UPDATE inputs SET status = 30000 WHERE bucket = 1")
+        assert await database.rows(training["buckets_with_work"], _LEASE) == [(1, "General"), (2, "General")]
+        waiting["claim at last"] = await reads(database, training["claim"], _OF_ONE)
+        assert await database.rows("SELECT id FROM model_versions WHERE lease_owner = 'me'") == [("1-7-3",)]
+        return found, read, waiting
+
+    found, read, waiting = on_grown_apps(database_url, scenario)
+
+    numbers = np.frombuffer(found[0], ">i8")
+    assert numbers.tolist() == list(range(12, 6004, 400))
+    assert strays(read) == []
+    assert looked_at([one for one in read if one.table in OF_APPS]) <= 15 * 4 + 10
+    for name, of_name in waiting.items():
+        assert whole(of_name) == [], name
+        assert looked_at([one for one in of_name if one.table in OF_APPS]) <= 120, name
 
 
 def test_an_app_in_change_is_looked_at_alone_and_all_together_once(database_url: str) -> None:

@@ -107,7 +107,7 @@ class InputPatches:
                 raise InputInvalid(f"{where} has no id; a patch says which input it is for.")
             annotation = stored.annotations.get(message.id)
             if annotation is None:
-                raise DoesNotExist(f"There is no input {message.id!r} to patch.")
+                raise DoesNotExist(f"There is no input {quoted(message.id)} to patch.")
             if message.data.regions:
                 raise InputInvalid(
                     f"{where}.data.regions: regions are annotations of their own; use PostAnnotations and"

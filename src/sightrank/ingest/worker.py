@@ -59,7 +59,9 @@ class _Picture:
 
 
 class Worker:
-    """``run()`` works until it is cancelled. ``wake`` is set by whoever has just accepted inputs."""
+    """``run()`` works until it is cancelled. ``wake`` is set by whoever has just accepted inputs. ``settled`` is told
+    the bucket of an app when the worker has done all that it held of it.
+    """
 
     def __init__(
         self,
@@ -70,8 +72,10 @@ class Worker:
         wake: asyncio.Event,
         *,
         threads: Threads,
+        settled: Callable[[int], None] | None = None,
     ) -> None:
         self._jobs = jobs
+        self._settled = settled
         self._images = images
         self._threads = threads
         self._workflows = workflows
@@ -274,6 +278,9 @@ class Worker:
         """Stops renewing the leases of jobs that are done, or that another attempt must take up."""
         for job in jobs:
             self._held.pop((job.bucket, job.number), None)
+        if self._settled is not None:
+            for bucket in {job.bucket for job in jobs} - {bucket for bucket, _ in self._held}:
+                self._settled(bucket)
 
     async def _renew(self) -> None:
         started = time.monotonic()

@@ -185,6 +185,20 @@ async def _labels(
     version: DatasetVersion | None = None,
 ) -> NDArray[np.void]:
     """The latest trusted label of each concept on each area, as ``_LABEL``."""
+    ids, places = await labelled_as(connection, book, bucket, concept_ids)
+    parameters: dict[str, Any] = {"bucket": bucket, "concept_ids": ids, "places": places, "dataset_id": dataset_id}
+    statement = "labels"
+    if version is not None:
+        statement, parameters = "labels_of_version", {**parameters, **version.parameters}
+    cursor = await connection.execute(_SQL[statement], parameters, binary=True)
+    found = await cursor.fetchone()
+    return np.frombuffer((found and found[0]) or b"", _LABEL)
+
+
+async def labelled_as(
+    connection: Connection, book: ConceptBook, bucket: int, concept_ids: Sequence[str]
+) -> tuple[list[str], list[int]]:
+    """The concepts whose labels speak of these, and of which of them each does. Raises DoesNotExist."""
     row = await (await connection.execute(_SQL["language"], {"bucket": bucket})).fetchone()
     if row is None:
         raise DoesNotExist("The app was deleted.")
@@ -196,18 +210,7 @@ async def _labels(
         same = dict.fromkeys([concept_id, *(one for group in meaning for one in group)])
         ids += same
         places += [place] * len(same)
-    parameters: dict[str, Any] = {
-        "bucket": bucket,
-        "concept_ids": ids,
-        "places": places,
-        "dataset_id": dataset_id,
-    }
-    statement = "labels"
-    if version is not None:
-        statement, parameters = "labels_of_version", {**parameters, **version.parameters}
-    cursor = await connection.execute(_SQL[statement], parameters, binary=True)
-    found = await cursor.fetchone()
-    return np.frombuffer((found and found[0]) or b"", _LABEL)
+    return ids, places
 
 
 def _joined(concept_ids: tuple[str, ...], rows: NDArray[np.void]) -> Said:

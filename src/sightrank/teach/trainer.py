@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import numpy as np
@@ -20,16 +20,20 @@ import structlog
 from sightrank.errors import ServerBusy
 from sightrank.store.status import MODEL_FAILED, MODEL_WITHOUT_DATA, MODEL_WITHOUT_POSITIVES
 from sightrank.store.vectors import EmbedderTable
+from sightrank.teach.awaited import awaited_inputs, left_out, waiting_for
 from sightrank.teach.classroom import Classroom
 from sightrank.teach.examples import Source, VersionGone, areas_of, frozen, read_examples, thawed
 from sightrank.teach.leases import LeaseLost, Run, attempt, kept, new_owner, work_off
-from sightrank.teach.training_queue import Refit, Training, TrainingQueue
-from sightrank.vision.fitting import Examples, fit, read_options
+from sightrank.teach.training_queue import ANY_EFFORT, Refit, Training, TrainingQueue
+from sightrank.vision.fitting import EFFORT_OF_CONCEPT, Examples, effort, fit, read_options
 
 _log = structlog.get_logger(__name__)
 
 LEASE_S = 30.0
-_AT_ONCE = 2  # so that a short training does not wait for a long one
+# Trainings at once, and how many of them may be large: the place that is left is never taken for long. A small one is
+# no more work than 10 concepts with 5,000 labels each, a second or two.
+_AT_ONCE, _LARGE_AT_ONCE = 3, 2
+SMALL = 10 * (EFFORT_OF_CONCEPT + 5_000)
 _REFITS_S = 2.0  # how often it is looked for models that lack a fit, in apps that are about to change over
 _EVERYWHERE_S = 30.0  # and in all apps, where one is lacking only after a start with another embedder
 _AGAIN_S = 5.0  # until a training that failed is tried again
@@ -41,6 +45,8 @@ class Trainer:
     def __init__(self, room: Classroom, wake: asyncio.Event) -> None:
         self._room = room
         self._wake = wake
+        self._large = 0
+        self._awaiting: set[int] = set()  # buckets in which a version was told to wait for inputs
         self._refits_at = 0.0
         self._everywhere_at = 0.0
         self._again_at = math.inf
@@ -52,8 +58,19 @@ class Trainer:
             for _ in range(_AT_ONCE):
                 group.create_task(work_off(self._claim, self._take, self._wake))
 
+    def settled(self, bucket: int) -> None:
+        """For whoever has indexed the last inputs of an app that it held: a training may have waited for them."""
+        if bucket in self._awaiting:
+            self._wake.set()
+
     async def _claim(self) -> Training | None:
-        return await self._queue.claim(self._room.workflow_ids) or await self._claim_unfitted()
+        full = self._large >= _LARGE_AT_ONCE
+        training = await self._queue.claim(self._room.workflow_ids, most=SMALL if full else ANY_EFFORT)
+        if training is not None:
+            if not training.behind:
+                self._awaiting.discard(training.bucket)
+            return training
+        return None if full else await self._claim_unfitted()
 
     async def _claim_unfitted(self) -> Refit | None:
         """Nobody waits for these, and looking for them takes longer than for the others."""
@@ -86,7 +103,8 @@ class Trainer:
     async def _train(self, training: Training) -> None:
         async with kept(self._room.threads, lambda share: self._queue.keep(training, share)) as run:
             if isinstance(training, Refit):
-                await self._fit_anew(training, run)
+                with self._counted(large=True):  # nobody waits for these
+                    await self._fit_anew(training, run)
                 return
             table = self._room.tables.get(training.workflow_id)
             if training.hopeless:
@@ -99,6 +117,11 @@ class Trainer:
                 await self._fit_first(training, table, run)
 
     async def _fit_first(self, training: Training, table: EmbedderTable, run: Run) -> None:
+        awaited = await awaited_inputs(self._room.database, self._room.book, training)
+        if len(awaited) and not training.overdue:
+            self._awaiting.add(training.bucket)
+            await self._queue.wait_for(training, awaited.tolist(), waiting_for(len(awaited)))
+            return
         source = Source.of(training.training)
         try:
             examples = await read_examples(
@@ -107,23 +130,39 @@ class Trainer:
         except VersionGone as gone:
             await self._give_up(training, MODEL_WITHOUT_DATA, f"{gone} Train with another version, or without one.")
             return
+        missing = left_out(len(np.setdiff1d(awaited, examples.input_numbers)))
         if not len(examples.area_ids):
-            await self._give_up(training, MODEL_WITHOUT_DATA, _no_data(source))
+            await self._give_up(training, MODEL_WITHOUT_DATA, missing or _no_data(source))
             return
         lacking = _without_positives(examples) if training.training.get("needs_positives") else ()
         if lacking:
             reason = f"No indexed input has the concept {', '.join(lacking)}: label some with value 1, and train again."
-            await self._give_up(training, MODEL_WITHOUT_POSITIVES, reason)
+            await self._give_up(training, MODEL_WITHOUT_POSITIVES, f"{reason} {missing}".rstrip())
             return
-        fitted = await self._fit(training, examples, run)
+        large = effort(examples) > SMALL
+        if large and self._large >= _LARGE_AT_ONCE:
+            await self._queue.wait_as_large(training, effort(examples))
+            return
+        with self._counted(large=large):
+            fitted = await self._fit(training, examples, run)
         await self._queue.finish(
             training,
             table=table,
             fitted=fitted,
             examples=await asyncio.to_thread(frozen, examples),
             inputs=len(np.unique(examples.input_numbers)),
+            details=missing,
         )
         _log.info("model trained", bucket=training.bucket, model=training.model_id, version=training.id)
+
+    @contextmanager
+    def _counted(self, *, large: bool) -> Iterator[None]:
+        """What is large takes one of the places for such as long as the block lasts."""
+        self._large += large
+        try:
+            yield
+        finally:
+            self._large -= large
 
     async def _fit_anew(self, refit: Refit, run: Run) -> None:
         examples = await thawed(self._room.database, refit.bucket, refit.table, refit.examples)

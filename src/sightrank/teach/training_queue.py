@@ -14,8 +14,13 @@ from sightrank.store.buckets import next_version
 from sightrank.store.database import Connection, Database
 from sightrank.store.vectors import EmbedderTable
 from sightrank.teach.leases import LeaseLost
+from sightrank.vision.fitting import EFFORT_OF_CONCEPT
 
 ATTEMPTS = 4
+PATIENCE_S = 600.0  # how long from the call a version waits for labelled inputs that are yet to be indexed
+_AWAITED = 100  # inputs are indexed in the order in which they came: when the last of them are done, others hardly wait
+ANY_EFFORT = 2**62
+_APPS_IN_TURN = 1000  # whose turn is remembered
 _SQL = queries.load("training")
 UNFITTED = sql.SQL(_SQL["buckets_with_unfitted"]).format(spaces=sql.SQL(_SQL["spaces"]))
 UNFITTED_IN_CHANGE = sql.SQL(_SQL["buckets_with_unfitted"]).format(spaces=sql.SQL(_SQL["spaces_in_change"]))
@@ -23,7 +28,11 @@ UNFITTED_IN_CHANGE = sql.SQL(_SQL["buckets_with_unfitted"]).format(spaces=sql.SQ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """A leased version. ``training``: how it is to be fitted; ``workflow_id``: what its app is indexed by."""
+    """A leased version. ``training``: how it is to be fitted; ``workflow_id``: what its app is indexed by.
+
+    ``behind``: inputs of the app that were posted before it are yet to be indexed; ``overdue``: it has waited for such
+    long enough.
+    """
 
     bucket: int
     id: str
@@ -32,6 +41,8 @@ class Training:
     training: Mapping[str, Any]
     attempts: int
     workflow_id: str
+    behind: bool = False
+    overdue: bool = False
 
     @property
     def hopeless(self) -> bool:
@@ -53,15 +64,31 @@ class TrainingQueue:
     def __init__(self, database: Database, *, owner: str, lease_s: float) -> None:
         self._database = database
         self._lease = {"owner": owner, "lease_s": lease_s}
+        self._served: list[int] = []  # buckets of which something was claimed, the latest last
 
-    async def claim(self, workflow_ids: Collection[str]) -> Training | None:
-        """The version that waits longest, of apps that have one of these workflows."""
-        apps = {"workflow_ids": list(workflow_ids)}
+    async def claim(self, workflow_ids: Collection[str], *, most: int = ANY_EFFORT) -> Training | None:
+        """A version of an app that has one of these workflows, and no more work than ``most``. Apps take turns; of one
+        app it is the version that waits longest.
+        """
+        which = {"most": most, "effort_of_concept": EFFORT_OF_CONCEPT, "patience_s": PATIENCE_S}
+        apps = {"workflow_ids": list(workflow_ids), "served": self._served, **which}
         for bucket, workflow_id in await self._database.rows(_SQL["buckets_with_work"], apps):
-            row = await self._database.row(_SQL["claim"], {**self._lease, "bucket": bucket})
+            row = await self._database.row(_SQL["claim"], {**self._lease, **which, "bucket": bucket})
             if row is not None:
-                return Training(**_of_row(bucket, row), workflow_id=workflow_id)
+                self._served = [*(one for one in self._served if one != bucket), bucket][-_APPS_IN_TURN:]
+                *version, behind, overdue = row
+                known = _of_row(bucket, version)
+                return Training(**known, workflow_id=workflow_id, behind=behind, overdue=overdue)
         return None
+
+    async def wait_for(self, training: Training, inputs: Sequence[int], reason: str) -> None:
+        """Gives the version back until these inputs are indexed or have failed, in order of their numbers."""
+        values = {"numbers": list(inputs[-_AWAITED:]), "reason": reason}
+        await self._database.execute(_SQL["wait_for"], self._keys(training) | values)
+
+    async def wait_as_large(self, training: Training, effort: int) -> None:
+        """Gives the version back, to be claimed by whoever has room for so much work."""
+        await self._database.execute(_SQL["wait_as_large"], self._keys(training) | {"effort": effort})
 
     async def claim_unfitted(self, tables: Mapping[str, EmbedderTable], *, everywhere: bool) -> Refit | None:
         """A trained version without a fit for the vectors that its app is about to have; ``everywhere``: or has now, by
@@ -95,11 +122,11 @@ class TrainingQueue:
         return row == (True,)
 
     async def finish(
-        self, training: Training, *, table: EmbedderTable, fitted: bytes, examples: bytes, inputs: int
+        self, training: Training, *, table: EmbedderTable, fitted: bytes, examples: bytes, inputs: int, details: str
     ) -> None:
         """Makes the version a trained one, in one commit with what it learnt. Raises LeaseLost."""
         async with self._held(training) as connection:
-            values = {"examples": examples, "inputs": inputs}
+            values = {"examples": examples, "inputs": inputs, "details": details}
             await connection.execute(_SQL["trained"], self._keys(training) | values)
             await self._insert_fit(connection, training, table, fitted)
 

@@ -30,6 +30,7 @@ _MOST_OF_A_LABEL = 0.7  # what nobody labelled may have the concept: it never co
 _FEW = 40  # labels that are fewer count as so many, beside the length of the direction
 _MOST_OF_STAND_INS = 2.0  # the largest logit, where nobody said what has the concept
 _FILLED_IN = 20
+EFFORT_OF_CONCEPT = 5_000  # a concept with few labels takes about as long as one with so many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,6 +98,13 @@ def _number(training: Mapping[str, Any], name: str, default: float) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{name} is not finite.")
     return number
+
+
+def effort(examples: Examples) -> int:
+    """How much work it is to learn from these, to compare by: labelled areas times concepts, and what a concept takes
+    anyhow.
+    """
+    return len(examples.concept_ids) * (EFFORT_OF_CONCEPT + len(examples.area_ids))
 
 
 def fit(examples: Examples, options: FitOptions, progress: Progress) -> ConceptModel:

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 _INGEST_NICENESS = 10
+_LEARNERS = 4  # the three trainings that a process does at once, and an evaluation: none of them waits for another
 #: As long as this ingest waits for people at each step, so that it goes on, slowly, where somebody always searches.
 _GIVES_WAY_S = 0.05
 _LOOKS_EVERY_S = 0.002
@@ -33,14 +34,16 @@ class Lane(Enum):
 
 
 class Threads:
-    """Pools for decoding and for inference, ``cores`` threads each in either lane. ``close()`` ends them."""
+    """Pools for decoding and for inference, ``cores`` threads each in either lane, and one for learning.
+
+    ``close()`` ends them.
+    """
 
     def __init__(self, cores: int) -> None:
         self.cores = cores
         self._decoding = {lane: _pool(lane, cores, "decode") for lane in Lane}
         self._inferring = {lane: _pool(lane, cores, "infer") for lane in Lane}
-        # One more, so that a training does not wait for an evaluation.
-        self._learning = _pool(Lane.INGEST, cores + 1, "learn")
+        self._learning = _pool(Lane.INGEST, _LEARNERS, "learn")
         self._answers = 0
         self._quiet = asyncio.Event()
         self._quiet.set()

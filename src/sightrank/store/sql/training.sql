@@ -2,24 +2,78 @@
 -- in the order app_buckets (shared), models, model_versions, app_buckets (its version).
 
 -- name: buckets_with_work
--- Apps in which a version waits, or was left by a process that died; the longest waiting first. Whoever finds that another
+-- Apps in which a version waits that may be taken, or was left by a process that died. Apps take turns: those that were served
+-- come after the others, in the order in which they were; else the longest waiting comes first. Whoever finds that another
 -- process has taken it goes on to the next. An app has few that wait, most have none.
+-- A version may be taken when it is no more work than `most`, which of one whose examples nobody has read is told by its
+-- concepts, and when the inputs it waits for are done, or it has waited for them long enough.
 SELECT w.bucket, a.workflow_id
 FROM model_versions w JOIN apps a ON a.first_bucket = w.bucket
 WHERE w.status IN (21101, 21103) AND (w.lease_until IS NULL OR w.lease_until < now())
+    AND coalesce(w.effort, %(effort_of_concept)s::bigint * cardinality(w.concept_ids)) <= %(most)s
+    AND (w.awaited = '{}' OR w.created_at < now() - %(patience_s)s * interval '1 second' OR NOT EXISTS (
+        SELECT FROM unnest(w.awaited) AS n (number) CROSS JOIN LATERAL (
+            SELECT FROM inputs i
+            WHERE i.bucket = w.bucket AND i.number = n.number AND i.status IN (30001, 30003) LIMIT 1
+        ) pending
+    ))
     AND a.workflow_id = ANY(%(workflow_ids)s)
-GROUP BY w.bucket, a.workflow_id ORDER BY min(w.created_at) LIMIT 16
+GROUP BY w.bucket, a.workflow_id
+ORDER BY array_position(%(served)s::bigint[], w.bucket) NULLS FIRST, min(w.created_at) LIMIT 16
 
 -- name: claim
--- No lock outlives the statement: the lease is what holds the row.
-UPDATE model_versions SET status = 21101, lease_owner = %(owner)s,
-    lease_until = now() + %(lease_s)s * interval '1 second', attempts = attempts + 1, modified_at = clock_timestamp()
+-- The one of an app that waits longest of those that may be taken. No lock outlives the statement: the lease is what holds the
+-- row. Also whether inputs that were posted before it are yet to be indexed, and whether it has waited long enough for them.
+-- Times of inputs are by a server's clock and those of versions by the database's, which may be a little apart.
+UPDATE model_versions v SET status = 21101, lease_owner = %(owner)s,
+    lease_until = now() + %(lease_s)s * interval '1 second', attempts = attempts + 1, modified_at = clock_timestamp(),
+    status_details = ''
 WHERE bucket = %(bucket)s AND id = (
-    SELECT id FROM model_versions
-    WHERE bucket = %(bucket)s AND status IN (21101, 21103) AND (lease_until IS NULL OR lease_until < now())
-    ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    SELECT w.id FROM model_versions w
+    WHERE w.bucket = %(bucket)s AND w.status IN (21101, 21103) AND (w.lease_until IS NULL OR w.lease_until < now())
+        AND coalesce(w.effort, %(effort_of_concept)s::bigint * cardinality(w.concept_ids)) <= %(most)s
+        AND (w.awaited = '{}' OR w.created_at < now() - %(patience_s)s * interval '1 second' OR NOT EXISTS (
+            SELECT FROM unnest(w.awaited) AS n (number) CROSS JOIN LATERAL (
+                SELECT FROM inputs i
+                WHERE i.bucket = %(bucket)s AND i.number = n.number AND i.status IN (30001, 30003) LIMIT 1
+            ) pending
+        ))
+    ORDER BY w.created_at LIMIT 1 FOR UPDATE OF w SKIP LOCKED
 )
-RETURNING id, model_id, concept_ids, training, attempts
+RETURNING id, model_id, concept_ids, training, attempts, EXISTS (
+    SELECT FROM inputs i
+    WHERE i.bucket = %(bucket)s AND i.status IN (30001, 30003) AND i.created_at <= v.created_at + interval '1 second'
+), created_at < now() - %(patience_s)s * interval '1 second'
+
+-- name: awaited
+-- Inputs that were posted before the version, have a label that it is to learn from, and are yet to be indexed.
+SELECT string_agg(int8send(i.number), ''::bytea ORDER BY i.number)
+FROM inputs i
+WHERE i.bucket = %(bucket)s AND i.status IN (30001, 30003)
+    AND i.created_at <= (
+        SELECT v.created_at + interval '1 second' FROM model_versions v WHERE v.bucket = %(bucket)s AND v.id = %(id)s
+    )
+    AND EXISTS (
+        SELECT FROM labels l
+        WHERE l.bucket = %(bucket)s AND l.input_number = i.number AND l.concept_id = ANY(%(concept_ids)s::text[])
+            AND l.trusted
+    )
+    AND (%(dataset_id)s = '' OR EXISTS (
+        SELECT FROM dataset_inputs d
+        WHERE d.bucket = %(bucket)s AND d.dataset_id = %(dataset_id)s AND d.input_number = i.number
+    ))
+
+-- name: wait_for
+-- Back into the queue until these inputs are done; the attempt does not count.
+UPDATE model_versions SET status = 21103, status_details = %(reason)s, awaited = %(numbers)s::bigint[], progress = 0,
+    attempts = attempts - 1, lease_owner = NULL, lease_until = NULL
+WHERE bucket = %(bucket)s AND id = %(id)s AND lease_owner = %(owner)s
+
+-- name: wait_as_large
+-- Back into the queue, now that it is known how much work it is; the attempt does not count.
+UPDATE model_versions SET status = 21103, effort = %(effort)s, progress = 0, attempts = attempts - 1, lease_owner = NULL,
+    lease_until = NULL
+WHERE bucket = %(bucket)s AND id = %(id)s AND lease_owner = %(owner)s
 
 -- name: spaces_in_change
 -- Apps that are about to change over, and to which vectors: hardly ever any.
@@ -107,14 +161,14 @@ SELECT FROM app_buckets WHERE bucket = %(bucket)s FOR KEY SHARE
 SELECT FROM model_versions WHERE bucket = %(bucket)s AND id = %(id)s AND lease_owner = %(owner)s FOR UPDATE
 
 -- name: trained
-UPDATE model_versions SET status = 21100, status_details = '', completed_at = clock_timestamp(),
+UPDATE model_versions SET status = 21100, status_details = %(details)s, completed_at = clock_timestamp(),
     modified_at = clock_timestamp(), total_input_count = %(inputs)s, examples = %(examples)s, progress = 1, attempts = 0,
-    lease_owner = NULL, lease_until = NULL
+    awaited = '{}', lease_owner = NULL, lease_until = NULL
 WHERE bucket = %(bucket)s AND id = %(id)s
 
 -- name: failed
 UPDATE model_versions SET status = %(status)s, status_details = %(reason)s, completed_at = clock_timestamp(),
-    modified_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
+    modified_at = clock_timestamp(), awaited = '{}', lease_owner = NULL, lease_until = NULL
 WHERE bucket = %(bucket)s AND id = %(id)s
 
 -- name: fitted_anew
