@@ -18,7 +18,7 @@ from sightrank.api.call import AppRef, Call, Handlers
 from sightrank.api.input_medium import SentMedium, StoredMedium, check_media, sent_media
 from sightrank.api.inputs import MAX_INPUTS, fill_batch_status
 from sightrank.api.records import AnnotationRecord, InputRow, Records
-from sightrank.errors import AppError, DoesNotExist, InputInvalid, InputInvalidRequest, InvalidRequest
+from sightrank.errors import AppError, DoesNotExist, InputInvalid, InputInvalidRequest, InvalidRequest, quoted
 from sightrank.ingest.media import HostedUrls
 from sightrank.ingest.revision import ChangedAnnotation, Revision
 from sightrank.store import queries
