@@ -21,6 +21,7 @@ from tests.integration.worlds import World, Worlds
 from sightrank.api.datasets import Datasets
 from sightrank.search.fits import Fits
 from sightrank.store import vectors
+from sightrank.store.blobs import BlobStore
 from sightrank.store.vectors import EmbedderTable, VectorRows
 from sightrank.teach.classroom import Classroom
 from sightrank.teach.evaluator import Evaluator
@@ -215,7 +216,7 @@ def run(world: Worlds, scenario: Callable[[Place], Awaitable[None]]) -> None:
             await one.database.rows("SELECT first_bucket, workflow_id FROM apps WHERE id = %s", [app.app_id])
         )[0]
         table = await vectors.register(one.database, "tiny", "1", DIMS)
-        one.handlers |= Datasets(one.database).handlers()
+        one.handlers |= Datasets(one.database, BlobStore(one.settings.blobs_dir())).handlers()
         place = Place(world=one, app=app, bucket=bucket, workflow_id=workflow_id, table=table)
         await scenario(place)
 

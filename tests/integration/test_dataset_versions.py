@@ -307,7 +307,7 @@ def test_a_deleted_version_is_gone_and_others_stay(app: App) -> None:
     assert listed(app) == ["b"]
     assert app.ask("GetDatasetVersion", dataset_id="d", dataset_version_id="a").status.code == 11101
     assert read(app, "b").metrics[""].inputs_count.value == 1
-    app.call("DeleteDatasetVersions", dataset_id="d")
+    assert app.ask("DeleteDatasetVersions", dataset_id="d").status.code == 11102
     assert listed(app) == ["b"]
 
 

@@ -14,6 +14,7 @@ CALLS = [
     ("DeleteInputs", "/inputs", {}, "ids", INVALID),
     ("DeleteDatasets", "/datasets", {}, "dataset_ids", INVALID),
     ("DeleteDatasetInputs", "/datasets/full/inputs", {"dataset_id": "full"}, "input_ids", INVALID),
+    ("DeleteDatasetVersions", "/datasets/full/versions", {"dataset_id": "full"}, "dataset_version_ids", INVALID),
     ("DeleteConceptRelations", "/concepts/tree/relations", {"concept_id": "tree"}, "ids", INVALID),
     ("DeleteAnnotations", "/annotations", {}, "input_ids", INVALID),
     ("DeleteAnnotationFilters", "/annotation_filters", {}, "annotation_filter_ids", INVALID),

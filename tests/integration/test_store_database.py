@@ -133,6 +133,7 @@ def test_an_external_database_is_upgraded_and_used_by_its_url(
 #: What code puts into the places of statements that are composed: something of the right shape.
 _PUT_IN = {
     "page": "LIMIT 1",
+    "limit": "1",
     "annotations": "SELECT * FROM annotations WHERE bucket = 1",
     "jobs": "SELECT * FROM inputs_add_jobs WHERE bucket = 1",
     "gone": "DELETE FROM annotations WHERE bucket = 1 RETURNING *",
@@ -141,6 +142,8 @@ _PUT_IN = {
     "column": "toolkits",
     "version": "1",
     "dataset_id": "'all'",
+    "version_id": "'v1'",
+    "as_of": "now()",
     "condition": "i.id > 'a'",
     "order": "i.id",
     "chosen": "e.id > 'a'",

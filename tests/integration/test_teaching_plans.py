@@ -21,7 +21,7 @@ _LEASE: dict[str, object] = {"owner": "me", "lease_s": 30, "workflow_ids": ["Gen
 _UNFITTED: dict[str, object] = {**_LEASE, "embedder_ids": [1], "attempts": 4}
 _OF_ONE: dict[str, object] = {"bucket": 1, "owner": "me", "lease_s": 30, **_ROOM}
 _FLOW = {"bucket": 1, "workflow_id": "1-7", "version_id": ""}
-_PAGE = {"bucket": 1, "id": "", "public_only": False, "text": ""}
+_PAGE = {"bucket": 1, "id": "%", "public_only": False, "visibility": 0, "text": ""}
 _SAID = {"bucket": 1, "id": "1-7", "version_id": "version-2", "created_at": "-infinity", "after_id": ""}
 #: Statements about one model, version, evaluation or workflow.
 _HOT: list[tuple[str, str, dict[str, object]]] = [

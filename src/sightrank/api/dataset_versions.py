@@ -187,6 +187,8 @@ class DatasetVersions:
         """Unknown ids are ignored. Models that were trained with a version stay as they are."""
         app = call.require_app()
         await find_dataset(self._database, call, request.dataset_id)
+        if not request.dataset_version_ids:
+            raise InvalidRequest("dataset_version_ids is empty; name the versions to delete.")
         ids = [plain_text(name, "dataset_version_ids") for name in request.dataset_version_ids]
         named = {"bucket": app.bucket, "dataset_id": request.dataset_id}
         async with self._database.transaction() as connection:

@@ -178,8 +178,8 @@ JOIN (
     WHERE bucket = {bucket} AND modified_at <= {as_of} AND until > {as_of}
 ) s ON s.input_number = f.input_number AND s.id = f.id
 WHERE (
-    s.concept_ids <> '{{}}' OR s.metadata IS NOT NULL OR s.latitude IS NOT NULL OR s.annotation_info IS NOT NULL
-    OR (CASE WHEN s.input_level THEN s.data - 'text' ELSE s.data END) <> '{{}}'
+    cardinality(s.concept_ids) > 0 OR s.metadata IS NOT NULL OR s.latitude IS NOT NULL OR s.annotation_info IS NOT NULL
+    OR (CASE WHEN s.input_level THEN s.data - 'text' ELSE s.data END) <> jsonb_build_object()
 ) AND (
     EXISTS (
         SELECT FROM dataset_inputs m
