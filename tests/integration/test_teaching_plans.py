@@ -185,7 +185,7 @@ def test_what_waits_is_found_without_a_look_at_the_rest(database_url: str) -> No
 def test_what_a_training_waits_for_is_found_among_what_is_pending(database_url: str) -> None:
     """In each app 15 of 1,500 inputs are pending, those of numbers like 12 in bucket 1, labelled with c-3."""
     pending = "SELECT array_agg(number) FROM inputs WHERE bucket = 1 AND status = 30001"
-    asked = {"bucket": 1, "id": "1-7-3", "concept_ids": ["c-3", "c-8"], "dataset_id": "all"}
+    asked = {"bucket": 1, "id": "1-7-3", "concept_ids": ["c-3", "c-8"], "dataset_id": "all", "dataset_version_id": ""}
     training = queries.load("training")
 
     async def scenario(database: Database) -> tuple[Any, list[Read], dict[str, list[Read]]]:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 from tests.integration.beside import beside
 from tests.integration.labels import say, with_app
 from tests.integration.searching import Photo, Process, random_unit
@@ -60,6 +61,15 @@ async def asked_long_ago(place: Process, seconds: float) -> None:
         )
 
 
+async def join(place: Process, bucket: int) -> None:
+    """All inputs there are become members of the dataset, now."""
+    await place.database.execute(
+        "INSERT INTO dataset_inputs (bucket, dataset_id, input_number, created_at)"
+        " SELECT bucket, 'some', number, clock_timestamp() FROM inputs WHERE bucket = %s ON CONFLICT DO NOTHING",
+        [bucket],
+    )
+
+
 def test_a_training_waits_for_labelled_inputs_that_were_posted_before_it(database_url: str) -> None:
     async def scenario(place: Process, bucket: int) -> None:
         await labelled(place, bucket)
@@ -90,7 +100,9 @@ def test_a_training_waits_for_labelled_inputs_that_were_posted_before_it(databas
     with_app(database_url, scenario)
 
 
-@pytest.mark.parametrize("what", ["not labelled", "of another concept", "posted later", "not in the dataset"])
+@pytest.mark.parametrize(
+    "what", ["not labelled", "of another concept", "posted later", "not in the dataset", "not in its version"]
+)
 def test_other_inputs_are_not_waited_for(database_url: str, what: str) -> None:
     async def scenario(place: Process, bucket: int) -> None:
         await labelled(place, bucket)
@@ -100,15 +112,22 @@ def test_other_inputs_are_not_waited_for(database_url: str, what: str) -> None:
             await posted(place, bucket, 3, bird=1.0)
         elif what == "not in the dataset":
             await place.database.execute("INSERT INTO datasets (bucket, id) VALUES (%s, 'some')", [bucket])
+            await join(place, bucket)
+            await posted(place, bucket, 3, cat=1.0)
+        elif what == "not in its version":
+            await place.database.execute("INSERT INTO datasets (bucket, id) VALUES (%s, 'some')", [bucket])
+            await join(place, bucket)
             await place.database.execute(
-                "INSERT INTO dataset_inputs (bucket, dataset_id, input_number, created_at)"
-                " SELECT bucket, 'some', number, now() FROM inputs WHERE bucket = %s",
+                "INSERT INTO dataset_versions (bucket, dataset_id, id, as_of, status, created_at, modified_at)"
+                " VALUES (%s, 'some', 'first', clock_timestamp(), 64015, now(), now())",
                 [bucket],
             )
             await posted(place, bucket, 3, cat=1.0)
+            await join(place, bucket)
         await queue(place, bucket, "v")
-        if what == "not in the dataset":
-            await place.database.execute("""UPDATE model_versions SET training = '{"dataset_id": "some"}'""")
+        if what.startswith("not in"):
+            training_by = {"dataset_id": "some"} | ({"dataset_version_id": "first"} if "version" in what else {})
+            await place.database.execute("UPDATE model_versions SET training = %s", [Jsonb(training_by)])
         if what == "posted later":
             later = await posted(place, bucket, 3, cat=1.0)
             await place.database.execute(

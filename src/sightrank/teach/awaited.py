@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sightrank.search.concepts import ConceptBook
 from sightrank.store import queries
 from sightrank.store.database import Database
-from sightrank.teach.examples import labelled_as
+from sightrank.teach.examples import Source, labelled_as
 from sightrank.teach.training_queue import PATIENCE_S, Training
 
 _SQL = queries.load("training")
@@ -19,13 +19,15 @@ async def awaited_inputs(database: Database, book: ConceptBook, training: Traini
     """Their numbers, sorted. Raises DoesNotExist when the app is gone."""
     if not training.behind:
         return np.empty(0, np.int64)
+    source = Source.of(training.training)
     async with database.connection() as connection:
         concept_ids, _ = await labelled_as(connection, book, training.bucket, training.concept_ids)
         parameters = {
             "bucket": training.bucket,
             "id": training.id,
             "concept_ids": concept_ids,
-            "dataset_id": str(training.training.get("dataset_id", "")),
+            "dataset_id": source.dataset_id,
+            "dataset_version_id": source.version_id,
         }
         row = await (await connection.execute(_SQL["awaited"], parameters, binary=True)).fetchone()
     return np.frombuffer((row and row[0]) or b"", ">i8").astype(np.int64)

@@ -147,9 +147,9 @@ class Workbench:
             _RELATIONS["graphs"], {"bucket": model.bucket, "ids": [graph_id]}
         ):
             raise WorkflowInvalid(
-                f"Model {model.id} maps by the knowledge graph {quoted(graph_id)}, and the app has none such; make it"
-                " with"
-                " PostKnowledgeGraphs, or post a version of the model without knowledge_graph_id for all relations."
+                f"Model {model.id} maps by the knowledge graph {quoted(graph_id)}, and the app has none such;"
+                " make it with PostKnowledgeGraphs, or post a version of the model without knowledge_graph_id for all"
+                " relations."
             )
 
     async def find(self, bucket: int, model_id: str, version_id: str = "") -> OwnModel | None:

@@ -46,7 +46,8 @@ RETURNING id, model_id, concept_ids, training, attempts, EXISTS (
 ), created_at < now() - %(patience_s)s * interval '1 second'
 
 -- name: awaited
--- Inputs that were posted before the version, have a label that it is to learn from, and are yet to be indexed.
+-- Inputs that were posted before the version, have a label that it is to learn from, and are yet to be indexed; of a version
+-- of a dataset those that were in it by then.
 SELECT string_agg(int8send(i.number), ''::bytea ORDER BY i.number)
 FROM inputs i
 WHERE i.bucket = %(bucket)s AND i.status IN (30001, 30003)
@@ -61,6 +62,10 @@ WHERE i.bucket = %(bucket)s AND i.status IN (30001, 30003)
     AND (%(dataset_id)s = '' OR EXISTS (
         SELECT FROM dataset_inputs d
         WHERE d.bucket = %(bucket)s AND d.dataset_id = %(dataset_id)s AND d.input_number = i.number
+            AND (%(dataset_version_id)s = '' OR d.created_at <= (
+                SELECT as_of FROM dataset_versions
+                WHERE bucket = %(bucket)s AND dataset_id = %(dataset_id)s AND id = %(dataset_version_id)s
+            ))
     ))
 
 -- name: wait_for
