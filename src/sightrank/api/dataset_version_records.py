@@ -17,7 +17,7 @@ from sightrank.api.apps import PRIVATE, plain_text
 from sightrank.api.call import AppRef
 from sightrank.api.records import timestamp
 from sightrank.api.texts import bounded_text, visibility_of
-from sightrank.errors import InvalidRequest
+from sightrank.errors import InvalidRequest, quoted
 from sightrank.ingest.rows import new_id
 from sightrank.search.contents import struct_to_json
 from sightrank.store.status import DATASET_VERSION_FAILED, DATASET_VERSION_PENDING, DATASET_VERSION_READY
@@ -84,7 +84,7 @@ def new_version(item: resources_pb2.DatasetVersion, where: str) -> VersionDraft:
             raise InvalidRequest(f"{where}.{field.name} is not built: {_NOT_BUILT[field.name]}. Leave it out.")
     name = item.id or new_id()
     if not _ID.fullmatch(name):
-        raise InvalidRequest(f"{where}.id is {name[:140]!r}; use up to 128 letters, digits, '-' and '_'.")
+        raise InvalidRequest(f"{where}.id is {quoted(name)}; use up to 128 letters, digits, '-' and '_'.")
     config = item.annotation_filter_config
     filter_id = plain_text(config.annotation_filter.id, f"{where}.annotation_filter_config.annotation_filter.id")
     return VersionDraft(

@@ -30,7 +30,7 @@ from sightrank.api.dataset_version_records import (
 from sightrank.api.datasets import find_dataset, public_only
 from sightrank.api.pages import list_page
 from sightrank.api.search_kinds import SearchKind, SearchReader
-from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest
+from sightrank.errors import DoesNotExist, DuplicateKey, InvalidRequest, quoted
 from sightrank.ingest.dataset_freeze import freeze
 from sightrank.ingest.rows import hold_app
 from sightrank.search.dataset_version import DatasetVersion
@@ -272,7 +272,7 @@ def _check_filter(name: str, query: Query) -> None:
 def missing_version(app: AppRef, dataset_id: str, version_id: str) -> DoesNotExist:
     """The error about a version that is not there."""
     return DoesNotExist(
-        f"There is no version {version_id[:140]!r} of dataset {dataset_id!r} in app {app.app_id!r};"
+        f"There is no version {quoted(version_id)} of dataset {dataset_id!r} in app {app.app_id!r};"
         " ListDatasetVersions names those there are."
     )
 
